@@ -1,0 +1,27 @@
+"""rope_lab: rotary position embeddings and their neighbours, short and exact."""
+
+from rope_lab.absolute import LearnedEmbedding, SinusoidalEmbedding, sinusoidal
+from rope_lab.encoding import NoPE, PositionEncoding
+from rope_lab.rotary import (
+    RotaryEmbedding,
+    angles,
+    convert_layout,
+    convert_projection,
+    frequencies,
+    rotate,
+)
+
+__version__ = "0.1.0"
+__all__ = [
+    "LearnedEmbedding",
+    "NoPE",
+    "PositionEncoding",
+    "RotaryEmbedding",
+    "SinusoidalEmbedding",
+    "angles",
+    "convert_layout",
+    "convert_projection",
+    "frequencies",
+    "rotate",
+    "sinusoidal",
+]

@@ -1,0 +1,82 @@
+"""Absolute position encodings: a vector for each position, added to the token embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rope_lab.encoding import PositionEncoding
+from rope_lab.rotary import angles, frequencies
+
+
+def sinusoidal(
+    positions: Tensor, dim: int, base: float = 10_000.0, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Sinusoidal table: coordinate 2i is sin(m·θ_i), coordinate 2i + 1 is cos(m·θ_i), θ_i = base^(−2i/dim).
+
+    Args:
+        positions: token positions m, integer or real, shape (N,) or (B, N).
+        dim: width C of the table, positive and even.
+        base: of the frequencies.
+        dtype: of the result, float32 or float64.
+
+    Returns:
+        Shape (N, C) or (B, N, C).
+
+    Raises:
+        ValueError, TypeError: as `frequencies` and `angles`.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
+    """
+    table = angles(positions, frequencies(dim, base, device=positions.device), dtype=dtype)
+    table = table if positions.ndim == 1 else table[:, 0]
+    return torch.stack((table.sin(), table.cos()), dim=-1).flatten(-2)
+
+
+class SinusoidalEmbedding(PositionEncoding):
+    """Adds the sinusoidal table to the token embeddings. It has no parameters and no buffers.
+
+    Args:
+        dim: width C of the embeddings, positive and even.
+        base: of the frequencies.
+
+    Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
+    """
+
+    def __init__(self, dim: int, *, base: float = 10_000.0) -> None:
+        super().__init__()
+        frequencies(dim, base, device="cpu")  # refuses a bad dim or base here, not at the first call
+        self.dim, self.base = dim, float(base)
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return x + sinusoidal(positions, self.dim, self.base, dtype=dtype).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, base={self.base:g}"
+
+
+class LearnedEmbedding(PositionEncoding):
+    """Adds a trained vector for each position; there is none past `max_positions`.
+
+    Args:
+        max_positions: number of rows of the table.
+        dim: width C of the embeddings.
+
+    Source: Gehring et al. 2017 (arXiv:1705.03122), section 3.1.
+    """
+
+    def __init__(self, max_positions: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(max_positions, dim)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
+            raise TypeError(f"positions must be integers for a learned table, got {positions.dtype}")
+        rows = self.table.num_embeddings
+        if not torch.compiler.is_compiling() and positions.numel() and positions.device.type != "meta":
+            low, high = (int(bound) for bound in positions.aminmax())
+            if low < 0 or high >= rows:
+                raise ValueError(f"positions must lie in 0..{rows - 1}, the learned table, got {low}..{high}")
+        return x + self.table(positions)

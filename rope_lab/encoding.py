@@ -1,0 +1,36 @@
+"""The three places where a position can enter a transformer, as one class of empty hooks.
+
+Every position encoding of this package is a small subclass that fills one hook. The class itself fills none,
+which is an encoding too: no positions at all (NoPE), where only the causal mask tells order.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class PositionEncoding(nn.Module):
+    """Base of all encodings: four hooks, each of which leaves its input as it is.
+
+    Shapes: B batch, H heads, N tokens, D head dimension, C model width. `positions` is (N,) or (B, N).
+    """
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Token embeddings (B, N, C) -> the same shape. Filled by learned and sinusoidal encodings."""
+        return x
+
+    def rotate(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, N, D) -> the same shapes. Filled by RoPE and its kin."""
+        return q, k, v
+
+    def unrotate(self, out: Tensor, positions: Tensor) -> Tensor:
+        """Attention output (B, H, N, D) -> the same shape. Filled where values were rotated."""
+        return out
+
+    def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor | None:
+        """Term added to the scaled scores, (1 or B, H, N_q, N_k), or None. Filled by T5, ALiBi and their kin."""
+        return None
+
+
+class NoPE(PositionEncoding):
+    """No position encoding: every hook stays empty (Kazemnejad et al. 2023, arXiv:2305.19466)."""

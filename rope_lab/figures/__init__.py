@@ -1,0 +1,1 @@
+"""Figures of the book: one module a topic, one function a figure, each returns the Figure."""

@@ -1,0 +1,300 @@
+"""Rotary position embedding (RoPE) as three pure functions, and the module that chains them.
+
+    frequencies(dim, base)          θ_i = base^(−2i/dim)
+    angles(positions, freqs)        m·θ_i
+    rotate(x, angles, layout)       e^{i·m·θ_i} · x_i, one complex number a pair of coordinates
+
+Source: Su et al. 2021, RoFormer (arXiv:2104.09864), section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rope_lab.encoding import PositionEncoding
+
+Layout = Literal["interleaved", "half"]
+
+_WITHOUT_FLOAT64 = {"mps"}  # device types on which angles cannot be formed exactly; the CPU does it for them
+
+
+def frequencies(dim: int, base: float = 10_000.0, *, device: torch.device | str | None = None) -> Tensor:
+    """Rotation frequencies θ_i = base^(−2i/dim) for i = 0, …, dim/2 − 1.
+
+    Args:
+        dim: number of rotated coordinates D, positive and even.
+        base: θ_0 = 1 and θ_i falls towards 1/base; positive.
+        device: of the result. A device without float64 gets the table on the CPU.
+
+    Returns:
+        Radians per position, float64, shape (D/2,).
+
+    Raises:
+        ValueError: if `dim` is not a positive even integer or `base` is not positive and finite.
+
+    Source: Su et al. 2021 (arXiv:2104.09864), section 3.2.2.
+    """
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim <= 0 or dim % 2:
+        raise ValueError(f"dim must be a positive even integer, got {dim!r}")
+    if not 0 < base < math.inf:
+        raise ValueError(f"base must be positive and finite, got {base!r}")
+    exponents = torch.arange(0, dim, 2, dtype=torch.float64, device=_table_device(device)) / dim
+    return torch.pow(float(base), -exponents)
+
+
+def angles(positions: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rotation angles m·θ_i of every position, in radians.
+
+    The product is taken in float64 and reduced to [−π, π] before it is rounded to `dtype`, so position
+    10,000,000 is as exact as position 10 (chapter 8).
+
+    Args:
+        positions: token positions m, integer or real, shape (N,) or (B, N).
+        freqs: θ_i in radians per position, shape (D/2,).
+        dtype: of the result, float32 or float64.
+
+    Returns:
+        Angles on the device of `positions`, shape (N, D/2) or (B, 1, N, D/2).
+
+    Raises:
+        TypeError: if `positions` is boolean or complex, or `dtype` is neither float32 nor float64.
+        ValueError: if `positions` or `freqs` has another shape.
+
+    Source: Su et al. 2021 (arXiv:2104.09864), eq. 15.
+    """
+    if positions.dtype == torch.bool or positions.is_complex():
+        raise TypeError(f"positions must be integers or real numbers, got {positions.dtype}")
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    if positions.ndim not in (1, 2):
+        raise ValueError(f"positions must have shape (N,) or (B, N), got {tuple(positions.shape)}")
+    if freqs.ndim != 1:
+        raise ValueError(f"freqs must have shape (D/2,), got {tuple(freqs.shape)}")
+    device = _table_device(positions.device)
+    m = positions.to(device, torch.float64)
+    product = m[..., None] * freqs.to(device, torch.float64)
+    reduced = torch.remainder(product + math.pi, 2 * math.pi) - math.pi
+    table = reduced.to(dtype).to(positions.device)
+    return table if positions.ndim == 1 else table[:, None]
+
+
+def rotate(x: Tensor, angles: Tensor, layout: Layout = "interleaved", *, factor: float = 1.0) -> Tensor:
+    """Turn each pair of coordinates of `x` by its angle: x_i ↦ factor · e^{i·angle_i} · x_i.
+
+    The first R = 2·angles.shape[-1] coordinates turn, the rest pass through (partial rotation).
+    "interleaved" pairs coordinates (0, 1), (2, 3), …; "half" pairs (0, R/2), (1, R/2 + 1), …
+
+    Args:
+        x: real tensor, shape (..., N, D); (B, H, N, D) where `angles` has four axes.
+        angles: radians, float32 or float64, shape (N, R/2), (B, 1, N, R/2) or (1 or B, H, N, R/2).
+        layout: "interleaved" or "half".
+        factor: multiplies cosine and sine (the attention factor of a frequency scaling).
+
+    Returns:
+        The rotated tensor, shape and dtype of `x`. The product is taken in float32, or in float64 for a
+        float64 `x`.
+
+    Raises:
+        TypeError: if `x` is not a real floating-point tensor, or `angles` are coarser than the product.
+        ValueError: if `layout` is unknown or the shapes do not fit as above; nothing is broadcast by accident.
+
+    Source: Su et al. 2021 (arXiv:2104.09864), eq. 34; the half layout is that of GPT-NeoX (arXiv:2204.06745).
+    """
+    if layout not in get_args(Layout):
+        raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a real floating-point tensor, got {x.dtype}")
+    compute = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if angles.dtype not in (torch.float32, torch.float64) or compute == torch.float64 != angles.dtype:
+        raise TypeError(f"angles must be {compute} for x of {x.dtype}, got {angles.dtype}")
+    _check_fit(x, angles)
+    turned, rest = x.split([2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]], dim=-1)
+    turn = _rotate_interleaved if layout == "interleaved" else _rotate_half
+    turned = turn(turned.to(compute), angles.to(compute), factor).to(x.dtype)
+    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+
+
+def _rotate_interleaved(x: Tensor, angles: Tensor, factor: float) -> Tensor:
+    pairs = x.unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # Inductor fuses real arithmetic only
+        (a, b), cos, sin = pairs.unbind(-1), angles.cos() * factor, angles.sin() * factor
+        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+    turn = torch.polar(torch.full_like(angles, factor), angles)  # factor · e^{i·angle}
+    if pairs.stride(-1) != 1 or pairs.storage_offset() % 2 or any(s % 2 for s in pairs.stride()[:-1]):
+        pairs = pairs.contiguous()
+    return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
+
+
+def _rotate_half(x: Tensor, angles: Tensor, factor: float) -> Tensor:
+    (a, b), cos, sin = x.chunk(2, dim=-1), angles.cos() * factor, angles.sin() * factor
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class RotaryEmbedding(PositionEncoding):
+    """RoPE for queries and keys.
+
+    Fixed frequencies are formed anew from `dim` and `base` at every call: there is no buffer that a cast to
+    bfloat16 could round, and nothing in the state dict. Learned frequencies are a float32 parameter that stays
+    float32 whatever the module is cast to.
+
+    Args:
+        dim: number of rotated coordinates, positive and even; below the head dimension the rest pass through.
+        base: of the frequencies θ_i = base^(−2i/dim).
+        layout: "interleaved" or "half"; the weights of a trained model fit one of them.
+        learned: train the frequencies, starting from the fixed ones.
+
+    Raises:
+        ValueError: if `dim`, `base` or `layout` is not as above.
+
+    Source: Su et al. 2021 (arXiv:2104.09864).
+    """
+
+    def __init__(
+        self, dim: int, *, base: float = 10_000.0, layout: Layout = "interleaved", learned: bool = False
+    ) -> None:
+        super().__init__()
+        if layout not in get_args(Layout):
+            raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
+        start = frequencies(dim, base, device="cpu")
+        self.dim, self.base, self.layout = dim, float(base), layout
+        self.learned_freqs = nn.Parameter(start.float()) if learned else None
+
+    def frequencies(self, device: torch.device | str | None = None) -> Tensor:
+        """θ_i in radians per position, shape (dim/2,): float64 where fixed, the float32 parameter where learned."""
+        if self.learned_freqs is not None:
+            return self.learned_freqs
+        return frequencies(self.dim, self.base, device=device)
+
+    def forward(
+        self, q: Tensor, k: Tensor, *, positions: Tensor | None = None, offset: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Rotate queries and keys by their positions.
+
+        Args:
+            q: queries, shape (B, H, N_q, D).
+            k: keys, shape (B, H_k, N_k, D). Where N_q < N_k, the queries are the last N_q of the keys' tokens.
+            positions: of the keys, integer or real, shape (N_k,) or (B, N_k); by default 0, 1, …, N_k − 1.
+            offset: added to every position.
+
+        Returns:
+            Rotated q and k, with their shapes and dtypes.
+
+        Raises:
+            ValueError: if shapes do not fit, `dim` exceeds D, or there are more queries than keys.
+        """
+        if q.ndim != 4 or k.ndim != 4:
+            shapes = f"{tuple(q.shape)} and {tuple(k.shape)}"
+            raise ValueError(f"q and k must have shape (B, H, N, D), got {shapes}")
+        n_q, n_k = q.shape[-2], k.shape[-2]
+        if n_q > n_k:
+            raise ValueError(f"q must not be longer than k, got {n_q} queries and {n_k} keys")
+        if positions is None:
+            positions = torch.arange(n_k, device=k.device)
+        if positions.shape not in ((n_k,), (k.shape[0], n_k)):
+            expected = f"({n_k},) or ({k.shape[0]}, {n_k})"
+            raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
+        dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
+        table = angles(positions + offset, self.frequencies(positions.device), dtype=dtype)
+        q = rotate(q, table[..., n_k - n_q :, :], self.layout)
+        return q, rotate(k, table, self.layout)
+
+    def rotate(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k = self(q, k, positions=positions)
+        return q, k, v
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RotaryEmbedding:
+        def keep_float32(t: Tensor) -> Tensor:
+            moved = fn(t)
+            return t.to(moved.device) if moved.is_floating_point() and moved.dtype != torch.float32 else moved
+
+        return super()._apply(keep_float32, recurse)
+
+    def extra_repr(self) -> str:
+        learned = self.learned_freqs is not None
+        return f"{self.dim}, base={self.base:g}, layout={self.layout!r}, learned={learned}"
+
+
+def convert_layout(
+    x: Tensor, source: Layout, target: Layout, *, rotary_dim: int | None = None, axis: int = -1
+) -> Tensor:
+    """Reorder the coordinates of a head from one layout to the other; the unrotated tail stays in place.
+
+    With p = (0, 2, 4, …, 1, 3, 5, …), half = interleaved[p]: rotating then converting equals converting then
+    rotating in the other layout.
+
+    Args:
+        x: any tensor whose `axis` holds the D coordinates of a head.
+        source: layout of `x`.
+        target: layout of the result.
+        rotary_dim: number of rotated coordinates R; by default all of them.
+        axis: the axis of the coordinates.
+
+    Returns:
+        A tensor of the shape of `x`.
+
+    Raises:
+        ValueError: if a layout is unknown or `rotary_dim` is odd, negative or larger than the axis.
+    """
+    for name, layout in (("source", source), ("target", target)):
+        if layout not in get_args(Layout):
+            raise ValueError(f"{name} must be one of {get_args(Layout)}, got {layout!r}")
+    size = x.shape[axis]
+    rotary_dim = size if rotary_dim is None else rotary_dim
+    if rotary_dim % 2 or not 0 <= rotary_dim <= size:
+        raise ValueError(f"rotary_dim must be even and between 0 and {size}, got {rotary_dim}")
+    if source == target:
+        return x
+    pairs = torch.arange(rotary_dim, device=x.device)
+    pairs = pairs.view(-1, 2).T if target == "half" else pairs.view(2, -1).T
+    order = torch.cat((pairs.flatten(), torch.arange(rotary_dim, size, device=x.device)))
+    return x.index_select(axis, order)
+
+
+def convert_projection(
+    weight: Tensor, heads: int, source: Layout, target: Layout, *, rotary_dim: int | None = None
+) -> Tensor:
+    """Reorder the rows of a query or key projection, so that it feeds a rotation of the other layout.
+
+    Scores stay the same if and only if the query and the key projection are both converted.
+
+    Args:
+        weight: weight (heads·D, C) or bias (heads·D,) of the projection.
+        heads: number of heads in it (for keys with grouped queries, the number of key heads).
+        source: layout the projection was trained for.
+        target: layout it shall feed.
+        rotary_dim: rotated coordinates of each head; by default all of them.
+
+    Raises:
+        ValueError: if the rows are not a multiple of `heads`, or as in `convert_layout`.
+    """
+    if heads <= 0 or weight.shape[0] % heads:
+        raise ValueError(f"heads must divide the {weight.shape[0]} rows of weight, got {heads}")
+    rows = weight.unflatten(0, (heads, -1))
+    return convert_layout(rows, source, target, rotary_dim=rotary_dim, axis=1).flatten(0, 1)
+
+
+def _table_device(device: torch.device | str | None) -> torch.device:
+    chosen = torch.get_default_device() if device is None else torch.device(device)
+    return torch.device("cpu") if chosen.type in _WITHOUT_FLOAT64 else chosen
+
+
+def _check_fit(x: Tensor, angles: Tensor) -> None:
+    shape, table = tuple(x.shape), tuple(angles.shape)
+    if x.ndim < 2:
+        raise ValueError(f"x must have shape (..., N, D), got {shape}")
+    if 2 * table[-1] > shape[-1]:
+        raise ValueError(f"angles turn {2 * table[-1]} coordinates, but x has only {shape[-1]}")
+    fits = angles.ndim == 2 and table[0] == shape[-2]
+    if angles.ndim == 4 and x.ndim == 4:
+        batch, heads, length = shape[:3]
+        fits = table[2] == length and (
+            (table[0] == batch and table[1] in (1, heads)) or (table[0] == 1 and table[1] == heads)
+        )
+    if not fits:
+        allowed = "(N, R/2), (B, 1, N, R/2) or (1 or B, H, N, R/2)"
+        raise ValueError(f"angles must have shape {allowed} for x of shape {shape}, got {table}")
