@@ -1,0 +1,61 @@
+# make book | test | lint | lab | bench: each sets up .venv by itself when requirements.txt or pyproject.toml changed.
+# Needs Python 3.11, make and a package registry. Another interpreter: make PYTHON=/path/to/python3.11 book
+
+PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) $(shell command -v python))
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
+READY := .venv/.ready
+# Asks for torchvision and more, none of which the adapters' tests use: installed without what it asks for.
+LABML_NN := labml-nn==0.5.1
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TESTS ?=
+
+.PHONY: book test lint lab bench format lock clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make book   build the book into _build/html"
+	@echo "make test   run the tests (TESTS=tests/test_verify.py for some of them)"
+	@echo "make lint   ruff, mypy and the import contract"
+	@echo "make lab    open the chapters in JupyterLab"
+	@echo "make bench  speed and memory, side by side with the peers"
+	@echo "make lock   write requirements.txt anew from pyproject.toml"
+	@echo "make clean  remove what was built; .venv stays"
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo 'PYTHON: requirements.txt is pinned for Python 3.11; say make PYTHON=/path/to/python3.11'; exit 2; }
+	@echo 'setting up .venv from requirements.txt (once, a few minutes)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install -r requirements.txt
+	@$(PIP) install --no-deps $(LABML_NN)
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: $(READY)
+	@$(BIN)/python book/_ext/build.py
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lab: $(READY)
+	@$(BIN)/python -m jupyter lab --config=book/_lab/jupyter_lab_config.py notebooks
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks
+
+# The newest versions that fit pyproject.toml, with torch held at the version the book is built with.
+lock:
+	@$(PYTHON) book/_ext/lock.py $(LABML_NN) > requirements.new && mv requirements.new requirements.txt
+
+clean:
+	rm -rf _build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
