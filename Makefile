@@ -6,6 +6,7 @@ BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 READY := .venv/.ready
 # Asks for torchvision and more, none of which the adapters' tests use: installed without what it asks for.
 LABML_NN := labml-nn==0.5.1
+TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?=
 
@@ -32,7 +33,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 book: $(READY)
-	@$(BIN)/python book/_ext/build.py
+	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going .
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(TESTS)
@@ -53,9 +54,16 @@ lab: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
-# The newest versions that fit pyproject.toml, with torch held at the version the book is built with.
+# The newest versions that fit pyproject.toml, with torch held at the version the book is built with. What torch or a
+# platform adds on another machine (CUDA libraries, colorama) is left to pip there.
 lock:
-	@$(PYTHON) book/_ext/lock.py $(LABML_NN) > requirements.new && mv requirements.new requirements.txt
+	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	@.venv-lock/bin/python -m pip --quiet install $(TORCH) 'setuptools>=77' '.[book,dev,keras,offline,peers]'
+	@{ echo '# Exact pins for Python 3.11, written by `make lock`; change pyproject.toml, not this file.'; echo $(TORCH); \
+	   .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude rope-lab --exclude torch \
+	   | grep -viE '^(nvidia-|cuda-|triton)' \
+	   | sed -E "s/^((pexpect|ptyprocess)==.*)/\1; sys_platform != 'win32'/"; } > requirements.txt
+	@rm -rf .venv-lock
 
 clean:
 	rm -rf _build dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
