@@ -1,7 +1,9 @@
 """rope_lab: rotary position embeddings and their neighbours, short and exact."""
 
 from rope_lab.absolute import LearnedEmbedding, SinusoidalEmbedding, sinusoidal
+from rope_lab.attention import KVCache, MultiHeadAttention
 from rope_lab.encoding import NoPE, PositionEncoding
+from rope_lab.model import RoFormer, RoFormerConfig
 from rope_lab.rotary import (
     RotaryEmbedding,
     angles,
@@ -13,9 +15,13 @@ from rope_lab.rotary import (
 
 __version__ = "0.1.0"
 __all__ = [
+    "KVCache",
     "LearnedEmbedding",
+    "MultiHeadAttention",
     "NoPE",
     "PositionEncoding",
+    "RoFormer",
+    "RoFormerConfig",
     "RotaryEmbedding",
     "SinusoidalEmbedding",
     "angles",

@@ -61,5 +61,12 @@ def new_figure(
 def direct_label(axes: Axes, x: float, y: float, text: str, color: str, **kwargs: Any) -> None:
     """Write `text` beside a line in the line's own colour, instead of a legend."""
     axes.annotate(
-        text, (x, y), xytext=(4, 0), textcoords="offset points", color=color, va="center", fontsize=12, **kwargs
+        text,
+        (x, y),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=color,
+        va="center",
+        fontsize=12,
+        **kwargs,
     )

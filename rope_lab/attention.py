@@ -1,0 +1,250 @@
+"""Multi-head attention that takes any position encoding, and the cache that lets it decode token by token.
+
+Source: Vaswani et al. 2017 (arXiv:1706.03762); grouped queries: Ainslie et al. 2023 (arXiv:2305.13245).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rope_lab.encoding import NoPE, PositionEncoding
+
+
+class KVCache:
+    """Keys, values and positions of the tokens one attention layer has seen, in memory taken at the first call.
+
+    Args:
+        capacity: the most tokens it can hold, positive.
+
+    Attributes:
+        length: tokens held so far.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity <= 0:
+            raise ValueError(f"capacity must be positive, got {capacity}")
+        self.capacity = capacity
+        self.length = 0
+        self._held: dict[str, Tensor] = {}
+        self._segmented = False
+
+    def append(
+        self, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Add the new tokens and return all that is held.
+
+        Args:
+            k, v: keys and values (B, H_k, N, D).
+            positions: (N,) or (B, N), the same form at every call.
+            segments: (B, N), or None where every token belongs to segment 0.
+
+        Returns:
+            k, v, positions and segments of all tokens so far; segments are None if none was ever given.
+
+        Raises:
+            ValueError: if the tokens exceed the capacity or have another shape than those held.
+        """
+        end = self.length + k.shape[-2]
+        if end > self.capacity:
+            raise ValueError(
+                f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger capacity"
+            )
+        self._segmented = self._segmented or segments is not None
+        if segments is None:
+            segments = positions.new_zeros((k.shape[0], k.shape[-2]), dtype=torch.long)
+        # the token axis first, so that one slice serves all four
+        new = {"k": k.movedim(-2, 0), "v": v.movedim(-2, 0), "positions": positions.movedim(-1, 0)}
+        new["segments"] = segments.movedim(-1, 0)
+        for name, tensor in new.items():
+            shape = (self.capacity, *tensor.shape[1:])
+            held = self._held.setdefault(name, tensor.new_zeros(shape))
+            if held.shape != shape:
+                raise ValueError(f"{name} must have shape {tuple(held.shape[1:])} a token, got {shape[1:]}")
+            held[self.length : end] = tensor
+        self.length = end
+        k, v = (self._held[name][:end].movedim(0, -2) for name in ("k", "v"))
+        positions, segments = (self._held[name][:end].movedim(0, -1) for name in ("positions", "segments"))
+        return k, v, positions, segments if self._segmented else None
+
+
+def attention_mask(
+    q_count: int,
+    k_count: int,
+    *,
+    causal: bool = True,
+    window: int | None = None,
+    segments: Tensor | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor | None:
+    """Which keys each query may attend to. The queries are the last `q_count` of the `k_count` tokens.
+
+    Args:
+        q_count, k_count: numbers of queries and keys.
+        causal: a query sees no later key.
+        window: keys a query sees on the way back, itself included (and as many on the way forward if not causal).
+        segments: integers (B, k_count); a query sees only its own segment, and −1 marks padding.
+        device: of the result.
+
+    Returns:
+        Boolean (1 or B, 1, q_count, k_count), True where attention is allowed; None where all is.
+    """
+    allowed: Tensor | None = None
+    if (causal and q_count > 1) or (window is not None and window < k_count):
+        q_index = torch.arange(k_count - q_count, k_count, device=device)
+        back = q_index[:, None] - torch.arange(k_count, device=device)  # tokens from key back to query
+        allowed = back >= 0 if causal else torch.ones_like(back, dtype=torch.bool)
+        if window is not None:
+            allowed = allowed & (back.abs() < window)
+        allowed = allowed[None, None]
+    if segments is not None:
+        mine = segments[:, None, k_count - q_count :, None]
+        same = (mine == segments[:, None, None, :]) & (mine >= 0)
+        allowed = same if allowed is None else allowed & same
+    return allowed
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(q·kᵀ/√D + bias)·v over the allowed keys; a query with no allowed key returns zeros.
+
+    Args:
+        q: queries (B, H, N_q, D).
+        k, v: keys and values (B, H_k, N_k, D); H_k divides H.
+        allowed: boolean mask that broadcasts to (B, H, N_q, N_k), or None.
+        bias: added to the scaled scores, broadcasts likewise, or None.
+        dropout: probability of dropping an attention weight.
+
+    Returns:
+        (B, H, N_q, D).
+    """
+    mask = allowed
+    if bias is not None:
+        mask = bias.to(q.dtype) if allowed is None else bias.to(q.dtype).masked_fill(~allowed, -torch.inf)
+    grouped = q.shape[1] != k.shape[1]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped)
+    return out if allowed is None else out.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+
+
+class MultiHeadAttention(nn.Module):
+    """Self-attention with a position encoding on its queries, keys, values or scores.
+
+    Args:
+        dim: model width C.
+        heads: number of query heads H.
+        kv_heads: number of key and value heads, a divisor of H; by default H.
+        head_dim: width D of a head; by default C/H.
+        position: the encoding; by default none (NoPE).
+        causal: a token sees only itself and earlier ones.
+        window: sliding window, the number of keys a query sees, itself included; None is unlimited.
+        qk_norm: normalise queries and keys to unit root mean square before they are rotated (arXiv:2010.04245).
+        bias: give the projections a bias.
+        dropout: of the attention weights.
+
+    Raises:
+        ValueError: if `heads` does not divide `dim`, `kv_heads` does not divide `heads`, or `window` < 1.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        head_dim: int | None = None,
+        position: PositionEncoding | None = None,
+        causal: bool = True,
+        window: int | None = None,
+        qk_norm: bool = False,
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        if heads <= 0 or (head_dim is None and dim % heads):
+            raise ValueError(f"heads must be positive and divide dim={dim}, got {heads}")
+        if kv_heads <= 0 or heads % kv_heads:
+            raise ValueError(f"kv_heads must be positive and divide heads={heads}, got {kv_heads}")
+        if window is not None and window < 1:
+            raise ValueError(f"window must be at least 1 (the query itself) or None, got {window}")
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim or dim // heads
+        rotated = getattr(position, "dim", 0) if type(position).rotate is not PositionEncoding.rotate else 0
+        if rotated > self.head_dim:
+            raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {self.head_dim}")
+        self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
+        self.position = NoPE() if position is None else position
+        self.query = nn.Linear(dim, heads * self.head_dim, bias=bias)
+        self.key = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
+        self.value = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
+        self.out = nn.Linear(heads * self.head_dim, dim, bias=bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Attend from every token of `x` to the tokens it may see, those in the cache included.
+
+        Args:
+            x: (B, N, C).
+            positions: of the new tokens, (N,) or (B, N); by default they go on from the cache.
+            segments: integers (B, N). Tokens see only their own segment, so that packed documents stay apart;
+                −1 marks padding. `segments=mask.long() - 1` turns a padding mask (True: real) into segments.
+            cache: keys and values of earlier tokens; the new ones are added to it.
+
+        Returns:
+            (B, N, C).
+
+        Raises:
+            ValueError: if a shape does not fit or the cache is full.
+        """
+        batch, count, _ = x.shape
+        past = 0 if cache is None else cache.length
+        if positions is None:
+            positions = torch.arange(past, past + count, device=x.device)
+        if positions.shape not in ((count,), (batch, count)):
+            expected = f"({count},) or ({batch}, {count})"
+            raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
+        if segments is not None and segments.shape != (batch, count):
+            raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
+
+        q, k, v = (  # (B, N, H·D) -> (B, H, N, D)
+            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        if self.qk_norm:
+            q, k = F.rms_norm(q, (self.head_dim,)), F.rms_norm(k, (self.head_dim,))
+        q, k, v = self.position.rotate(q, k, v, positions)
+        k_positions = positions
+        if cache is not None:
+            k, v, k_positions, segments = cache.append(k, v, positions, segments)
+
+        dropout = self.dropout if self.training else 0.0
+        bias = self.position.bias(q, k, positions, k_positions)
+        plain = self.causal and bias is None and segments is None and self.window is None
+        if plain and past == 0:  # the fused kernel needs no mask
+            grouped = self.heads != self.kv_heads
+            out = F.scaled_dot_product_attention(
+                q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped
+            )
+        else:
+            allowed = attention_mask(
+                count, k.shape[-2], causal=self.causal, window=self.window, segments=segments, device=x.device
+            )
+            out = attend(q, k, v, allowed, bias, dropout=dropout)
+        out = self.position.unrotate(out, positions)
+        return self.out(out.transpose(1, 2).flatten(-2))
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, kv_heads={self.kv_heads}, causal={self.causal}, window={self.window}"

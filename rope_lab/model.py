@@ -1,0 +1,276 @@
+"""RoFormer: a transformer that takes its position encoding as one word.
+
+The same blocks make two models: a decoder that predicts the next token (the default, with the small modern
+choices that train fast) and the encoder of the paper, a BERT whose queries and keys are rotated.
+
+Source: Su et al. 2021, RoFormer (arXiv:2104.09864).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rope_lab.absolute import LearnedEmbedding, SinusoidalEmbedding
+from rope_lab.attention import KVCache, MultiHeadAttention
+from rope_lab.encoding import NoPE, PositionEncoding
+from rope_lab.rotary import Layout, RotaryEmbedding
+
+Position = Literal["rope", "sinusoidal", "learned", "none"]
+Norm = Literal["rms", "layer"]
+Activation = Literal["relu2", "gelu"]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu2": lambda x: F.relu(x).square(), "gelu": F.gelu}
+
+
+@dataclass(frozen=True)
+class RoFormerConfig:
+    """Everything that fixes the shape of a RoFormer.
+
+    Args:
+        vocab_size: number of tokens V.
+        context: tokens it is trained on at once; the rows of a learned position table.
+        dim: model width C.
+        depth: number of blocks.
+        heads: query heads H of each block.
+        kv_heads: key and value heads, by default H.
+        position: "rope", "sinusoidal", "learned" or "none".
+        rotary_dim: rotated coordinates of each head, by default all (rope only).
+        layout: "interleaved" or "half" (rope only).
+        base: of the frequencies (rope and sinusoidal).
+        window: sliding window, keys a query sees, itself included; None is unlimited.
+        causal: a token sees only itself and earlier ones.
+        qk_norm: normalise queries and keys (arXiv:2010.04245).
+        norm: "rms" (arXiv:1910.07467) or "layer" (arXiv:1607.06450).
+        post_norm: normalise after the residual sum, as in BERT, instead of before each sublayer.
+        activation: "relu2" (arXiv:2109.08668) or "gelu" (arXiv:1606.08415).
+        ff_mult: width of the feed-forward layer in units of C.
+        bias: give the linear layers a bias.
+        tied: use the token embedding as the output layer.
+        dropout: of attention weights and sublayer outputs.
+
+    Raises:
+        ValueError: naming the first field that is out of range.
+    """
+
+    vocab_size: int
+    context: int = 128
+    dim: int = 128
+    depth: int = 4
+    heads: int = 4
+    kv_heads: int | None = None
+    position: Position = "rope"
+    rotary_dim: int | None = None
+    layout: Layout = "interleaved"
+    base: float = 10_000.0
+    window: int | None = None
+    causal: bool = True
+    qk_norm: bool = True
+    norm: Norm = "rms"
+    post_norm: bool = False
+    activation: Activation = "relu2"
+    ff_mult: float = 4.0
+    bias: bool = False
+    tied: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context", "dim", "depth", "heads", "ff_mult"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.dim % self.heads:
+            raise ValueError(f"heads must divide dim={self.dim}, got {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        for name, kind in (
+            ("position", Position),
+            ("layout", Layout),
+            ("norm", Norm),
+            ("activation", Activation),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
+
+    @classmethod
+    def encoder(cls, vocab_size: int, **fields: Any) -> RoFormerConfig:
+        """The encoder of the paper, RoFormer base unless `fields` say otherwise (Su et al. 2021, section 4.2)."""
+        bert: dict[str, Any] = dict(
+            context=512, dim=768, depth=12, heads=12, causal=False, qk_norm=False, norm="layer", post_norm=True,
+            activation="gelu", bias=True, tied=True,
+        )  # fmt: skip
+        return cls(vocab_size, **(bert | fields))
+
+    def build_position(self) -> PositionEncoding:
+        """The encoding that `position` names, in its usual form."""
+        if self.position == "rope":
+            return RotaryEmbedding(
+                self.rotary_dim or self.dim // self.heads, base=self.base, layout=self.layout
+            )
+        if self.position == "sinusoidal":
+            return SinusoidalEmbedding(self.dim, base=self.base)
+        if self.position == "learned":
+            return LearnedEmbedding(self.context, self.dim)
+        return NoPE()
+
+
+class Block(nn.Module):
+    """Attention, then a feed-forward layer, each inside a residual sum."""
+
+    def __init__(self, config: RoFormerConfig, position: PositionEncoding) -> None:
+        super().__init__()
+        c = config
+        self.attention = MultiHeadAttention(
+            c.dim, c.heads, kv_heads=c.kv_heads, position=position, causal=c.causal, window=c.window,
+            qk_norm=c.qk_norm, bias=c.bias, dropout=c.dropout,
+        )  # fmt: skip
+        self.up = nn.Linear(c.dim, int(c.ff_mult * c.dim), bias=c.bias)
+        self.down = nn.Linear(int(c.ff_mult * c.dim), c.dim, bias=c.bias)
+        self.attention_norm, self.feed_forward_norm = _norm(c), _norm(c)
+        self.activation, self.post_norm, self.dropout = c.activation, c.post_norm, c.dropout
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.down(_ACTIVATIONS[self.activation](self.up(x)))
+
+    def forward(self, x: Tensor, **attention: Any) -> Tensor:  # (B, N, C) -> (B, N, C)
+        def drop(y: Tensor) -> Tensor:
+            return F.dropout(y, self.dropout, self.training)
+
+        if self.post_norm:
+            x = self.attention_norm(x + drop(self.attention(x, **attention)))
+            return self.feed_forward_norm(x + drop(self.feed_forward(x)))
+        x = x + drop(self.attention(self.attention_norm(x), **attention))
+        return x + drop(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class RoFormer(nn.Module):
+    """Token ids (B, N) in, logits (B, N, V) out.
+
+    Args:
+        config: its shape.
+        position: an encoding to use instead of the one `config.position` names.
+    """
+
+    def __init__(self, config: RoFormerConfig, position: PositionEncoding | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.position = config.build_position() if position is None else position
+        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.blocks = nn.ModuleList(Block(config, self.position) for _ in range(config.depth))
+        self.norm = _norm(
+            config
+        )  # after the last block, or on the embeddings where the blocks normalise last
+        self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self._initialise()
+        if config.tied:
+            self.head.weight = self.embedding.weight
+
+    def _initialise(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                residual = name.endswith(("attention.out", "down"))  # keeps the sum's variance flat in depth
+                nn.init.normal_(module.weight, std=0.02 / (2 * self.config.depth) ** (0.5 if residual else 0))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def hidden(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        cache: list[KVCache] | None = None,
+    ) -> Tensor:
+        """Final hidden states (B, N, C); arguments as `forward`."""
+        if ids.ndim != 2:
+            raise ValueError(f"ids must have shape (B, N), got {tuple(ids.shape)}")
+        if positions is None:
+            past = 0 if cache is None else cache[0].length
+            positions = torch.arange(past, past + ids.shape[1], device=ids.device)
+        x = self.position.embed(self.embedding(ids), positions)
+        if self.config.post_norm:
+            x = self.norm(x)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, positions=positions, segments=segments, cache=cache[layer] if cache else None)
+        return x if self.config.post_norm else self.norm(x)
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        cache: list[KVCache] | None = None,
+    ) -> Tensor:
+        """Logits of the next token (decoder) or of the token itself (encoder).
+
+        Args:
+            ids: token ids (B, N).
+            positions: (N,) or (B, N); by default they go on from the cache.
+            segments: (B, N); a token sees only its own segment, −1 marks padding.
+            cache: from `new_cache`; the tokens of `ids` are added to it.
+
+        Returns:
+            (B, N, V).
+        """
+        return self.head(self.hidden(ids, positions=positions, segments=segments, cache=cache))
+
+    def new_cache(self, capacity: int) -> list[KVCache]:
+        """An empty key/value cache for `capacity` tokens, one a block."""
+        return [KVCache(capacity) for _ in self.blocks]
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters and config to one safetensors file."""
+        from safetensors.torch import save_file
+
+        tensors = {name: p.detach().contiguous() for name, p in self.named_parameters()}  # a tied weight once
+        save_file(tensors, path, metadata={"config": json.dumps(asdict(self.config))})
+
+    @classmethod
+    def load(cls, path: str | Path, *, position: PositionEncoding | None = None) -> RoFormer:
+        """The model in a file that `save` wrote, on the CPU.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no safetensors file of a RoFormer, or its tensors do not fit its config.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                config = RoFormerConfig(**json.loads((file.metadata() or {})["config"]))
+                names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"path must be a RoFormer's safetensors file, got {path}: {error}") from error
+        model = cls(config, position)
+        model.load_parameters(tensors, str(path))
+        return model
+
+    def load_parameters(self, tensors: dict[str, Tensor], source: str = "tensors") -> None:
+        """Copy `tensors` into the parameters; names and shapes must be exactly theirs.
+
+        Raises:
+            ValueError: naming the first parameter that is missing, left over or of another shape.
+        """
+        own = dict(self.named_parameters())
+        if odd := sorted(own.keys() ^ tensors.keys()):
+            state = "lacks" if odd[0] in own else "has an unknown"
+            raise ValueError(f"{source} must hold this model's parameters, but {state} {odd[0]!r}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                if parameter.shape != tensors[name].shape:
+                    shapes = f"{tuple(parameter.shape)}, got {tuple(tensors[name].shape)}"
+                    raise ValueError(f"{source}: {name} must have shape {shapes}")
+                parameter.copy_(tensors[name])
+
+
+def _norm(config: RoFormerConfig) -> nn.Module:
+    return nn.RMSNorm(config.dim) if config.norm == "rms" else nn.LayerNorm(config.dim, bias=config.bias)
