@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rope_lab.encoding import NoPE, PositionEncoding
+from rope_lab.rotary import RotaryEmbedding
 
 
 class KVCache:
-    """Keys, values and positions of the tokens one attention layer has seen, in memory taken at the first call.
+    """Keys, values and positions of the tokens a layer has seen, in memory taken at the first call.
 
     Args:
         capacity: the most tokens it can hold, positive.
@@ -83,7 +84,7 @@ def attention_mask(
     Args:
         q_count, k_count: numbers of queries and keys.
         causal: a query sees no later key.
-        window: keys a query sees on the way back, itself included (and as many on the way forward if not causal).
+        window: keys a query sees on the way back, itself included (if not causal, on the way forward too).
         segments: integers (B, k_count); a query sees only its own segment, and −1 marks padding.
         device: of the result.
 
@@ -145,7 +146,7 @@ class MultiHeadAttention(nn.Module):
         position: the encoding; by default none (NoPE).
         causal: a token sees only itself and earlier ones.
         window: sliding window, the number of keys a query sees, itself included; None is unlimited.
-        qk_norm: normalise queries and keys to unit root mean square before they are rotated (arXiv:2010.04245).
+        qk_norm: normalise queries and keys to unit root mean square before rotation (arXiv:2010.04245).
         bias: give the projections a bias.
         dropout: of the attention weights.
 
@@ -176,11 +177,11 @@ class MultiHeadAttention(nn.Module):
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 (the query itself) or None, got {window}")
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim or dim // heads
-        rotated = getattr(position, "dim", 0) if type(position).rotate is not PositionEncoding.rotate else 0
+        self.position = NoPE() if position is None else position
+        rotated = self.position.dim if isinstance(self.position, RotaryEmbedding) else 0
         if rotated > self.head_dim:
             raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {self.head_dim}")
         self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
-        self.position = NoPE() if position is None else position
         self.query = nn.Linear(dim, heads * self.head_dim, bias=bias)
         self.key = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)

@@ -28,7 +28,7 @@ class PositionEncoding(nn.Module):
         return out
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor | None:
-        """Term added to the scaled scores, (1 or B, H, N_q, N_k), or None. Filled by T5, ALiBi and their kin."""
+        """Term added to the scaled scores, (1 or B, H, N_q, N_k), or None. Filled by T5, ALiBi and kin."""
         return None
 
 

@@ -100,11 +100,16 @@ class RoFormerConfig:
 
     @classmethod
     def encoder(cls, vocab_size: int, **fields: Any) -> RoFormerConfig:
-        """The encoder of the paper, RoFormer base unless `fields` say otherwise (Su et al. 2021, section 4.2)."""
-        bert: dict[str, Any] = dict(
-            context=512, dim=768, depth=12, heads=12, causal=False, qk_norm=False, norm="layer", post_norm=True,
-            activation="gelu", bias=True, tied=True,
-        )  # fmt: skip
+        """The encoder of the paper, RoFormer base but for `fields` (Su et al. 2021, section 4.2)."""
+        bert: dict[str, Any] = {
+            "context": 512,
+            "dim": 768,
+            "depth": 12,
+            "heads": 12,
+            "tied": True,
+            "bias": True,
+        }
+        bert |= {"causal": False, "qk_norm": False, "norm": "layer", "post_norm": True, "activation": "gelu"}
         return cls(vocab_size, **(bert | fields))
 
     def build_position(self) -> PositionEncoding:

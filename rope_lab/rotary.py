@@ -101,7 +101,7 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "interleaved", *, factor:
 
     Raises:
         TypeError: if `x` is not a real floating-point tensor, or `angles` are coarser than the product.
-        ValueError: if `layout` is unknown or the shapes do not fit as above; nothing is broadcast by accident.
+        ValueError: if `layout` is unknown or the shapes do not fit as above (nothing else is broadcast).
 
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 34; the half layout is that of GPT-NeoX (arXiv:2204.06745).
     """
@@ -139,8 +139,8 @@ class RotaryEmbedding(PositionEncoding):
     """RoPE for queries and keys.
 
     Fixed frequencies are formed anew from `dim` and `base` at every call: there is no buffer that a cast to
-    bfloat16 could round, and nothing in the state dict. Learned frequencies are a float32 parameter that stays
-    float32 whatever the module is cast to.
+    bfloat16 could round, and nothing in the state dict. Learned frequencies are a float32 parameter and
+    stay float32 whatever the module is cast to.
 
     Args:
         dim: number of rotated coordinates, positive and even; below the head dimension the rest pass through.
@@ -165,7 +165,7 @@ class RotaryEmbedding(PositionEncoding):
         self.learned_freqs = nn.Parameter(start.float()) if learned else None
 
     def frequencies(self, device: torch.device | str | None = None) -> Tensor:
-        """θ_i in radians per position, shape (dim/2,): float64 where fixed, the float32 parameter where learned."""
+        """θ_i in radians per position, shape (dim/2,): float64 where fixed, float32 where learned."""
         if self.learned_freqs is not None:
             return self.learned_freqs
         return frequencies(self.dim, self.base, device=device)
@@ -177,7 +177,7 @@ class RotaryEmbedding(PositionEncoding):
 
         Args:
             q: queries, shape (B, H, N_q, D).
-            k: keys, shape (B, H_k, N_k, D). Where N_q < N_k, the queries are the last N_q of the keys' tokens.
+            k: keys, shape (B, H_k, N_k, D). Where N_q < N_k, the queries are the last N_q of its tokens.
             positions: of the keys, integer or real, shape (N_k,) or (B, N_k); by default 0, 1, …, N_k − 1.
             offset: added to every position.
 
@@ -212,7 +212,8 @@ class RotaryEmbedding(PositionEncoding):
             moved = fn(t)
             return t.to(moved.device) if moved.is_floating_point() and moved.dtype != torch.float32 else moved
 
-        return super()._apply(keep_float32, recurse)
+        super()._apply(keep_float32, recurse)
+        return self
 
     def extra_repr(self) -> str:
         learned = self.learned_freqs is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,7 +21,7 @@ COLORS = {
 }
 GREY = "#767676"
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "figure.facecolor": "#FCFCFA",
     "axes.facecolor": "#FCFCFA",
     "savefig.facecolor": "#FCFCFA",
@@ -35,7 +36,7 @@ _RC: dict[str, Any] = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=list(COLORS.values())),
+    "axes.prop_cycle": cycler(color=list(COLORS.values())),
     "axes.grid": False,
     "lines.linewidth": 2.0,
     "legend.frameon": False,
