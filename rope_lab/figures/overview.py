@@ -35,19 +35,13 @@ def rope_at_a_glance() -> Figure:
         _text(axes, -0.45, y + 0.66, f"{pair}, {title} radian a token", ha="left")
         for position in range(POSITIONS):
             _clock(axes, position, y, 0.42)
-            _hand(axes, position, y, 0.42, table[position][row], colors.get(position, GREY))
-    for position in range(POSITIONS):
-        _text(axes, position, -0.62, str(position), color=colors.get(position, GREY))
-        _text(axes, position, -2.37, str(position), color=colors.get(position, GREY))
+            color = colors.get(position, GREY)
+            _hand(axes, position, y, 0.42, table[position][row], color)
+            _text(axes, position, y - 0.62, str(position), color=color)
 
     y = -4.05
-    _text(
-        axes,
-        -0.45,
-        y + 0.94,
-        "laid on each other: the angle between two hands depends on m − n alone",
-        ha="left",
-    )
+    title = "laid on each other: the angle between two hands depends on m − n alone"
+    _text(axes, -0.45, y + 0.94, title, ha="left")
     for column, (row, (n, m)) in enumerate((row, pair) for row in (0, 1) for pair in (FIRST, SECOND)):
         x, color = 0.5 + 2 * column, colors[m]
         _clock(axes, x, y, 0.6)
