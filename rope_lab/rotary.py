@@ -47,8 +47,10 @@ def frequencies(dim: int, base: float = 10_000.0, *, device: torch.device | str 
     return torch.pow(float(base), -exponents)
 
 
-def angles(positions: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rotation angles m·θ_i of every position, in radians.
+def angles(
+    positions: Tensor, freqs: Tensor, *, offset: float = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Rotation angles (m + offset)·θ_i of every position m, in radians.
 
     The product is taken in float64 and reduced to [−π, π] before it is rounded to `dtype`, so position
     10,000,000 is as exact as position 10 (chapter 8).
@@ -56,19 +58,22 @@ def angles(positions: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.float
     Args:
         positions: token positions m, integer or real, shape (N,) or (B, N).
         freqs: θ_i in radians per position, shape (D/2,).
+        offset: added to every position, in float64 (a uint8 would wrap, a bfloat16 round).
         dtype: of the result, float32 or float64.
 
     Returns:
         Angles on the device of `positions`, shape (N, D/2) or (B, 1, N, D/2).
 
     Raises:
-        TypeError: if `positions` is boolean or complex, or `dtype` is neither float32 nor float64.
+        TypeError: if `positions` is boolean or complex, `freqs` not floating-point, or `dtype` another one.
         ValueError: if `positions` or `freqs` has another shape.
 
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 15.
     """
     if positions.dtype == torch.bool or positions.is_complex():
         raise TypeError(f"positions must be integers or real numbers, got {positions.dtype}")
+    if not freqs.is_floating_point():
+        raise TypeError(f"freqs must be a real floating-point tensor, got {freqs.dtype}")
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     if positions.ndim not in (1, 2):
@@ -76,9 +81,9 @@ def angles(positions: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.float
     if freqs.ndim != 1:
         raise ValueError(f"freqs must have shape (D/2,), got {tuple(freqs.shape)}")
     device = _table_device(positions.device)
-    m = positions.to(device, torch.float64)
-    product = m[..., None] * freqs.to(device, torch.float64)
-    reduced = torch.remainder(product + math.pi, 2 * math.pi) - math.pi
+    m = positions.to(device).to(torch.float64) + offset
+    product = m[..., None] * freqs.to(device).to(torch.float64)
+    reduced = product - 2 * math.pi * torch.round(product / (2 * math.pi))  # small angles stay as they are
     table = reduced.to(dtype).to(positions.device)
     return table if positions.ndim == 1 else table[:, None]
 
@@ -120,13 +125,13 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "interleaved", *, factor:
 
 
 def _rotate_interleaved(x: Tensor, angles: Tensor, factor: float) -> Tensor:
-    pairs = x.unflatten(-1, (-1, 2))
+    pairs = x.unflatten(-1, (angles.shape[-1], 2))
     if torch.compiler.is_compiling():  # Inductor fuses real arithmetic only
         (a, b), cos, sin = pairs.unbind(-1), angles.cos() * factor, angles.sin() * factor
         return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
     turn = torch.polar(torch.full_like(angles, factor), angles)  # factor · e^{i·angle}
     if pairs.stride(-1) != 1 or pairs.storage_offset() % 2 or any(s % 2 for s in pairs.stride()[:-1]):
-        pairs = pairs.contiguous()
+        pairs = pairs.clone(memory_format=torch.contiguous_format)  # contiguous() would keep an odd offset
     return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
 
 
@@ -160,9 +165,16 @@ class RotaryEmbedding(PositionEncoding):
         super().__init__()
         if layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
-        start = frequencies(dim, base, device="cpu")
+        frequencies(dim, base, device="cpu")  # refuses a bad dim or base here, not at the first call
         self.dim, self.base, self.layout = dim, float(base), layout
-        self.learned_freqs = nn.Parameter(start.float()) if learned else None
+        self.learned_freqs = nn.Parameter(torch.empty(dim // 2, dtype=torch.float32)) if learned else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start learned frequencies from the fixed ones, as after `to_empty` on a module built on meta."""
+        if self.learned_freqs is not None:
+            with torch.no_grad():
+                self.learned_freqs.copy_(frequencies(self.dim, self.base, device="cpu").float())
 
     def frequencies(self, device: torch.device | str | None = None) -> Tensor:
         """θ_i in radians per position, shape (dim/2,): float64 where fixed, float32 where learned."""
@@ -193,13 +205,16 @@ class RotaryEmbedding(PositionEncoding):
         n_q, n_k = q.shape[-2], k.shape[-2]
         if n_q > n_k:
             raise ValueError(f"q must not be longer than k, got {n_q} queries and {n_k} keys")
+        if self.dim > min(q.shape[-1], k.shape[-1]):
+            heads = f"{q.shape[-1]} of q and {k.shape[-1]} of k"
+            raise ValueError(f"dim must be at most the head dimension, {heads}, got {self.dim}")
         if positions is None:
             positions = torch.arange(n_k, device=k.device)
         if positions.shape not in ((n_k,), (k.shape[0], n_k)):
             expected = f"({n_k},) or ({k.shape[0]}, {n_k})"
             raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
         dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
-        table = angles(positions + offset, self.frequencies(positions.device), dtype=dtype)
+        table = angles(positions, self.frequencies(positions.device), offset=offset, dtype=dtype)
         q = rotate(q, table[..., n_k - n_q :, :], self.layout)
         return q, rotate(k, table, self.layout)
 
@@ -210,7 +225,7 @@ class RotaryEmbedding(PositionEncoding):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RotaryEmbedding:
         def keep_float32(t: Tensor) -> Tensor:
             moved = fn(t)
-            return t.to(moved.device) if moved.is_floating_point() and moved.dtype != torch.float32 else moved
+            return moved if moved.dtype == torch.float32 else t.to(moved.device)
 
         super()._apply(keep_float32, recurse)
         return self
@@ -239,15 +254,17 @@ def convert_layout(
         A tensor of the shape of `x`.
 
     Raises:
-        ValueError: if a layout is unknown or `rotary_dim` is odd, negative or larger than the axis.
+        ValueError: if a layout is unknown, `axis` is not one of `x`, or `rotary_dim` does not fit it.
     """
     for name, layout in (("source", source), ("target", target)):
         if layout not in get_args(Layout):
             raise ValueError(f"{name} must be one of {get_args(Layout)}, got {layout!r}")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis must be one of the {x.ndim} of x, got {axis}")
     size = x.shape[axis]
     rotary_dim = size if rotary_dim is None else rotary_dim
-    if rotary_dim % 2 or not 0 <= rotary_dim <= size:
-        raise ValueError(f"rotary_dim must be even and between 0 and {size}, got {rotary_dim}")
+    if not isinstance(rotary_dim, int) or rotary_dim % 2 or not 0 <= rotary_dim <= size:
+        raise ValueError(f"rotary_dim must be an even integer from 0 to {size}, got {rotary_dim}")
     if source == target:
         return x
     pairs = torch.arange(rotary_dim, device=x.device)
@@ -273,7 +290,9 @@ def convert_projection(
     Raises:
         ValueError: if the rows are not a multiple of `heads`, or as in `convert_layout`.
     """
-    if heads <= 0 or weight.shape[0] % heads:
+    if weight.ndim not in (1, 2):
+        raise ValueError(f"weight must have shape (heads·D, C) or (heads·D,), got {tuple(weight.shape)}")
+    if not isinstance(heads, int) or heads <= 0 or weight.shape[0] % heads:
         raise ValueError(f"heads must divide the {weight.shape[0]} rows of weight, got {heads}")
     rows = weight.unflatten(0, (heads, -1))
     return convert_layout(rows, source, target, rotary_dim=rotary_dim, axis=1).flatten(0, 1)
@@ -288,14 +307,12 @@ def _check_fit(x: Tensor, angles: Tensor) -> None:
     shape, table = tuple(x.shape), tuple(angles.shape)
     if x.ndim < 2:
         raise ValueError(f"x must have shape (..., N, D), got {shape}")
-    if 2 * table[-1] > shape[-1]:
-        raise ValueError(f"angles turn {2 * table[-1]} coordinates, but x has only {shape[-1]}")
-    fits = angles.ndim == 2 and table[0] == shape[-2]
-    if angles.ndim == 4 and x.ndim == 4:
-        batch, heads, length = shape[:3]
-        fits = table[2] == length and (
-            (table[0] == batch and table[1] in (1, heads)) or (table[0] == 1 and table[1] == heads)
-        )
+    fits = table[:-1] == shape[-2:-1]
+    if x.ndim == angles.ndim == 4:
+        batch, heads, length, _ = shape
+        fits = table[:3] in ((batch, 1, length), (batch, heads, length), (1, heads, length))
     if not fits:
         allowed = "(N, R/2), (B, 1, N, R/2) or (1 or B, H, N, R/2)"
         raise ValueError(f"angles must have shape {allowed} for x of shape {shape}, got {table}")
+    if 2 * table[-1] > shape[-1]:
+        raise ValueError(f"angles turn {2 * table[-1]} coordinates, but x has only {shape[-1]}")
