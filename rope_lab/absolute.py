@@ -50,7 +50,7 @@ class SinusoidalEmbedding(PositionEncoding):
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        return x + sinusoidal(positions, self.dim, self.base, dtype=dtype).to(x.dtype)
+        return _add(x, sinusoidal(positions, self.dim, self.base, dtype=dtype))
 
     def extra_repr(self) -> str:
         return f"{self.dim}, base={self.base:g}"
@@ -63,20 +63,33 @@ class LearnedEmbedding(PositionEncoding):
         max_positions: number of rows of the table.
         dim: width C of the embeddings.
 
+    Raises:
+        ValueError: if `max_positions` or `dim` is not positive.
+
     Source: Gehring et al. 2017 (arXiv:1705.03122), section 3.1.
     """
 
     def __init__(self, max_positions: int, dim: int) -> None:
         super().__init__()
+        for name, size in (("max_positions", max_positions), ("dim", dim)):
+            if not isinstance(size, int) or size <= 0:
+                raise ValueError(f"{name} must be a positive integer, got {size!r}")
         self.table = nn.Embedding(max_positions, dim)
         nn.init.normal_(self.table.weight, std=0.02)
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
             raise TypeError(f"positions must be integers for a learned table, got {positions.dtype}")
-        rows = self.table.num_embeddings
+        rows, positions = self.table.num_embeddings, positions.long()
         if not torch.compiler.is_compiling() and positions.numel() and positions.device.type != "meta":
             low, high = (int(bound) for bound in positions.aminmax())
             if low < 0 or high >= rows:
                 raise ValueError(f"positions must lie in 0..{rows - 1}, the learned table, got {low}..{high}")
-        return x + self.table(positions)
+        return _add(x, self.table(positions))
+
+
+def _add(x: Tensor, table: Tensor) -> Tensor:
+    if table.shape not in (x.shape, x.shape[-2:]):
+        given = f"positions {tuple(table.shape[:-1])} and dim {table.shape[-1]}"
+        raise ValueError(f"positions (N,) or (B, N) and dim C must fit x (B, N, C) {tuple(x.shape)}, got {given}")
+    return (x + table).to(x.dtype)
