@@ -45,25 +45,30 @@ class KVCache:
             k, v, positions and segments of all tokens so far; segments are None if none was ever given.
 
         Raises:
-            ValueError: if the tokens exceed the capacity or have another shape than those held.
+            ValueError: if the tokens exceed the capacity or differ from those held in shape or dtype; the
+                cache is then as it was.
         """
         end = self.length + k.shape[-2]
         if end > self.capacity:
             raise ValueError(
                 f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger capacity"
             )
-        self._segmented = self._segmented or segments is not None
-        if segments is None:
-            segments = positions.new_zeros((k.shape[0], k.shape[-2]), dtype=torch.long)
+        given = segments is not None
+        segments = positions.new_zeros(k.shape[0], k.shape[-2]) if segments is None else segments
         # the token axis first, so that one slice serves all four
         new = {"k": k.movedim(-2, 0), "v": v.movedim(-2, 0), "positions": positions.movedim(-1, 0)}
-        new["segments"] = segments.movedim(-1, 0)
+        new["segments"] = segments.movedim(-1, 0).long()
+        for name, tensor in new.items():  # before anything is written
+            held = self._held.get(name, tensor)
+            wanted = (end - self.length, *held.shape[1:])
+            if tensor.shape != wanted or tensor.dtype != held.dtype:
+                got = f"{tuple(tensor.shape)} {tensor.dtype}"
+                raise ValueError(f"{name}, tokens first, must be {wanted} {held.dtype} as held, got {got}")
         for name, tensor in new.items():
-            shape = (self.capacity, *tensor.shape[1:])
-            held = self._held.setdefault(name, tensor.new_zeros(shape))
-            if held.shape != shape:
-                raise ValueError(f"{name} must have shape {tuple(held.shape[1:])} a token, got {shape[1:]}")
-            held[self.length : end] = tensor
+            if name not in self._held:
+                self._held[name] = tensor.new_zeros(self.capacity, *tensor.shape[1:])
+            self._held[name][self.length : end] = tensor
+        self._segmented = self._segmented or given
         self.length = end
         k, v = (self._held[name][:end].movedim(0, -2) for name in ("k", "v"))
         positions, segments = (self._held[name][:end].movedim(0, -1) for name in ("positions", "segments"))
@@ -127,12 +132,16 @@ def attend(
     Returns:
         (B, H, N_q, D).
     """
-    mask = allowed
-    if bias is not None:
-        mask = bias.to(q.dtype) if allowed is None else bias.to(q.dtype).masked_fill(~allowed, -torch.inf)
+    mask = None if bias is None else bias.to(q.dtype)
+    if allowed is not None:
+        blind = ~allowed.any(
+            -1, keepdim=True
+        )  # let them see all and zero them below: no kernel divides 0 by 0
+        visible = allowed | blind
+        mask = visible if mask is None else mask.masked_fill(~visible, -torch.inf)
     grouped = q.shape[1] != k.shape[1]
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, enable_gqa=grouped)
-    return out if allowed is None else out.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+    return out if allowed is None else out.masked_fill(blind, 0.0)
 
 
 class MultiHeadAttention(nn.Module):
@@ -151,7 +160,8 @@ class MultiHeadAttention(nn.Module):
         dropout: of the attention weights.
 
     Raises:
-        ValueError: if `heads` does not divide `dim`, `kv_heads` does not divide `heads`, or `window` < 1.
+        ValueError: if `heads` does not divide `dim`, `kv_heads` does not divide `heads`, `window` < 1,
+            `dropout` is no probability below 1, or `position` rotates more coordinates than a head has.
     """
 
     def __init__(
@@ -176,16 +186,21 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"kv_heads must be positive and divide heads={heads}, got {kv_heads}")
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 (the query itself) or None, got {window}")
-        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim or dim // heads
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        head_dim = dim // heads if head_dim is None else head_dim
+        if head_dim <= 0:
+            raise ValueError(f"head_dim must be positive, got {head_dim}")
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.position = NoPE() if position is None else position
         rotated = self.position.dim if isinstance(self.position, RotaryEmbedding) else 0
-        if rotated > self.head_dim:
-            raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {self.head_dim}")
+        if rotated > head_dim:
+            raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {head_dim}")
         self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
-        self.query = nn.Linear(dim, heads * self.head_dim, bias=bias)
-        self.key = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
-        self.value = nn.Linear(dim, kv_heads * self.head_dim, bias=bias)
-        self.out = nn.Linear(heads * self.head_dim, dim, bias=bias)
+        self.query = nn.Linear(dim, heads * head_dim, bias=bias)
+        self.key = nn.Linear(dim, kv_heads * head_dim, bias=bias)
+        self.value = nn.Linear(dim, kv_heads * head_dim, bias=bias)
+        self.out = nn.Linear(heads * head_dim, dim, bias=bias)
 
     def forward(
         self,
@@ -208,8 +223,13 @@ class MultiHeadAttention(nn.Module):
             (B, N, C).
 
         Raises:
-            ValueError: if a shape does not fit or the cache is full.
+            ValueError: if a shape does not fit, the cache is full, or there is a cache but no causal mask.
+            TypeError: if `segments` are no integers.
         """
+        if x.ndim != 3 or x.shape[-1] != self.query.in_features:
+            raise ValueError(f"x must have shape (B, N, {self.query.in_features}), got {tuple(x.shape)}")
+        if cache is not None and not self.causal:
+            raise ValueError("cache must be None where causal=False: cached tokens cannot look ahead")
         batch, count, _ = x.shape
         past = 0 if cache is None else cache.length
         if positions is None:
@@ -219,6 +239,8 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
         if segments is not None and segments.shape != (batch, count):
             raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
+        if segments is not None and (segments.dtype == torch.bool or segments.is_floating_point()):
+            raise TypeError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
 
         q, k, v = (  # (B, N, H·D) -> (B, H, N, D)
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
