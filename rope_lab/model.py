@@ -9,6 +9,7 @@ Source: Su et al. 2021, RoFormer (arXiv:2104.09864).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,11 +83,21 @@ class RoFormerConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context", "dim", "depth", "heads", "ff_mult"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        optional = [n for n in ("kv_heads", "rotary_dim", "window") if getattr(self, n) is not None]
+        for name in ("vocab_size", "context", "dim", "depth", "heads", *optional):
+            size = getattr(self, name)
+            if type(size) is not int or size <= 0:
+                raise ValueError(f"{name} must be a positive integer, got {size!r}")
         if self.dim % self.heads:
             raise ValueError(f"heads must divide dim={self.dim}, got {self.heads}")
+        if self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads must divide heads={self.heads}, got {self.kv_heads}")
+        if not 1 <= self.ff_mult * self.dim < math.inf:
+            raise ValueError(
+                f"ff_mult must be finite and at least 1/dim = {1 / self.dim:g}, got {self.ff_mult}"
+            )
+        if not 0 < self.base < math.inf:
+            raise ValueError(f"base must be positive and finite, got {self.base}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         for name, kind in (
@@ -97,6 +108,12 @@ class RoFormerConfig:
         ):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
+        head_dim = self.dim // self.heads
+        rotary_dim = self.rotary_dim or head_dim
+        if self.position == "rope" and (rotary_dim % 2 or rotary_dim > head_dim):
+            raise ValueError(f"rotary_dim must be even and at most dim/heads = {head_dim}, got {rotary_dim}")
+        if self.position == "sinusoidal" and self.dim % 2:
+            raise ValueError(f"dim must be even for sinusoidal positions, got {self.dim}")
 
     @classmethod
     def encoder(cls, vocab_size: int, **fields: Any) -> RoFormerConfig:
@@ -168,13 +185,9 @@ class RoFormer(nn.Module):
         self.position = config.build_position() if position is None else position
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         self.blocks = nn.ModuleList(Block(config, self.position) for _ in range(config.depth))
-        self.norm = _norm(
-            config
-        )  # after the last block, or on the embeddings where the blocks normalise last
-        self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.norm = _norm(config)  # after the last block; with post_norm, on the embeddings
+        self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
         self._initialise()
-        if config.tied:
-            self.head.weight = self.embedding.weight
 
     def _initialise(self) -> None:
         for name, module in self.named_modules():
@@ -225,22 +238,29 @@ class RoFormer(nn.Module):
         Returns:
             (B, N, V).
         """
-        return self.head(self.hidden(ids, positions=positions, segments=segments, cache=cache))
+        x = self.hidden(ids, positions=positions, segments=segments, cache=cache)
+        return F.linear(x, self.embedding.weight if self.head is None else self.head.weight)
 
     def new_cache(self, capacity: int) -> list[KVCache]:
         """An empty key/value cache for `capacity` tokens, one a block."""
         return [KVCache(capacity) for _ in self.blocks]
 
     def save(self, path: str | Path) -> None:
-        """Write parameters and config to one safetensors file."""
+        """Write parameters and config to one safetensors file, complete or not at all.
+
+        Raises:
+            FileNotFoundError: if its folder does not exist.
+        """
         from safetensors.torch import save_file
 
-        tensors = {name: p.detach().contiguous() for name, p in self.named_parameters()}  # a tied weight once
+        if not Path(path).parent.is_dir():
+            raise FileNotFoundError(f"path must lie in an existing folder, got {path}")
+        tensors = {name: p.detach().contiguous() for name, p in self.named_parameters()}  # a shared one once
         save_file(tensors, path, metadata={"config": json.dumps(asdict(self.config))})
 
     @classmethod
     def load(cls, path: str | Path, *, position: PositionEncoding | None = None) -> RoFormer:
-        """The model in a file that `save` wrote, on the CPU.
+        """The model in a file that `save` wrote, on the CPU, in the dtype it had.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -248,14 +268,18 @@ class RoFormer(nn.Module):
         """
         from safetensors import SafetensorError, safe_open
 
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"path must be a RoFormer's safetensors file, got {path}: no such file")
         try:
             with safe_open(path, framework="pt") as file:
                 config = RoFormerConfig(**json.loads((file.metadata() or {})["config"]))
                 names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"path must be a RoFormer's safetensors file, got {path}: {error}") from error
         model = cls(config, position)
+        if "embedding.weight" in tensors:
+            model.to(tensors["embedding.weight"].dtype)
         model.load_parameters(tensors, str(path))
         return model
 
@@ -263,17 +287,19 @@ class RoFormer(nn.Module):
         """Copy `tensors` into the parameters; names and shapes must be exactly theirs.
 
         Raises:
-            ValueError: naming the first parameter that is missing, left over or of another shape.
+            ValueError: naming the first parameter that is missing, left over or of another shape; nothing is
+                copied then.
         """
         own = dict(self.named_parameters())
         if odd := sorted(own.keys() ^ tensors.keys()):
             state = "lacks" if odd[0] in own else "has an unknown"
             raise ValueError(f"{source} must hold this model's parameters, but {state} {odd[0]!r}")
+        for name, parameter in own.items():
+            if parameter.shape != tensors[name].shape:
+                shapes = f"{tuple(parameter.shape)}, got {tuple(tensors[name].shape)}"
+                raise ValueError(f"{source}: {name} must have shape {shapes}")
         with torch.no_grad():
             for name, parameter in own.items():
-                if parameter.shape != tensors[name].shape:
-                    shapes = f"{tuple(parameter.shape)}, got {tuple(tensors[name].shape)}"
-                    raise ValueError(f"{source}: {name} must have shape {shapes}")
                 parameter.copy_(tensors[name])
 
 
