@@ -239,7 +239,7 @@ class RoFormer(nn.Module):
             (B, N, V).
         """
         x = self.hidden(ids, positions=positions, segments=segments, cache=cache)
-        return F.linear(x, self.embedding.weight if self.head is None else self.head.weight)
+        return F.linear(x, self.embedding.weight) if self.head is None else self.head(x)
 
     def new_cache(self, capacity: int) -> list[KVCache]:
         """An empty key/value cache for `capacity` tokens, one a block."""
