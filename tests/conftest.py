@@ -5,7 +5,5 @@ from hypothesis import settings
 
 torch.set_num_threads(1)
 settings.register_profile("same every run", derandomize=True, deadline=None, print_blob=True)
-settings.register_profile(
-    "search", deadline=None, max_examples=2_000
-)  # --hypothesis-profile=search: look for more
+settings.register_profile("search", deadline=None, max_examples=2_000)  # pytest --hypothesis-profile=search
 settings.load_profile("same every run")

@@ -1,7 +1,7 @@
 """What makes an implementation RoPE, as properties that take the implementation.
 
 An implementation is made by `new()` and called as `encode(q, k, positions, dim=, base=, layout=) -> (q, k)`.
-`test_rotary.py` holds the package to these properties, `test_mutants.py` shows that broken variants fail them.
+`test_rotary.py` holds the package to them, `test_mutants.py` shows that broken variants fail them.
 
 Tolerances follow from float64: θ, m·θ and the reduction round at most eight half-units of m together, so an
 angle is off by at most 4·ε·|m| (θ ≤ 1), and a product of a pair by a few ε more.
@@ -27,7 +27,7 @@ New = Callable[[], Encode]
 
 @dataclass(frozen=True)
 class Case:
-    """A few numbers from which queries, keys and positions are drawn, so that a failure can be read and repeated."""
+    """A few numbers from which queries, keys and positions are drawn: a failure can be read and repeated."""
 
     layout: Layout = "interleaved"
     batch: int = 2
@@ -136,7 +136,7 @@ def position_zero_is_identity(new: New, case: Case) -> None:
 
 
 def sign_of_the_turn(new: New, case: Case) -> None:
-    """Position 1 takes (1, 0) to (cos θ_i, sin θ_i) and (0, 1) to (−sin θ_i, cos θ_i), for queries and keys."""
+    """Position 1 takes (1, 0) to (cos θ_i, sin θ_i) and (0, 1) to (−sin θ_i, cos θ_i)."""
     encode, one = new(), torch.ones_like(case.positions())
     for i in range(case.dim // 2):
         (a, b), theta = case.pair(i), float(case.base) ** (-2 * i / case.dim)

@@ -103,7 +103,7 @@ def test_angles_may_differ_by_head(layout: str, heads: int) -> None:
 def test_any_strides_and_storage_offset_turn_alike(
     case: Case, axes: list[int], start: int, step: int
 ) -> None:
-    """The complex form of the eager path views memory: odd offsets, odd strides and transposes must not break it."""
+    """The eager path views memory as complex: odd offsets, odd strides and transposes must not break it."""
     x, m = case.x(1), case.positions()
     table = angles(m, frequencies(case.dim, case.base), dtype=torch.float64)
     laid = x.permute(axes)
@@ -212,7 +212,7 @@ def test_conversion_there_and_back_is_the_identity(case: Case, axis: int, layout
 def test_converted_projections_keep_scores_if_both_are_converted(
     source: str, heads: int, kv_heads: int, tail: int
 ) -> None:
-    """Grouped queries, biases and a partly rotated head: the same scores, and others if only one is converted."""
+    """Grouped queries, biases, a partly rotated head: equal scores, and others if only one is converted."""
     torch.manual_seed(0)
     dim, width, length = 8, 16, 6
     target = "half" if source == "interleaved" else "interleaved"
