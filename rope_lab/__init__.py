@@ -3,15 +3,9 @@
 from rope_lab.absolute import LearnedEmbedding, SinusoidalEmbedding, sinusoidal
 from rope_lab.attention import KVCache, MultiHeadAttention
 from rope_lab.encoding import NoPE, PositionEncoding
+from rope_lab.layouts import convert_layout, convert_projection
 from rope_lab.model import RoFormer, RoFormerConfig
-from rope_lab.rotary import (
-    RotaryEmbedding,
-    angles,
-    convert_layout,
-    convert_projection,
-    frequencies,
-    rotate,
-)
+from rope_lab.rotary import RotaryEmbedding, angles, frequencies, rotate
 
 __version__ = "0.1.0"
 __all__ = [

@@ -193,6 +193,8 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"head_dim must be positive, got {head_dim}")
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.position = NoPE() if position is None else position
+        if self.position.query_block and not causal:
+            raise ValueError(f"causal must be True for {type(self.position).__name__}, got False")
         rotated = self.position.dim if isinstance(self.position, RotaryEmbedding) else 0
         if rotated > head_dim:
             raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {head_dim}")
@@ -248,26 +250,53 @@ class MultiHeadAttention(nn.Module):
         )
         if self.qk_norm:
             q, k = F.rms_norm(q, (self.head_dim,)), F.rms_norm(k, (self.head_dim,))
-        q, k, v = self.position.rotate(q, k, v, positions)
+        q, k, v = self.position.rotate(q, k, v, positions, count if cache is None else cache.capacity)
         k_positions = positions
         if cache is not None:
             k, v, k_positions, segments = cache.append(k, v, positions, segments)
 
-        dropout = self.dropout if self.training else 0.0
-        bias = self.position.bias(q, k, positions, k_positions)
-        plain = self.causal and bias is None and segments is None and self.window is None
-        if plain and past == 0:  # the fused kernel needs no mask
-            grouped = self.heads != self.kv_heads
-            out = F.scaled_dot_product_attention(
-                q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped
+        step = self.position.query_block or max(count, 1)
+        blocks = []
+        for start in range(0, count, step):
+            end = min(start + step, count)
+            seen = past + end if self.causal else k.shape[-2]
+            blocks.append(
+                self._attend(
+                    q[..., start:end, :],
+                    k[..., :seen, :],
+                    v[..., :seen, :],
+                    positions[..., start:end],
+                    k_positions[..., :seen],
+                    None if segments is None else segments[:, :seen],
+                )
             )
-        else:
-            allowed = attention_mask(
-                count, k.shape[-2], causal=self.causal, window=self.window, segments=segments, device=x.device
-            )
-            out = attend(q, k, v, allowed, bias, dropout=dropout)
+        out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
         out = self.position.unrotate(out, positions)
         return self.out(out.transpose(1, 2).flatten(-2))
+
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q_positions: Tensor,
+        k_positions: Tensor,
+        segments: Tensor | None,
+    ) -> Tensor:
+        """Attention of the last tokens (B, H, N_q, D) of a sequence to all of it (B, H_k, N_k, D)."""
+        q, k = self.position.relate(q, k, q_positions, k_positions)
+        bias = self.position.bias(q, k, q_positions, k_positions)
+        dropout = self.dropout if self.training else 0.0
+        n_q, n_k = q.shape[-2], k.shape[-2]
+        if self.causal and n_q == n_k and bias is None and segments is None and self.window is None:
+            grouped = self.heads != self.kv_heads  # the fused kernel needs no mask
+            return F.scaled_dot_product_attention(
+                q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped
+            )
+        allowed = attention_mask(
+            n_q, n_k, causal=self.causal, window=self.window, segments=segments, device=q.device
+        )
+        return attend(q, k, v, allowed, bias, dropout=dropout)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, kv_heads={self.kv_heads}, causal={self.causal}, window={self.window}"

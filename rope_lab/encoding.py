@@ -10,18 +10,33 @@ from torch import Tensor, nn
 
 
 class PositionEncoding(nn.Module):
-    """Base of all encodings: four hooks, each of which leaves its input as it is.
+    """Base of all encodings: hooks, each of which leaves its input as it is.
 
     Shapes: B batch, H heads, N tokens, D head dimension, C model width. `positions` is (N,) or (B, N).
+
+    Attributes:
+        query_block: the most queries `relate` takes at once; None is all. Needs causal attention.
     """
+
+    query_block: int | None = None
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings (B, N, C) -> the same shape. Filled by learned and sinusoidal encodings."""
         return x
 
-    def rotate(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, H, N, D) -> the same shapes. Filled by RoPE and its kin."""
+    def rotate(
+        self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, N, D) -> the same shapes, before they are cached. Filled by RoPE.
+
+        `length` is the number of tokens the sequence may have in all: the cache's capacity, else the tokens at
+        hand. Only scalings that depend on it look.
+        """
         return q, k, v
+
+    def relate(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> tuple[Tensor, Tensor]:
+        """What is done to queries and to all keys, the cached ones too, at every step. Filled by xPos."""
+        return q, k
 
     def unrotate(self, out: Tensor, positions: Tensor) -> Tensor:
         """Attention output (B, H, N, D) -> the same shape. Filled where values were rotated."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rope_lab.encoding import PositionEncoding
+from rope_lab.scaling import Scaling
 
 Layout = Literal["interleaved", "half"]
 
@@ -83,15 +84,27 @@ def angles(
     device = _table_device(positions.device)
     m = positions.to(device).to(torch.float64) + offset
     product = m[..., None] * freqs.to(device).to(torch.float64)
-    reduced = product - 2 * math.pi * torch.round(product / (2 * math.pi))  # small angles stay as they are
-    table = reduced.to(dtype).to(positions.device)
+    table = reduce_turns(product).to(dtype).to(positions.device)
     return table if positions.ndim == 1 else table[:, None]
 
 
-def rotate(x: Tensor, angles: Tensor, layout: Layout = "interleaved", *, factor: float = 1.0) -> Tensor:
+def reduce_turns(angle: Tensor) -> Tensor:
+    """The same angle without its whole turns, in [−π, π]; small angles keep every bit."""
+    return angle - 2 * math.pi * torch.round(angle / (2 * math.pi))
+
+
+def rotate(
+    x: Tensor,
+    angles: Tensor,
+    layout: Layout = "interleaved",
+    *,
+    factor: float = 1.0,
+    start: int = 0,
+    axis: int = -2,
+) -> Tensor:
     """Turn each pair of coordinates of `x` by its angle: x_i ↦ factor · e^{i·angle_i} · x_i.
 
-    The first R = 2·angles.shape[-1] coordinates turn, the rest pass through (partial rotation).
+    R = 2·angles.shape[-1] coordinates turn, from `start` on; the others pass through (partial rotation).
     "interleaved" pairs coordinates (0, 1), (2, 3), …; "half" pairs (0, R/2), (1, R/2 + 1), …
 
     Args:
@@ -99,6 +112,9 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "interleaved", *, factor:
         angles: radians, float32 or float64, shape (N, R/2), (B, 1, N, R/2) or (1 or B, H, N, R/2).
         layout: "interleaved" or "half".
         factor: multiplies cosine and sine (the attention factor of a frequency scaling).
+        start: the first coordinate that turns.
+        axis: the token axis of `x`, for tensors such as (B, N, H, D), axis 1, or (N, B, H, D), axis 0; `angles`
+            fit the tensor with that axis moved to the last but one.
 
     Returns:
         The rotated tensor, shape and dtype of `x`. The product is taken in float32, or in float64 for a
@@ -117,11 +133,17 @@ def rotate(x: Tensor, angles: Tensor, layout: Layout = "interleaved", *, factor:
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
     if angles.dtype not in (torch.float32, torch.float64) or compute == torch.float64 != angles.dtype:
         raise TypeError(f"angles must be {compute} for x of {x.dtype}, got {angles.dtype}")
-    _check_fit(x, angles)
-    turned, rest = x.split([2 * angles.shape[-1], x.shape[-1] - 2 * angles.shape[-1]], dim=-1)
+    if x.ndim < 2 or not -x.ndim <= axis < x.ndim or axis in (-1, x.ndim - 1):
+        raise ValueError(
+            f"axis must be a token axis of x of shape {tuple(x.shape)}, not its last, got {axis}"
+        )
+    x = x.movedim(axis, -2)
+    _check_fit(x, angles, start)
+    before, turned, rest = x.tensor_split((start, start + 2 * angles.shape[-1]), dim=-1)
     turn = _rotate_interleaved if layout == "interleaved" else _rotate_half
     turned = turn(turned.to(compute), angles.to(compute), factor).to(x.dtype)
-    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+    parts = [part for part in (before, turned, rest) if part.shape[-1]] or [turned]
+    return (torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]).movedim(-2, axis)
 
 
 def _rotate_interleaved(x: Tensor, angles: Tensor, factor: float) -> Tensor:
@@ -151,22 +173,49 @@ class RotaryEmbedding(PositionEncoding):
         dim: number of rotated coordinates, positive and even; below the head dimension the rest pass through.
         base: of the frequencies θ_i = base^(−2i/dim).
         layout: "interleaved" or "half"; the weights of a trained model fit one of them.
+        scaling: one of `rope_lab.scaling`, applied to the frequencies.
         learned: train the frequencies, starting from the fixed ones.
+        freqs: custom θ_i in place of those of `base`, shape (dim/2,).
+        start: the first coordinate of a head that turns.
+        heads: only so many query heads turn, and as many key heads as belong to them; by default all.
+        length: tokens the sequence may have in all, for scalings that depend on it; by default the capacity of
+            the cache, or else the tokens of the call.
 
     Raises:
-        ValueError: if `dim`, `base` or `layout` is not as above.
+        ValueError: if an argument is not as above.
 
     Source: Su et al. 2021 (arXiv:2104.09864).
     """
 
     def __init__(
-        self, dim: int, *, base: float = 10_000.0, layout: Layout = "interleaved", learned: bool = False
+        self,
+        dim: int,
+        *,
+        base: float = 10_000.0,
+        layout: Layout = "interleaved",
+        scaling: Scaling | None = None,
+        learned: bool = False,
+        freqs: Tensor | None = None,
+        start: int = 0,
+        heads: int | None = None,
+        length: int | None = None,
     ) -> None:
         super().__init__()
         if layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
         frequencies(dim, base, device="cpu")  # refuses a bad dim or base here, not at the first call
-        self.dim, self.base, self.layout = dim, float(base), layout
+        if freqs is not None and (freqs.shape != (dim // 2,) or not freqs.is_floating_point()):
+            raise ValueError(
+                f"freqs must be real, of shape ({dim // 2},), got {freqs.dtype} {tuple(freqs.shape)}"
+            )
+        for name, value, least in (("start", start, 0), ("heads", heads, 1), ("length", length, 1)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        self.dim, self.base, self.layout, self.scaling = dim, float(base), layout, scaling
+        self.start, self.heads, self.length = start, heads, length
+        self.custom_freqs = (
+            None if freqs is None else freqs.detach().double().clone()
+        )  # no buffer: never cast
         self.learned_freqs = nn.Parameter(torch.empty(dim // 2, dtype=torch.float32)) if learned else None
         self.reset_parameters()
 
@@ -174,16 +223,36 @@ class RotaryEmbedding(PositionEncoding):
         """Start learned frequencies from the fixed ones, as after `to_empty` on a module built on meta."""
         if self.learned_freqs is not None:
             with torch.no_grad():
-                self.learned_freqs.copy_(frequencies(self.dim, self.base, device="cpu").float())
+                self.learned_freqs.copy_(self._fixed("cpu").float())
 
     def frequencies(self, device: torch.device | str | None = None) -> Tensor:
         """θ_i in radians per position, shape (dim/2,): float64 where fixed, float32 where learned."""
         if self.learned_freqs is not None:
             return self.learned_freqs
+        return self._fixed(device)
+
+    def _fixed(self, device: torch.device | str | None) -> Tensor:
+        if self.custom_freqs is not None:
+            return self.custom_freqs.to(_table_device(device))
         return frequencies(self.dim, self.base, device=device)
 
+    def table(
+        self, positions: Tensor, length: int, *, offset: float = 0, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, float]:
+        """Angles of the positions in a sequence of `length` tokens, and the attention factor of the scaling."""
+        freqs, factor = self.frequencies(positions.device), 1.0
+        if self.scaling is not None:
+            freqs, factor = self.scaling(freqs.double(), self.length or length)
+        return angles(positions, freqs, offset=offset, dtype=dtype), factor
+
     def forward(
-        self, q: Tensor, k: Tensor, *, positions: Tensor | None = None, offset: int = 0
+        self,
+        q: Tensor,
+        k: Tensor,
+        *,
+        positions: Tensor | None = None,
+        offset: int = 0,
+        length: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Rotate queries and keys by their positions.
 
@@ -192,6 +261,7 @@ class RotaryEmbedding(PositionEncoding):
             k: keys, shape (B, H_k, N_k, D). Where N_q < N_k, the queries are the last N_q of its tokens.
             positions: of the keys, integer or real, shape (N_k,) or (B, N_k); by default 0, 1, …, N_k − 1.
             offset: added to every position.
+            length: tokens the sequence may have in all, by default N_k + offset; see the class.
 
         Returns:
             Rotated q and k, with their shapes and dtypes.
@@ -214,20 +284,27 @@ class RotaryEmbedding(PositionEncoding):
             expected = f"({n_k},) or ({k.shape[0]}, {n_k})"
             raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
         dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
-        table = angles(positions, self.frequencies(positions.device), offset=offset, dtype=dtype)
-        q = rotate(q, table[..., n_k - n_q :, :], self.layout)
-        return q, rotate(k, table, self.layout)
+        table, factor = self.table(positions, length or n_k + offset, offset=offset, dtype=dtype)
+        turning = q.shape[1] if self.heads is None else self.heads
+        k_turning, uneven = divmod(turning * k.shape[1], q.shape[1])
+        if turning > q.shape[1] or uneven:
+            allowed = f"a multiple of {q.shape[1] // math.gcd(q.shape[1], k.shape[1])} up to {q.shape[1]}"
+            raise ValueError(f"heads must be {allowed} for q and k, got {turning}")
 
-    def rotate(self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k = self(q, k, positions=positions)
+        def turn(x: Tensor, angles: Tensor, heads: int) -> Tensor:
+            turned = rotate(x[:, :heads], angles, self.layout, factor=factor, start=self.start)
+            return turned if heads == x.shape[1] else torch.cat((turned, x[:, heads:]), dim=1)
+
+        return turn(q, table[..., n_k - n_q :, :], turning), turn(k, table, k_turning)
+
+    def rotate(
+        self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        q, k = self(q, k, positions=positions, length=length)
         return q, k, v
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RotaryEmbedding:
-        def keep_float32(t: Tensor) -> Tensor:
-            moved = fn(t)
-            return moved if moved.dtype == torch.float32 else t.to(moved.device)
-
-        super()._apply(keep_float32, recurse)
+        super()._apply(keep_float32(fn), recurse)
         return self
 
     def extra_repr(self) -> str:
@@ -235,67 +312,14 @@ class RotaryEmbedding(PositionEncoding):
         return f"{self.dim}, base={self.base:g}, layout={self.layout!r}, learned={learned}"
 
 
-def convert_layout(
-    x: Tensor, source: Layout, target: Layout, *, rotary_dim: int | None = None, axis: int = -1
-) -> Tensor:
-    """Reorder the coordinates of a head from one layout to the other; the unrotated tail stays in place.
+def keep_float32(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`fn` of a module's cast or move, without the cast: for frequencies that are parameters."""
 
-    With p = (0, 2, 4, …, 1, 3, 5, …), half = interleaved[p]: rotating then converting equals converting then
-    rotating in the other layout.
+    def move(t: Tensor) -> Tensor:
+        moved = fn(t)
+        return moved if moved.dtype == torch.float32 else t.to(moved.device)
 
-    Args:
-        x: any tensor whose `axis` holds the D coordinates of a head.
-        source: layout of `x`.
-        target: layout of the result.
-        rotary_dim: number of rotated coordinates R; by default all of them.
-        axis: the axis of the coordinates.
-
-    Returns:
-        A tensor of the shape of `x`.
-
-    Raises:
-        ValueError: if a layout is unknown, `axis` is not one of `x`, or `rotary_dim` does not fit it.
-    """
-    for name, layout in (("source", source), ("target", target)):
-        if layout not in get_args(Layout):
-            raise ValueError(f"{name} must be one of {get_args(Layout)}, got {layout!r}")
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis must be one of the {x.ndim} of x, got {axis}")
-    size = x.shape[axis]
-    rotary_dim = size if rotary_dim is None else rotary_dim
-    if not isinstance(rotary_dim, int) or rotary_dim % 2 or not 0 <= rotary_dim <= size:
-        raise ValueError(f"rotary_dim must be an even integer from 0 to {size}, got {rotary_dim}")
-    if source == target:
-        return x
-    pairs = torch.arange(rotary_dim, device=x.device)
-    pairs = pairs.view(-1, 2).T if target == "half" else pairs.view(2, -1).T
-    order = torch.cat((pairs.flatten(), torch.arange(rotary_dim, size, device=x.device)))
-    return x.index_select(axis, order)
-
-
-def convert_projection(
-    weight: Tensor, heads: int, source: Layout, target: Layout, *, rotary_dim: int | None = None
-) -> Tensor:
-    """Reorder the rows of a query or key projection, so that it feeds a rotation of the other layout.
-
-    Scores stay the same if and only if the query and the key projection are both converted.
-
-    Args:
-        weight: weight (heads·D, C) or bias (heads·D,) of the projection.
-        heads: number of heads in it (for keys with grouped queries, the number of key heads).
-        source: layout the projection was trained for.
-        target: layout it shall feed.
-        rotary_dim: rotated coordinates of each head; by default all of them.
-
-    Raises:
-        ValueError: if the rows are not a multiple of `heads`, or as in `convert_layout`.
-    """
-    if weight.ndim not in (1, 2):
-        raise ValueError(f"weight must have shape (heads·D, C) or (heads·D,), got {tuple(weight.shape)}")
-    if not isinstance(heads, int) or heads <= 0 or weight.shape[0] % heads:
-        raise ValueError(f"heads must divide the {weight.shape[0]} rows of weight, got {heads}")
-    rows = weight.unflatten(0, (heads, -1))
-    return convert_layout(rows, source, target, rotary_dim=rotary_dim, axis=1).flatten(0, 1)
+    return move
 
 
 def _table_device(device: torch.device | str | None) -> torch.device:
@@ -303,10 +327,8 @@ def _table_device(device: torch.device | str | None) -> torch.device:
     return torch.device("cpu") if chosen.type in _WITHOUT_FLOAT64 else chosen
 
 
-def _check_fit(x: Tensor, angles: Tensor) -> None:
+def _check_fit(x: Tensor, angles: Tensor, start: int) -> None:
     shape, table = tuple(x.shape), tuple(angles.shape)
-    if x.ndim < 2:
-        raise ValueError(f"x must have shape (..., N, D), got {shape}")
     fits = table[:-1] == shape[-2:-1]
     if x.ndim == angles.ndim == 4:
         batch, heads, length, _ = shape
@@ -314,5 +336,6 @@ def _check_fit(x: Tensor, angles: Tensor) -> None:
     if not fits:
         allowed = "(N, R/2), (B, 1, N, R/2) or (1 or B, H, N, R/2)"
         raise ValueError(f"angles must have shape {allowed} for x of shape {shape}, got {table}")
-    if 2 * table[-1] > shape[-1]:
-        raise ValueError(f"angles turn {2 * table[-1]} coordinates, but x has only {shape[-1]}")
+    if start < 0 or start + 2 * table[-1] > shape[-1]:
+        turned = f"{2 * table[-1]} coordinates from start={start}"
+        raise ValueError(f"angles turn {turned}, but x has only {shape[-1]}")

@@ -1,0 +1,230 @@
+"""Frequency scalings: how a model trained on short texts is made to read longer ones.
+
+Each is a function scaling(freqs, length) → (freqs, attention factor). It takes the frequencies θ_i of RoPE, float64,
+shape (D/2,), and the number of tokens the whole sequence will have; the attention factor multiplies cosine and
+sine, so that scores grow by its square. Dynamic NTK and LongRoPE depend on the length, the others do not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Scaling = Callable[[Tensor, int], tuple[Tensor, float]]
+
+
+@dataclass(frozen=True)
+class PositionInterpolation:
+    """θ_i / factor: position m is read as m / factor.
+
+    Source: Chen et al. 2023 (arXiv:2306.15595).
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(factor=self.factor)
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        return freqs / self.factor, 1.0
+
+
+@dataclass(frozen=True)
+class NTKAware:
+    """base · factor^(D/(D−2)): the first frequency stays, the last is divided by `factor`.
+
+    Source: bloc97 2023, cited in Peng et al. 2023, YaRN (arXiv:2309.00071), section 3.1.
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(factor=self.factor)
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        return _raise_base(freqs, self.factor), 1.0
+
+
+@dataclass(frozen=True)
+class DynamicNTK:
+    """NTK-aware scaling by factor · length / original_length − (factor − 1), from `original_length` on.
+
+    Source: emozilla 2023, cited in Peng et al. 2023, YaRN (arXiv:2309.00071), section 3.3.
+    """
+
+    factor: float
+    original_length: int
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(factor=self.factor, original_length=self.original_length)
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        stretch = self.factor * max(length, self.original_length) / self.original_length - (self.factor - 1)
+        return _raise_base(freqs, stretch), 1.0
+
+
+@dataclass(frozen=True)
+class YaRN:
+    """Fast pairs stay, slow pairs are interpolated, a ramp over the pair index joins them; scores are sharpened.
+
+    A pair that turns more than `beta_fast` times in `original_length` tokens is fast, one that turns less than
+    `beta_slow` times is slow.
+
+    Args:
+        factor: by how much the length grows, at least 1.
+        original_length: tokens the model was trained on.
+        beta_fast, beta_slow: turns at which the ramp begins and ends.
+        mscale, mscale_all_dim: if both are given, the attention factor is the quotient of
+            0.1·mscale·ln(factor) + 1 and 0.1·mscale_all_dim·ln(factor) + 1 (DeepSeek-V2, arXiv:2405.04434).
+        attention_factor: in place of 0.1·ln(factor) + 1.
+        truncate: round the ends of the ramp outward to whole pairs.
+
+    Source: Peng et al. 2023 (arXiv:2309.00071), sections 3.2 and 3.4.
+    """
+
+    factor: float
+    original_length: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    attention_factor: float | None = None
+    truncate: bool = True
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(factor=self.factor, original_length=self.original_length)
+        if not 0 < self.beta_slow < self.beta_fast:
+            raise ValueError(
+                f"beta_slow must lie between 0 and beta_fast={self.beta_fast}, got {self.beta_slow}"
+            )
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        if freqs.numel() < 2:
+            raise ValueError(f"freqs must have at least 2 pairs for a ramp over them, got {freqs.numel()}")
+        log_ratio = (freqs[0] / freqs[1]).log().item()  # θ_i = θ_0 · e^(−i·log_ratio)
+        low, high = (  # the pair index that turns so many times
+            math.log(self.original_length / (turns * 2 * math.pi)) / log_ratio
+            for turns in (self.beta_fast, self.beta_slow)
+        )
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, 2 * freqs.numel() - 1)
+        high += 0.001 if low == high else 0.0
+        ramp = (
+            (torch.arange(freqs.numel(), device=freqs.device, dtype=freqs.dtype) - low) / (high - low)
+        ).clamp(0, 1)
+        return freqs * (1 - ramp) + freqs / self.factor * ramp, self._attention_factor()
+
+    def _attention_factor(self) -> float:
+        if self.attention_factor is not None:
+            return self.attention_factor
+        log = 0.1 * math.log(self.factor)
+        if self.mscale and self.mscale_all_dim:
+            return (self.mscale * log + 1) / (self.mscale_all_dim * log + 1)
+        return log + 1
+
+
+@dataclass(frozen=True)
+class Llama3:
+    """Wavelengths under original_length / high_freq_factor stay, those over original_length / low_freq_factor are
+    divided by `factor`, those between are blended by their number of turns.
+
+    Source: Grattafiori et al. 2024, the Llama 3 herd (arXiv:2407.21783); formula as released with Llama 3.1.
+    """
+
+    factor: float = 8.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_length: int = 8192
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(factor=self.factor, original_length=self.original_length)
+        if not 0 < self.low_freq_factor <= self.high_freq_factor:
+            allowed = f"between 0 and high_freq_factor={self.high_freq_factor}"
+            raise ValueError(f"low_freq_factor must lie {allowed}, got {self.low_freq_factor}")
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        turns = self.original_length * freqs / (2 * math.pi)
+        width = self.high_freq_factor - self.low_freq_factor
+        keep = (
+            (turns - self.low_freq_factor) / width
+            if width
+            else (turns >= self.low_freq_factor).to(freqs.dtype)
+        )
+        keep = keep.clamp(0, 1)
+        return freqs * keep + freqs / self.factor * (1 - keep), 1.0
+
+
+@dataclass(frozen=True)
+class LongRoPE:
+    """θ_i / λ_i with searched factors λ_i: one list up to `original_length`, another beyond it.
+
+    Args:
+        short_factors, long_factors: λ_i for every pair, D/2 numbers each.
+        original_length: tokens the model was trained on.
+        factor: by how much the length grows, at least 1; sets the attention factor √(1 + ln factor / ln original).
+        attention_factor: in place of that formula.
+
+    Source: Ding et al. 2024 (arXiv:2402.13753).
+    """
+
+    short_factors: Sequence[float]
+    long_factors: Sequence[float]
+    original_length: int
+    factor: float = 1.0
+    attention_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(factor=self.factor, original_length=self.original_length)
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        name = "long_factors" if length > self.original_length else "short_factors"
+        factors = torch.tensor(getattr(self, name), dtype=freqs.dtype, device=freqs.device)
+        if factors.shape != freqs.shape:
+            raise ValueError(f"{name} must have {freqs.numel()} numbers, one a pair, got {factors.numel()}")
+        attention = self.attention_factor
+        if attention is None:
+            attention = (
+                math.sqrt(1 + math.log(self.factor) / math.log(self.original_length))
+                if self.factor > 1
+                else 1.0
+            )
+        return freqs / factors, attention
+
+
+@dataclass(frozen=True)
+class PRoPE:
+    """Only the fastest fraction p of the pairs turns; the others carry content alone. p = 1 is RoPE, p = 0 NoPE.
+
+    Unlike partial rotation, the pairs that turn keep the frequencies they have in the full spectrum.
+
+    Source: Barbero et al. 2024 (arXiv:2410.06205), section 6.
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"p must lie in [0, 1], got {self.p}")
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        turning = torch.arange(freqs.numel(), device=freqs.device) < int(self.p * freqs.numel())
+        return freqs * turning, 1.0
+
+
+def _raise_base(freqs: Tensor, factor: float) -> Tensor:
+    """The frequencies of base·factor^(D/(D−2)): θ_i · factor^(−i/(D/2−1))."""
+    if freqs.numel() < 2:
+        return freqs
+    share = torch.arange(freqs.numel(), device=freqs.device, dtype=freqs.dtype) / (freqs.numel() - 1)
+    return freqs * factor**-share
+
+
+def _check_at_least_1(**values: float) -> None:
+    for name, value in values.items():
+        if not 1 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and at least 1, got {value}")
