@@ -5,8 +5,8 @@
     check_exact("eq. 3.1", left - right)     # a SymPy expression that is zero
 
 Each prints one line, or in a notebook displays it with its numbers attached, from which the book fills its
-ledger; each raises `CheckFailed` where the claim does not hold. Nothing broadcasts: both sides have the same shape.
-Nothing passes by default: a NaN, an infinity or an empty comparison fails.
+ledger; each raises `CheckFailed` where the claim does not hold. Nothing broadcasts: both sides have the same
+shape. Nothing passes by default: a NaN, an infinity or an empty comparison fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MIME = "application/vnd.rope-lab.check+json"
+STORED = "rope_lab_check"  # the key of the numbers in the metadata of a notebook's output
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
@@ -64,7 +64,7 @@ def check_at_most(label: str, left: Any, bound: Any) -> None:
         bound: above zero, of the shape of `left` or one Python number for all of it.
 
     Raises:
-        CheckFailed: if the bound is exceeded, or the sides differ in shape, are empty, or hold a NaN or infinity.
+        CheckFailed: if the bound is exceeded, or as for `check`.
         TypeError, ValueError: if a side is no array of real numbers, or the bound is not above zero.
     """
     if isinstance(bound, (int, float)):
@@ -199,6 +199,7 @@ def _report(
     if ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None:
         from IPython.display import display
 
-        display({"text/plain": line, MIME: {"label": label, "kind": kind, **numbers}}, raw=True)
+        stored = {STORED: {"label": label, "kind": kind, **numbers}}
+        display({"text/plain": line}, metadata=stored, raw=True)
     else:
         print(line)

@@ -1,8 +1,8 @@
 """The ledger: every check of the build, read from the outputs of the executed notebooks.
 
 A cached chapter does not run again, so its checks come from its stored outputs, not from a side effect of
-running. The build fails where a chapter checks nothing, where two checks share a label, and where a label names
-an equation that its page does not number.
+running. The build fails where a chapter checks nothing, where two checks share a label, and where a label
+names an equation that its page does not number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from rope_book.chapters import executed, number
 from rope_book.numbering import equations
-from rope_lab.verify import MIME
+from rope_lab.verify import STORED
 
 LOG = logging.getLogger(__name__)
 COLUMNS = (("Check", 34), ("Largest error", 18), ("Allowed", 18), ("Draws", 12), ("Number type", 18))
@@ -43,8 +43,8 @@ def checks(app: Sphinx, docname: str) -> Iterator[dict[str, Any]]:
     """What `rope_lab.verify` reported on one page, in the order of the page."""
     for cell in nbformat.read(executed(app, docname), as_version=4).cells:
         for output in cell.get("outputs", []):
-            if MIME in output.get("data", {}):
-                yield output["data"][MIME]
+            if STORED in output.get("metadata", {}):
+                yield output["metadata"][STORED]
 
 
 def equation_of(label: str) -> str | None:
@@ -109,7 +109,7 @@ def _table(app: Sphinx, docname: str, here: str) -> nodes.table:
 def _fill(app: Sphinx, doctree: nodes.document, here: str) -> None:
     for placeholder in list(doctree.findall(Placeholder)):
         found = {name: len(list(checks(app, name))) for name in chapters(app.env)}
-        total = f"{sum(found.values()):,} checks in {len(found)} chapters, all passed in this build."
+        total = f"{sum(found.values()):,} checks, chapters {', '.join(str(number(name)) for name in found)}: all passed."
         filled: list[nodes.Node] = [nodes.paragraph("", "", nodes.strong("", total))]
         for docname in found:
             title = app.env.titles[docname].astext()

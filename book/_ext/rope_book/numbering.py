@@ -1,7 +1,7 @@
 """Numbers by chapter: the fourth labelled equation of chapter 3 is (3.4), its second figure is Figure 3.2.
 
-Sphinx numbers the whole book in one row where the table of contents carries no numbers of its own. Its numbers
-are replaced after the environment is stored, so that the stored ones still tell Sphinx what changed.
+Sphinx numbers the whole book in one row where the table of contents carries no numbers of its own. Its
+numbers are replaced after the environment is stored: the stored ones still tell Sphinx what changed.
 """
 
 from __future__ import annotations
