@@ -1,0 +1,63 @@
+"""The pages without code tell the truth: their snippets run, and their lists name what is there."""
+
+import pkgutil
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rope_lab
+from rope_lab.exercises import ch05
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
+SNIPPETS = [
+    pytest.param(code, id=f"{page.stem}-{index}")
+    for page in PAGES
+    for index, code in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S))
+]
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_snippets_run(code: str) -> None:
+    exec(compile(code, "page", "exec"), {})
+
+
+def test_teaching_grades_each_exercise(tmp_path: Path) -> None:
+    page = (ROOT / "book" / "teaching.md").read_text("utf-8")
+    scope: dict[str, Any] = {}
+    exec(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[0], scope)
+    answers = tmp_path / "answers.py"
+    answers.write_text(
+        "import torch\n"
+        "def half_order(d, r):\n"
+        "    return torch.cat((torch.arange(0, r, 2), torch.arange(1, r, 2), torch.arange(r, d)))\n"
+        "def find_pairs(turn, d):\n"
+        "    raise RuntimeError('no idea')\n"
+    )
+    verdicts = scope["grade"](str(answers), ch05)
+    assert verdicts["check_half_order"].passed
+    assert verdicts["check_find_pairs"] == "raised RuntimeError: no idea"
+    assert verdicts["check_to_half"] == "missing"
+
+
+def test_the_api_page_lists_every_module() -> None:
+    page = (ROOT / "book" / "api.md").read_text("utf-8")
+    listed = re.findall(r"automodule:: (\S+)", page)
+    found = pkgutil.walk_packages(rope_lab.__path__, "rope_lab.")
+    modules = {info.name for info in found if not info.ispkg and not info.name.endswith("__main__")}
+    assert sorted(listed) == sorted(modules)
+
+
+def test_the_welcome_page_links_every_chapter() -> None:
+    page = (ROOT / "book" / "index.md").read_text("utf-8")
+    linked = re.findall(r"/notebooks/(\w+)", page)
+    assert sorted(linked) == sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
+
+
+def test_every_reference_has_its_group() -> None:
+    groups = re.findall(r'keywords % "(\w+)"', (ROOT / "book" / "references.md").read_text("utf-8"))
+    entries = re.split(r"^@", (ROOT / "book" / "references.bib").read_text("utf-8"), flags=re.M)[1:]
+    keywords = [re.search(r"keywords = \{(\w+)\}", entry) for entry in entries]
+    assert all(found is not None and found[1] in groups for found in keywords)
