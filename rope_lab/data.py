@@ -145,7 +145,9 @@ def _from_folder(folder: Path) -> str:
         name = next((name for name in FILES if name in names), None)
         data = (folder / name).read_bytes() if name else b""
     except OSError as error:
-        raise ValueError(f"ROPE_LAB_DATA: {error.strerror or error}: {str(folder)!r}; {remedy}") from error
+        raise ValueError(
+            f"ROPE_LAB_DATA: {error.strerror}: {str(error.filename or folder)!r}; {remedy}"
+        ) from error
     if name is None:
         raise ValueError(f"ROPE_LAB_DATA: {str(folder)!r} has no such file; {remedy}")
     if not _is_canonical(data):
