@@ -198,6 +198,10 @@ class MultiHeadAttention(nn.Module):
         rotated = self.position.dim if isinstance(self.position, RotaryEmbedding) else 0
         if rotated > head_dim:
             raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {head_dim}")
+        if position is not None and position.query_block is not None and not causal:
+            raise ValueError(
+                f"causal must be True for {type(position).__name__}, which takes queries in blocks"
+            )
         self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
         self.query = nn.Linear(dim, heads * head_dim, bias=bias)
         self.key = nn.Linear(dim, kv_heads * head_dim, bias=bias)
@@ -255,22 +259,25 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             k, v, k_positions, segments = cache.append(k, v, positions, segments)
 
-        step = self.position.query_block or max(count, 1)
-        blocks = []
-        for start in range(0, count, step):
-            end = min(start + step, count)
-            seen = past + end if self.causal else k.shape[-2]
-            blocks.append(
-                self._attend(
-                    q[..., start:end, :],
-                    k[..., :seen, :],
-                    v[..., :seen, :],
-                    positions[..., start:end],
-                    k_positions[..., :seen],
-                    None if segments is None else segments[:, :seen],
-                )
+        step = self.position.query_block
+        if step is None or count <= step:
+            out = self._attend(q, k, v, positions, k_positions, segments)
+        else:
+            ends = [*range(step, count, step), count]
+            out = torch.cat(
+                [
+                    self._attend(
+                        q[..., start:end, :],
+                        k[..., : past + end, :],
+                        v[..., : past + end, :],
+                        positions[..., start:end],
+                        k_positions[..., : past + end],
+                        None if segments is None else segments[:, : past + end],
+                    )
+                    for start, end in zip([0, *ends], ends, strict=False)
+                ],
+                dim=-2,
             )
-        out = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
         out = self.position.unrotate(out, positions)
         return self.out(out.transpose(1, 2).flatten(-2))
 

@@ -285,17 +285,20 @@ class RotaryEmbedding(PositionEncoding):
             raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
         dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
         table, factor = self.table(positions, length or n_k + offset, offset=offset, dtype=dtype)
-        turning = q.shape[1] if self.heads is None else self.heads
-        k_turning, uneven = divmod(turning * k.shape[1], q.shape[1])
-        if turning > q.shape[1] or uneven:
-            allowed = f"a multiple of {q.shape[1] // math.gcd(q.shape[1], k.shape[1])} up to {q.shape[1]}"
-            raise ValueError(f"heads must be {allowed} for q and k, got {turning}")
+        q_heads, k_heads = q.shape[1], k.shape[1]
+        if self.heads is not None:  # and as many key heads as these query heads share
+            q_heads, k_heads, uneven = self.heads, *divmod(self.heads * k.shape[1], q.shape[1])
+            if uneven or q_heads > q.shape[1]:
+                allowed = (
+                    f"at most {q.shape[1]} and a whole number of groups of {q.shape[1]}:{k.shape[1]} heads"
+                )
+                raise ValueError(f"heads must be {allowed}, got {self.heads}")
 
         def turn(x: Tensor, angles: Tensor, heads: int) -> Tensor:
             turned = rotate(x[:, :heads], angles, self.layout, factor=factor, start=self.start)
             return turned if heads == x.shape[1] else torch.cat((turned, x[:, heads:]), dim=1)
 
-        return turn(q, table[..., n_k - n_q :, :], turning), turn(k, table, k_turning)
+        return turn(q, table[..., n_k - n_q :, :], q_heads), turn(k, table, k_heads)
 
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None
