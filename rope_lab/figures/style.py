@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import matplotlib as mpl
@@ -43,6 +44,16 @@ _RC: Any = {
 }
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows by itself: one made without pyplot has no picture of its own."""
+
+    def _repr_svg_(self) -> str:
+        buffer = io.StringIO()
+        with mpl.rc_context(_RC):
+            self.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        return buffer.getvalue()
+
+
 def new_figure(
     rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (7.5, 3.6), **subplots: Any
 ) -> tuple[Figure, Any]:
@@ -54,7 +65,7 @@ def new_figure(
         subplots: passed on to `Figure.subplots` (sharex, width_ratios, …).
     """
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=size, layout="constrained", facecolor=_RC["figure.facecolor"])
+        figure = Drawing(figsize=size, layout="constrained", facecolor=_RC["figure.facecolor"])
         axes = figure.subplots(rows, columns, **subplots)
     return figure, axes
 
