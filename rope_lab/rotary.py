@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -158,8 +158,41 @@ def _rotate_interleaved(x: Tensor, angles: Tensor, factor: float) -> Tensor:
 
 
 def _rotate_half(x: Tensor, angles: Tensor, factor: float) -> Tensor:
-    (a, b), cos, sin = x.chunk(2, dim=-1), angles.cos() * factor, angles.sin() * factor
+    cos, sin = angles.cos() * factor, angles.sin() * factor
+    if not (torch.compiler.is_compiling() or cos.requires_grad):
+        turned: Tensor = _TurnHalf.apply(x, cos, sin)
+        return turned
+    a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class _TurnHalf(torch.autograd.Function):
+    """The half layout in few passes over memory, for eager mode; its gradient is the opposite turn."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        half = cos.shape[-1]
+        out = x * torch.cat((cos, cos), dim=-1)
+        out[..., :half].addcmul_(x[..., half:], sin, value=-1)
+        out[..., half:].addcmul_(x[..., :half], sin)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _TurnHalf.apply(grad, cos, -sin), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        turned: Tensor = _TurnHalf.apply(tangent, *ctx.saved_tensors)
+        return turned
 
 
 class RotaryEmbedding(PositionEncoding):

@@ -47,10 +47,10 @@ class RotaryValueEmbedding(RotaryEmbedding):
 class GrowingRotaryEmbedding(RotaryEmbedding):
     """RoPE whose scaling follows the tokens seen so far instead of a length fixed beforehand.
 
-    Keys are cached unrotated and all of them are rotated anew at each step, so one attention layer decodes exactly
-    what it would compute in one pass. A stack of layers does not: when the frequencies change, a full pass would
-    also change what layer 1 put out for the old tokens, and so their keys and values in layer 2, but those are
-    cached. Use `RotaryEmbedding(..., length=...)` where decoding must equal the full pass.
+    Keys are cached unrotated and all of them are rotated anew at each step, so the newest token gets from one
+    attention layer exactly what a full pass would give it. From a stack of layers it does not: when the frequencies
+    change, a full pass also changes what layer 1 puts out for the old tokens, and so their keys and values in
+    layer 2, but those are cached. Use `RotaryEmbedding(..., length=...)` where decoding must equal the full pass.
     """
 
     def rotate(
