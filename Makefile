@@ -33,7 +33,8 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 book: $(READY)
-	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going .
+	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going . \
+	  || { rm -rf _build/.doctrees; exit 1; } # the next build reads every page anew, so a warning stays an error
 
 test: $(READY)
 	@$(BIN)/python -m pytest $(TESTS)
@@ -49,7 +50,8 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 lab: $(READY)
-	@$(BIN)/python -m jupyter lab --config=book/_lab/jupyter_lab_config.py notebooks
+	@JUPYTER_CONFIG_DIR=$(abspath .venv)/etc/jupyter $(BIN)/jupytext-config set-default-viewer python
+	@$(BIN)/jupyter-lab notebooks
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

@@ -109,7 +109,8 @@ def _table(app: Sphinx, docname: str, here: str) -> nodes.table:
 def _fill(app: Sphinx, doctree: nodes.document, here: str) -> None:
     for placeholder in list(doctree.findall(Placeholder)):
         found = {name: len(list(checks(app, name))) for name in chapters(app.env)}
-        total = f"{sum(found.values()):,} checks, chapters {', '.join(str(number(name)) for name in found)}: all passed."
+        where = ", ".join(str(number(name)) for name in found)
+        total = f"{sum(found.values()):,} checks in chapters {where}: all passed."
         filled: list[nodes.Node] = [nodes.paragraph("", "", nodes.strong("", total))]
         for docname in found:
             title = app.env.titles[docname].astext()
