@@ -61,3 +61,15 @@ def test_every_reference_has_its_group() -> None:
     entries = re.split(r"^@", (ROOT / "book" / "references.bib").read_text("utf-8"), flags=re.M)[1:]
     keywords = [re.search(r"keywords = \{(\w+)\}", entry) for entry in entries]
     assert all(found is not None and found[1] in groups for found in keywords)
+
+
+def test_without_make_is_what_make_does() -> None:
+    make = (ROOT / "Makefile").read_text("utf-8")
+    (pin,) = re.findall(r"LABML_NN := (\S+)", make)
+    recipes = make.replace("$(LABML_NN)", pin)
+    for page in (ROOT / "README.md", ROOT / "book" / "how_to_use.md"):
+        typed = re.findall(r"^(?:\$ )?\.venv[/\\](?:bin|Scripts)[/\\](.*)$", page.read_text("utf-8"), re.M)
+        assert len(typed) == 10  # five commands, twice
+        for command in typed:
+            step = command.removeprefix("python -m pip ").removeprefix("python ")
+            assert step in recipes, f"{page.name}: {command}"
