@@ -1,6 +1,7 @@
 """Attention against the definition written out, and each promise of its masks."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from itertools import product
 
@@ -138,29 +139,33 @@ def test_equals_the_definition_with_gradients(causal, kv_heads, segments, positi
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("segments", SEGMENTS)
-@pytest.mark.parametrize("window", [None, 2, 5])
+@pytest.mark.parametrize("segments", ["one", "left padding", "packed"])
+@pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_rounds_no_worse_than_twice_the_definition(dtype, window, segments, position):
-    count, width = 48, H * D
+    count, width, draws = 24, H * D, 8
     rows = None
     if SEGMENTS[segments] is not None:
         rows = torch.tensor(SEGMENTS[segments]).repeat_interleave(count // N, dim=1)
-    module = MultiHeadAttention(width, H, kv_heads=2, position=POSITIONS[position](), window=window).to(dtype)
-    exact = MultiHeadAttention(width, H, kv_heads=2, position=POSITIONS[position](), window=window).double()
-    exact.load_state_dict(module.state_dict())
-    x, positions = torch.randn(B, count, width).to(dtype), torch.arange(count) % 7
-    allowed = mask_by_hand(True, window, rows, count)
+    positions, allowed = torch.arange(count) % 7, mask_by_hand(True, window, rows, count)
     definition = partial(dense_module, positions=positions, allowed=allowed)
-    truth = value_and_gradients(exact, partial(definition, exact), x.double())
-    plain = value_and_gradients(module, partial(definition, module), x)
-    ours = value_and_gradients(module, module, x, positions=positions, segments=rows)
-    for name, t, p, o in zip(("out", "x", *dict(module.named_parameters())), truth, plain, ours, strict=True):
-        assert o.dtype == dtype
-        error, reference = ((y.double() - t).norm() for y in (o, p))
-        assert error <= 2 * reference + torch.finfo(dtype).eps * t.norm(), (
-            f"{name}: {error} against {reference}"
-        )
+    errors: dict[str, list[Tensor]] = {}
+    for _ in range(draws):
+        options = {"kv_heads": 2, "position": POSITIONS[position](), "window": window}
+        module = MultiHeadAttention(width, H, **options).to(dtype)
+        exact, x = deepcopy(module).double(), torch.randn(B, count, width).to(dtype)
+        truth = value_and_gradients(exact, partial(definition, exact), x.double())
+        plain = value_and_gradients(module, partial(definition, module), x)
+        ours = value_and_gradients(module, module, x, positions=positions, segments=rows)
+        names = ("out", "x", *dict(module.named_parameters()))
+        for name, t, p, o in zip(names, truth, plain, ours, strict=True):
+            assert o.dtype == dtype
+            sizes = torch.stack(((o.double() - t).norm(), (p.double() - t).norm(), t.norm()))
+            errors.setdefault(name, []).append(sizes.square())
+    for name, draw in errors.items():
+        error, reference, size = torch.stack(draw).sum(0).sqrt()
+        bound = 2 * reference + torch.finfo(dtype).eps * size
+        assert error <= bound, f"{name}: {error} against {reference} of the definition"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
