@@ -1,0 +1,105 @@
+"""Figures of chapter 5: which coordinates turn together, what a mix-up costs, and how fast each form runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Arc, Rectangle
+from numpy.typing import ArrayLike
+
+from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def pairings(named: Mapping[str, Pairs]) -> Figure:
+    """One row a pairing: the coordinates of a head as boxes, an arc between the two of each pair.
+
+    Args:
+        named: pairs (a, b) in the order of their frequencies, under the name of the pairing.
+    """
+    figure, rows = new_figure(len(named), 1, size=(7.5, 1.5 * len(named)), squeeze=False)
+    for axes, (name, pairs) in zip(rows[:, 0], named.items(), strict=True):
+        _pairing(axes, pairs)
+        axes.set_title(name)
+    return figure
+
+
+def _pairing(axes: Axes, pairs: Pairs) -> None:
+    palette = list(COLORS.values())
+    for i, (a, b) in enumerate(pairs):
+        color, height = palette[i % len(palette)], 0.35 + 0.16 * abs(b - a)
+        for j in (a, b):
+            axes.add_patch(Rectangle((j - 0.42, 0), 0.84, 0.84, facecolor=color, edgecolor="none"))
+            axes.text(j, 0.42, rf"$x_{j}$", ha="center", va="center", color="white", fontsize=12)
+        axes.add_patch(
+            Arc(((a + b) / 2, 0.9), abs(b - a), 2 * height, theta1=0, theta2=180, color=color, lw=2)
+        )
+        axes.text(
+            (a + b) / 2, 0.93 + height, rf"$\theta_{i}$", ha="center", va="bottom", color=color, fontsize=12
+        )
+    axes.set(xlim=(-0.6, 2 * len(pairs) - 0.4), ylim=(-0.05, 2.35))
+    axes.axis("off")
+
+
+def mismatch(distances: ArrayLike, errors: Mapping[str, ArrayLike]) -> Figure:
+    """Error of the scores against the distance of query and key, a line for each way to mix up layouts."""
+    figure, axes = new_figure(size=(7.5, 3.8))
+    x = np.asarray(distances)
+    styles = ("-", "--", "-.", ":")
+    for (name, error), color, style in zip(errors.items(), COLORS.values(), styles, strict=False):
+        y = np.asarray(error)
+        axes.plot(x, y, color=color, linestyle=style)
+        direct_label(axes, float(x[-1]), float(y[-1]), name, color, annotation_clip=False)
+    axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+    axes.set(xlabel="distance of query and key (tokens)", ylabel="error / size of the right score")
+    axes.set_ylim(bottom=-0.05)
+    return figure
+
+
+def same_training(losses: Mapping[str, ArrayLike]) -> Figure:
+    """Training loss against the step, one line a layout, each narrower than the last."""
+    figure, axes = new_figure()
+    colors = list(COLORS.values())
+    for i, (name, loss) in enumerate(losses.items()):
+        axes.plot(np.asarray(loss), color=colors[i], linewidth=(8, 4.5, 1.2)[i], label=name)
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def strided_penalty(kilobytes: ArrayLike, ratio: ArrayLike) -> Figure:
+    """Time of the strided walk over that of the half walk, against the size of the tensor."""
+    figure, axes = new_figure()
+    x, y = np.asarray(kilobytes, dtype=float), np.asarray(ratio)
+    predicted = np.interp(np.log2(x), [10, 13], [1, 2])  # caches hold about a megabyte
+    axes.plot(x, predicted, color=GREY, linestyle="--")
+    direct_label(
+        axes, x[-1], float(predicted[-1]), "if cache lines\nwere the cause", GREY, annotation_clip=False
+    )
+    axes.plot(x, y, "o-", color=COLORS["vermilion"])
+    direct_label(axes, x[-1], float(y[-1]), "measured", COLORS["vermilion"], annotation_clip=False)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(x, [f"{int(k)} KB" if k < 1024 else f"{int(k) // 1024} MB" for k in x])
+    axes.set(xlabel="size of the tensor", ylabel="stride-2 time / half time")
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def speed(ratios: Mapping[str, float], emphasised: Sequence[str] = ()) -> Figure:
+    """Horizontal bars: time of each form in units of one copy of the tensor."""
+    figure, axes = new_figure(size=(7.5, 0.5 * len(ratios) + 1.0))
+    names = list(ratios)
+    values = [ratios[name] for name in names]
+    colors = [COLORS["blue"] if name in emphasised else COLORS["sky"] for name in names]
+    axes.barh(names, values, color=colors)
+    for row, value in enumerate(values):
+        axes.text(value, row, f" {value:.1f}", va="center")
+    axes.axvline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.invert_yaxis()
+    axes.set(xlabel="time / time of x.clone()")
+    axes.set_xlim(right=1.1 * max(values))
+    return figure
