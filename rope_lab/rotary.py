@@ -133,17 +133,18 @@ def rotate(
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
     if angles.dtype not in (torch.float32, torch.float64) or compute == torch.float64 != angles.dtype:
         raise TypeError(f"angles must be {compute} for x of {x.dtype}, got {angles.dtype}")
-    if x.ndim < 2 or not -x.ndim <= axis < x.ndim or axis in (-1, x.ndim - 1):
-        raise ValueError(
-            f"axis must be a token axis of x of shape {tuple(x.shape)}, not its last, got {axis}"
-        )
+    if x.ndim < 2:
+        raise ValueError(f"x must have a token axis and a last axis, got shape {tuple(x.shape)}")
+    if not -x.ndim <= axis < x.ndim or axis in (-1, x.ndim - 1):
+        raise ValueError(f"axis must be one of x of shape {tuple(x.shape)}, not its last, got {axis}")
     x = x.movedim(axis, -2)
     _check_fit(x, angles, start)
-    before, turned, rest = x.tensor_split((start, start + 2 * angles.shape[-1]), dim=-1)
+    stop = start + 2 * angles.shape[-1]
     turn = _rotate_interleaved if layout == "interleaved" else _rotate_half
-    turned = turn(turned.to(compute), angles.to(compute), factor).to(x.dtype)
-    parts = [part for part in (before, turned, rest) if part.shape[-1]] or [turned]
-    return (torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]).movedim(-2, axis)
+    turned = turn(x[..., start:stop].to(compute), angles.to(compute), factor).to(x.dtype)
+    if turned.shape != x.shape:  # not by cat, which autocast would take in another dtype, or refuse
+        turned = x.slice_scatter(turned, dim=-1, start=start, end=stop)
+    return turned.movedim(-2, axis)
 
 
 def _rotate_interleaved(x: Tensor, angles: Tensor, factor: float) -> Tensor:
@@ -246,9 +247,8 @@ class RotaryEmbedding(PositionEncoding):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         self.dim, self.base, self.layout, self.scaling = dim, float(base), layout, scaling
         self.start, self.heads, self.length = start, heads, length
-        self.custom_freqs = (
-            None if freqs is None else freqs.detach().double().clone()
-        )  # no buffer: never cast
+        # No buffer, so that nothing casts it.
+        self.custom_freqs = None if freqs is None else freqs.detach().cpu().double().clone()
         self.learned_freqs = nn.Parameter(torch.empty(dim // 2, dtype=torch.float32)) if learned else None
         self.reset_parameters()
 
@@ -275,7 +275,8 @@ class RotaryEmbedding(PositionEncoding):
         """Angles of the positions in a sequence of `length` tokens, and the attention factor of the scaling."""
         freqs, factor = self.frequencies(positions.device), 1.0
         if self.scaling is not None:
-            freqs, factor = self.scaling(freqs.double(), self.length or length)
+            freqs = freqs.to(_table_device(freqs.device)).double()
+            freqs, factor = self.scaling(freqs, self.length or length)
         return angles(positions, freqs, offset=offset, dtype=dtype), factor
 
     def forward(
@@ -329,7 +330,7 @@ class RotaryEmbedding(PositionEncoding):
 
         def turn(x: Tensor, angles: Tensor, heads: int) -> Tensor:
             turned = rotate(x[:, :heads], angles, self.layout, factor=factor, start=self.start)
-            return turned if heads == x.shape[1] else torch.cat((turned, x[:, heads:]), dim=1)
+            return turned if heads == x.shape[1] else x.slice_scatter(turned, dim=1, end=heads)
 
         return turn(q, table[..., n_k - n_q :, :], q_heads), turn(k, table, k_heads)
 
