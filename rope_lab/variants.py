@@ -21,7 +21,7 @@ class RotaryValueEmbedding(RotaryEmbedding):
         value_dim: rotated coordinates of the values, positive and even; by default `dim`.
         rotary: arguments of `RotaryEmbedding`; all heads turn.
 
-    Source: Varuna Jayasiri 2022, in the annotated implementations of labml; Su et al. 2021 (arXiv:2104.09864).
+    Source: RoPER, by Georges Harik, published with labml_nn in 2022.
     """
 
     def __init__(self, dim: int, *, value_dim: int | None = None, **rotary: Any) -> None:
