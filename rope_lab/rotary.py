@@ -183,7 +183,7 @@ class _TurnHalf(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[1:])
-        ctx.save_for_forward(*inputs[1:])
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -191,8 +191,9 @@ class _TurnHalf(torch.autograd.Function):
         return _TurnHalf.apply(grad, cos, -sin), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        turned: Tensor = _TurnHalf.apply(tangent, *ctx.saved_tensors)
+    def jvp(ctx: Any, dx: Tensor, dcos: Tensor, dsin: Tensor) -> Tensor:
+        x, cos, sin = ctx.saved_tensors
+        turned: Tensor = _TurnHalf.apply(dx, cos, sin) + _TurnHalf.apply(x, dcos, dsin)  # linear in both
         return turned
 
 

@@ -150,8 +150,11 @@ def test_gradients(layout: str, positions: Tensor) -> None:
     def turn(x: Tensor, freqs: Tensor, m: Tensor) -> Tensor:
         return rotate(x, angles(m, freqs, dtype=torch.float64), layout, factor=1.25)
 
-    assert torch.autograd.gradcheck(turn, (x, freqs, m))
-    assert torch.autograd.gradgradcheck(turn, (x, freqs, m))
+    inputs = (x, freqs, m)
+    assert torch.autograd.gradcheck(turn, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(turn, inputs)
+    assert torch.autograd.gradcheck(lambda x: turn(x, freqs.detach(), m.detach()), x, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(lambda x: turn(x, freqs.detach(), m.detach()).square(), x)
 
 
 @given(case=CASES)
