@@ -1,0 +1,102 @@
+"""The checkers of chapter 1 pass right answers and name each known mistake."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rope_lab.exercises.ch01 import check_causal_mean, check_distance_bias, check_is_order_blind
+
+
+def blind(layer, x: Tensor, axis: int = 1) -> bool:
+    order = torch.arange(x.shape[axis]).roll(1)
+    return torch.allclose(layer(x.index_select(axis, order)), layer(x).index_select(axis, order))
+
+
+@pytest.mark.parametrize("answer", [blind, lambda layer, x: torch.tensor(blind(layer, x))])
+def test_is_order_blind_right(answer) -> None:
+    assert check_is_order_blind(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda layer, x: torch.allclose(layer(x.roll(1, 1)), layer(x)), "the shuffled output"),
+        (lambda layer, x: torch.allclose(layer(x), layer(x)), "the identity"),
+        (lambda layer, x: not blind(layer, x), "turned round"),
+        (lambda layer, x: blind(layer, x, axis=0), "the texts of the batch"),
+        (lambda layer, x: blind(layer, x, axis=2), "the coordinates"),
+        (lambda layer, x: False, "attention without positions: expected True, got False."),
+        (lambda layer, x: layer(x) == x, "one truth value"),
+        (lambda layer, x: None, "nothing yet"),
+    ],
+)
+def test_is_order_blind_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_is_order_blind(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def counts(v: Tensor) -> Tensor:
+    return torch.arange(1, len(v) + 1)[:, None]
+
+
+def mean(v: Tensor) -> Tensor:
+    return v.cumsum(0) / counts(v)
+
+
+def test_causal_mean_right() -> None:
+    assert check_causal_mean(mean)
+    assert check_causal_mean(lambda v: torch.stack([v[: m + 1].mean(0) for m in range(len(v))]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda v: v.cumsum(0) / len(v), "divides by N"),
+        (lambda v: v.cumsum(0), "not divided"),
+        (lambda v: v.mean(0).expand_as(v), "over all tokens"),
+        (lambda v: v.cumsum(0) / (counts(v) - 1), "itself included, not m"),
+        (lambda v: torch.cat((torch.zeros_like(v[:1]), mean(v)[:-1])), "also sees itself"),
+        (lambda v: v.cumsum(1) / torch.arange(1, v.shape[1] + 1), "tokens are on axis 0"),
+        (lambda v: mean(v.flip(0)).flip(0), "runs from the end"),
+        (lambda v: v.mean(0), "expected shape (5, 3), got (3,)"),
+        (lambda v: mean(v).tolist(), "got list"),
+        (lambda v: None, "nothing yet"),
+    ],
+)
+def test_causal_mean_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_causal_mean(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def back(q: Tensor, k: Tensor) -> Tensor:
+    return q[:, None] - k
+
+
+def clipped(table: Tensor, distance: Tensor) -> Tensor:
+    return table[:, distance.clamp(0, table.shape[1] - 1)]
+
+
+def test_distance_bias_right() -> None:
+    assert check_distance_bias(lambda table, q, k: clipped(table, back(q, k)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda table, q, k: clipped(table, -back(q, k)), "query minus key"),
+        (lambda table, q, k: clipped(table, back(q, k).abs()), "not |m − n|"),
+        (lambda table, q, k: table[:, back(q, k) % table.shape[1]], "wrap around"),
+        (lambda table, q, k: clipped(table, back(torch.arange(len(q)), torch.arange(len(k)))), "use the positions"),
+        (lambda table, q, k: clipped(table, back(q, k)).mT, "changed places"),
+        (lambda table, q, k: clipped(table, back(q, k)).permute(1, 2, 0), "heads come first"),
+        (lambda table, q, k: clipped(table[:1], back(q, k)).expand(2, -1, -1), "one head"),
+        (lambda table, q, k: clipped(table, back(q, k)) + 1, "first difference at [0, 0, 0]"),
+        (lambda table, q, k: None, "nothing yet"),
+    ],
+)
+def test_distance_bias_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_distance_bias(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
