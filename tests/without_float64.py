@@ -1,0 +1,61 @@
+"""A stand-in for a device without float64 (mps), to run where there is none.
+
+Inside `WithoutFloat64()` a tensor on "meta" is a real one: it computes on the CPU, and raises where a float64 or
+complex128 tensor would come to be there, or where it meets a tensor of the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+REFUSED = (torch.float64, torch.complex128)
+
+
+class There(Tensor):
+    """A tensor on the stand-in, which says that it lies on "meta" and keeps its numbers in `here`."""
+
+    here: Tensor
+
+    def __new__(cls, here: Tensor) -> There:
+        if here.dtype in REFUSED:
+            raise TypeError(f"this device has no {here.dtype}")
+        here = here.resolve_conj().resolve_neg()  # lazy marks that the shell below would not carry
+        there = torch.Tensor._make_wrapper_subclass(
+            cls,
+            here.shape,
+            strides=here.stride(),
+            storage_offset=here.storage_offset(),
+            dtype=here.dtype,
+            device="meta",
+        )
+        there.here = here
+        return there
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError("the stand-in device exists only inside WithoutFloat64()")
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """Runs every operation where its tensors lie."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        there = any(isinstance(tensor, There) for tensor in tensors)
+        if kwargs.get("device") is not None:  # a new tensor, or a move
+            there = torch.device(kwargs["device"]).type == "meta"
+            kwargs["device"] = torch.device("cpu")
+        elif there and any(not isinstance(tensor, There) and tensor.ndim for tensor in tensors):
+            raise RuntimeError(f"{func} meets tensors of two devices")
+        args, kwargs = tree_map_only(There, lambda tensor: tensor.here, (args, kwargs))
+        out = func(*args, **kwargs)
+        return tree_map_only(Tensor, There, out) if there else out
