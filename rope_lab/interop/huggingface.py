@@ -1,0 +1,210 @@
+"""Between this package and `transformers` (5.x): frequencies from a config, weights from layout to layout.
+
+    from rope_lab.interop.huggingface import rotary_embedding, convert_layout
+
+Nothing here imports transformers; a config or a model is taken as it is. Where this differs on purpose: frequencies
+are float64, so that cos and sin stay exact at any position, and length-dependent scalings take the length as an
+argument instead of keeping the longest one seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rope_lab import layouts, rotary
+from rope_lab.rotary import Layout, RotaryEmbedding
+from rope_lab.scaling import DynamicNTK, Llama3, LongRoPE, PositionInterpolation, PRoPE, Scaling, YaRN
+
+ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial")
+
+
+def rotary_embedding(
+    config: Any, *, layout: Layout | None = None, layer_type: str | None = None, length: int | None = None
+) -> RotaryEmbedding:
+    """The rotation that a model of this config applies to its queries and keys.
+
+    Args:
+        config: a config of transformers.
+        layout: by default that of the model's weights, `model_layout(config)`.
+        layer_type: which entry, where `config.rope_parameters` has one a layer type.
+        length: tokens the sequence may have in all (dynamic and longrope).
+
+    Raises:
+        ValueError: if the rope type is unknown, is axial (see `rope_lab.axial`) or the layer type is missing.
+    """
+    parameters = _parameters(config, layer_type)
+    if parameters["rope_type"] == "axial":
+        raise ValueError(
+            "rope_type 'axial' turns by two coordinates: use rope_lab.axial with frequencies(config)"
+        )
+    dim, base = _rotary_dim(config, parameters), parameters["rope_theta"]
+    layout = model_layout(config) if layout is None else layout
+    return RotaryEmbedding(dim, base=base, layout=layout, scaling=scaling(config, layer_type), length=length)
+
+
+def frequencies(
+    config: Any, *, length: int | None = None, layer_type: str | None = None
+) -> tuple[Tensor, float]:
+    """θ_i and attention factor of a config, as transformers' own functions of each rope type give them.
+
+    Args:
+        config, layer_type: as `rotary_embedding`.
+        length: tokens of the sequence; by default no more than the model was trained on.
+
+    Returns:
+        Float64 (dim/2,), for "axial" (dim/4,) of one of the two axes; and the factor of cos and sin.
+    """
+    parameters = _parameters(config, layer_type)
+    dim = _rotary_dim(config, parameters)
+    freqs = rotary.frequencies(
+        dim // (2 if parameters["rope_type"] == "axial" else 1), parameters["rope_theta"]
+    )
+    scale = scaling(config, layer_type)
+    return (freqs, 1.0) if scale is None else scale(freqs, length or 1)
+
+
+def scaling(config: Any, layer_type: str | None = None) -> Scaling | None:
+    """The scaling of a config's rope type, one of `rope_lab.scaling`; None for "default" and "axial"."""
+    p = _parameters(config, layer_type)
+    kind: str = p["rope_type"]
+    longest: Any = getattr(config, "max_position_embeddings", None)
+    original: Any = p.get("original_max_position_embeddings") or longest
+    if kind in ("default", "axial"):
+        return None
+    if kind == "linear":
+        return PositionInterpolation(p["factor"])
+    if kind == "dynamic":
+        return DynamicNTK(p["factor"], longest)
+    factor = p.get("factor") or (longest / original if kind in ("yarn", "longrope") else 1.0)
+    if kind == "yarn":
+        return YaRN(
+            factor,
+            original,
+            beta_fast=p.get("beta_fast") or 32,
+            beta_slow=p.get("beta_slow") or 1,
+            mscale=p.get("mscale"),
+            mscale_all_dim=p.get("mscale_all_dim"),
+            attention_factor=p.get("attention_factor"),
+            truncate=p.get("truncate", True),
+        )
+    if kind == "longrope":
+        return LongRoPE(
+            p["short_factor"], p["long_factor"], original, max(factor, 1.0), p.get("attention_factor")
+        )
+    if kind == "llama3":
+        return Llama3(factor, p["low_freq_factor"], p["high_freq_factor"], original)
+    part, interpolation = PRoPE(p.get("partial_rotary_factor", 1.0)), PositionInterpolation(factor)
+    return lambda freqs, length: interpolation(part(freqs, length)[0], length)
+
+
+def model_layout(config: Any) -> Layout:
+    """Layout of the weights that models of this config's type come with.
+
+    Raises:
+        ValueError: if the model type is not one whose code was read.
+    """
+    if config.model_type not in _HALF | _INTERLEAVED:
+        known = f"interleaved {sorted(_INTERLEAVED)} and half {sorted(_HALF)}"
+        raise ValueError(f"layout must be given for model type {config.model_type!r}; known are {known}")
+    return "interleaved" if config.model_type in _INTERLEAVED else "half"
+
+
+def convert_layout(model: nn.Module, target: Layout, *, source: Layout | None = None) -> nn.Module:
+    """Reorder, in place and once, what feeds the rotation, so that the model fits a rotation of layout `target`.
+
+    The rows of every query and key projection move, with their biases and with norms over a head; values stay. It
+    knows `q_proj` and `k_proj` (Llama, Mistral, Qwen, GPT-J, …, grouped heads too) and the fused `query_key_value`
+    of GPT-NeoX. The model's own rotation is still of the old layout: replace it by `rotary_embedding`.
+
+    Args:
+        model: a transformers model with a `config`.
+        target: layout to convert to.
+        source: layout it has; by default `model_layout(config)`.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: if no projection is found, or one has no whole number of heads.
+    """
+    config: Any = model.config
+    source = model_layout(config) if source is None else source
+    parameters = _parameters(config, None)
+    head_dim = _head_dim(config)
+    rotary_dim = head_dim if parameters["rope_type"] == "proportional" else _rotary_dim(config, parameters)
+    found = False
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if name in ("q_proj", "k_proj", "q_norm", "k_norm", "query_key_value"):
+                found = True
+                parts = 3 if name == "query_key_value" else 1
+                for parameter in child.parameters(recurse=False):
+                    _convert(parameter, parts, head_dim, source, target, rotary_dim)
+    if not found:
+        raise ValueError("model must have q_proj and k_proj, or query_key_value, somewhere; found neither")
+    return model
+
+
+@torch.no_grad()
+def _convert(
+    parameter: Tensor, parts: int, head_dim: int, source: Layout, target: Layout, rotary_dim: int
+) -> None:
+    """Rows (heads · parts · D, ...): of each head, the query and the key part, never the value, are reordered."""
+    heads, uneven = divmod(parameter.shape[0], parts * head_dim)
+    if uneven:
+        rows = parameter.shape[0]
+        raise ValueError(
+            f"model must have whole heads of {parts}·{head_dim} rows in its projections, got {rows}"
+        )
+    split = parameter.view(heads, parts, head_dim, *parameter.shape[1:])
+    turned = split[:, : max(parts - 1, 1)]
+    turned.copy_(layouts.convert_layout(turned, source, target, rotary_dim=rotary_dim, axis=2))
+
+
+# layouts read in the model's own code; another model's must be said
+_HALF = {
+    "gemma",
+    "gemma2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "phi",
+    "phi3",
+    "qwen2",
+    "qwen3",
+}
+_INTERLEAVED = {"codegen", "cohere", "cohere2", "glm", "glm4", "gptj", "helium", "roformer"}
+
+
+def _parameters(config: Any, layer_type: str | None) -> Mapping[str, Any]:
+    if layer_type is not None or getattr(config, "rope_parameters", None):
+        parameters = dict(config.rope_parameters)
+        if layer_type is not None:
+            if layer_type not in parameters:
+                raise ValueError(f"layer_type must be one of {sorted(parameters)}, got {layer_type!r}")
+            parameters = dict(parameters[layer_type])
+    else:  # older kinds of model keep the base, if any, beside the other fields
+        parameters = {}
+    parameters.setdefault("rope_type", parameters.get("type", "default"))
+    if parameters.get("rope_theta") is None:
+        parameters["rope_theta"] = getattr(config, "rope_theta", None) or 10_000.0
+    if parameters["rope_type"] not in ROPE_TYPES:
+        raise ValueError(f"rope_type must be one of {ROPE_TYPES}, got {parameters['rope_type']!r}")
+    return parameters
+
+
+def _head_dim(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _rotary_dim(config: Any, parameters: Mapping[str, Any]) -> int:
+    if getattr(config, "rotary_dim", None):
+        return config.rotary_dim
+    full = parameters["rope_type"] in ("proportional", "axial")
+    return int(_head_dim(config) * (1.0 if full else parameters.get("partial_rotary_factor") or 1.0))
