@@ -1,0 +1,149 @@
+"""Figures of chapter 6: how the score of a query and a key depends on their distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+
+_DISTANCE = "distance of query and key (tokens)"
+
+
+def frequency_map(distances: ArrayLike, cosines: ArrayLike) -> Figure:
+    """Above, what each frequency adds to the score at each distance; below, the sum.
+
+    Args:
+        distances: shape (S,), positive and increasing.
+        cosines: cos(s·θ_i), shape (S, D/2).
+    """
+    x, parts = np.asarray(distances, dtype=float), np.asarray(cosines)
+    figure, (top, bottom) = new_figure(2, 1, size=(7.5, 5.4), sharex=True, height_ratios=[2, 1])
+    mesh = top.pcolormesh(
+        x, np.arange(parts.shape[1]), parts.T, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True
+    )
+    figure.colorbar(mesh, ax=top, label="cos(s·θᵢ)", ticks=[-1, 0, 1])
+    top.set(ylabel="pair i (fast above,\nslow below)", xscale="log")
+    top.invert_yaxis()
+    bottom.axhline(0, color=GREY, linewidth=1)
+    bottom.plot(x, parts.mean(-1), color=COLORS["blue"], linewidth=1.5)
+    bottom.set(xlabel=f"{_DISTANCE}, s", ylabel="mean over\nthe pairs")
+    return figure
+
+
+def bound(near: tuple[ArrayLike, ArrayLike], far: tuple[ArrayLike, ArrayLike], floor: float) -> Figure:
+    """Mean |S_j| against distance: the paper's range on the left, all distances on the right with their floor."""
+    figure, (left, right) = new_figure(1, 2, sharey=True)
+    left.plot(*(np.asarray(a) for a in near), color=COLORS["blue"])
+    left.set(xlabel=_DISTANCE, ylabel="mean of |S_j|", title="as in the paper")
+    right.plot(*(np.asarray(a) for a in far), color=COLORS["blue"], linewidth=1)
+    right.axhline(floor, color=COLORS["vermilion"], linestyle="--")
+    right.text(1.2, floor * 0.93, "floor: a random walk", color=COLORS["vermilion"], va="top")
+    right.set(xscale="log", xlabel="the same (log scale)", title="all distances")
+    left.set_ylim(bottom=0)
+    return figure
+
+
+def peaks(distances: ArrayLike, scores: Mapping[int, ArrayLike]) -> Figure:
+    """Scores of one query with keys made to fit it best at a chosen distance, a line a key."""
+    figure, axes = new_figure()
+    x = np.asarray(distances)
+    for (peak, score), color in zip(scores.items(), COLORS.values(), strict=False):
+        axes.plot(x, np.asarray(score), color=color, linewidth=1.2)
+        axes.plot(peak, 1, "o", color=color)
+        axes.annotate(
+            f"built for {peak}",
+            (peak, 1),
+            (0, 8),
+            textcoords="offset points",
+            ha="center",
+            color=color,
+            fontsize=12,
+        )
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.set(xlabel=_DISTANCE, ylabel="score / |q|²", ylim=(-0.55, 1.2))
+    return figure
+
+
+def random_scores(distances: ArrayLike, equal: ArrayLike, random: ArrayLike) -> Figure:
+    """The score of two equal all-ones vectors beside those of Gaussian ones, with their mean and deviation.
+
+    Args:
+        distances: shape (S,).
+        equal: score / D of q = k = (1, …, 1), shape (S,).
+        random: scores / √D of Gaussian q and k, shape (draws, S).
+    """
+    x, draws = np.asarray(distances), np.asarray(random)
+    figure, (left, right) = new_figure(1, 2)
+    left.plot(x, np.asarray(equal), color=COLORS["blue"], linewidth=1.5)
+    left.axhline(0, color=GREY, linewidth=1)
+    left.set(xlabel=_DISTANCE, ylabel="score / d", title="q = k = (1, …, 1)")
+    for axes in (left, right):
+        axes.set_xscale("log")
+    right.plot(x, draws[:12].T, color=COLORS["sky"], linewidth=0.6)
+    mean, deviation = draws.mean(0), draws.std(0)
+    right.plot(x, mean, color=COLORS["black"])
+    for sign in (-1, 1):
+        right.plot(x, mean + sign * deviation, color=COLORS["vermilion"], linestyle="--")
+    right.text(x[-1], 0.12, "mean", ha="right", va="bottom", color=COLORS["black"])
+    right.text(x[-1], 1.08, "± one deviation", ha="right", va="bottom", color=COLORS["vermilion"])
+    right.set(xlabel=_DISTANCE, ylabel="score / √d", title="Gaussian q and k")
+    return figure
+
+
+def worst_cases(
+    distances: ArrayLike, worst: Mapping[float, ArrayLike], bounds: Mapping[float, ArrayLike]
+) -> Figure:
+    """The largest score that any content reaches at each distance, a line for each roughness allowed."""
+    figure, axes = new_figure(size=(7.5, 4.2))
+    x = np.asarray(distances)
+    for (roughness, value), color in zip(worst.items(), COLORS.values(), strict=False):
+        y = np.asarray(value)
+        axes.plot(x, y, color=color)
+        axes.plot(
+            x, np.minimum(np.asarray(bounds[roughness]), 1.0), color=color, linestyle=":", linewidth=1.2
+        )
+        direct_label(axes, float(x[-1]), float(y[-1]), f"δ = {roughness:g}", color, annotation_clip=False)
+    axes.set(xscale="log", xlabel=_DISTANCE, ylabel="largest score / largest possible", ylim=(0, 1.05))
+    return figure
+
+
+def bases(
+    distances: ArrayLike,
+    sums: Mapping[float, ArrayLike],
+    means: Mapping[float, ArrayLike],
+    limits: Mapping[float, ArrayLike],
+) -> Figure:
+    """For several bases: the mean |S_j|, and the mean cosine with its limit for wide heads."""
+    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
+    x = np.asarray(distances)
+    right.axhline(0, color=GREY, linewidth=1)
+    for base, color in zip(sums, COLORS.values(), strict=False):
+        left.plot(x, np.asarray(sums[base]), color=color, linewidth=1.2, label=f"b = {base:,.0f}")
+        right.plot(x, np.asarray(means[base]), color=color, linewidth=1.2)
+        right.plot(x, np.asarray(limits[base]), color=color, linestyle=":")
+    left.set(xscale="log", xlabel=_DISTANCE, ylabel="mean of |S_j|", title="bound")
+    right.set(xscale="log", xlabel=_DISTANCE, ylabel="mean of cos(s·θᵢ)", title="advantage of a match")
+    left.set_ylim(bottom=0)
+    left.legend(loc="upper right")
+    return figure
+
+
+def retrieval(
+    distances: ArrayLike, wins: Mapping[float, ArrayLike], predicted: Mapping[float, ArrayLike]
+) -> Figure:
+    """How often the matching key outscores a random one, measured (dots) and predicted (lines)."""
+    figure, axes = new_figure(size=(7.5, 4.0))
+    x = np.asarray(distances)
+    axes.axhline(50, color=GREY, linestyle="--", linewidth=1)
+    axes.text(x[0], 48.5, "chance", color=GREY, va="top")
+    for (base, share), color in zip(wins.items(), COLORS.values(), strict=False):
+        axes.plot(x, 100 * np.asarray(predicted[base]), color=color, linewidth=1.5)
+        y = 100 * np.asarray(share)
+        axes.plot(x, y, "o", color=color, markersize=5)
+        direct_label(axes, float(x[-1]), float(y[-1]), f"b = {base:,.0f}", color, annotation_clip=False)
+    axes.set(xscale="log", xlabel=_DISTANCE, ylabel="match beats a random key (%)")
+    return figure
