@@ -1,0 +1,209 @@
+"""The command line: `rope-lab train | sample | evaluate | info`, also `python -m rope_lab`.
+
+Every bad input is one line on stderr and exit code 2. Ctrl-C ends with exit code 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import rope_lab
+from rope_lab import checkpoint
+from rope_lab.data import Corpus, tiny_shakespeare
+from rope_lab.evaluate import evaluate
+from rope_lab.presets import PRESETS, TrainConfig, preset
+from rope_lab.record import choose_device
+from rope_lab.sample import sample
+from rope_lab.train import train
+
+_CHANGES = {
+    "steps": int,
+    "seed": int,
+    "batch": int,
+    "position": str,
+    "context": int,
+    "dim": int,
+    "depth": int,
+}
+_CHANGES |= {"heads": int, "dropout": float, "lr": float, "matrix_lr": float}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:  # one line, without the usage above it
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("rope-lab", description="Train a RoFormer on a text, measure it and let it write.")
+    parser.add_argument("--version", action="version", version=rope_lab.__version__)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="train | sample | evaluate | info"
+    )
+
+    command = commands.add_parser("train", help="train a model", description="Train a model.")
+    command.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default cpu")
+    command.add_argument("--run", metavar="FOLDER", help="what it leaves; default runs/PRESET")
+    command.add_argument("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its settings")
+    _add_text(command)
+    _add_device(command)
+    group = command.add_argument_group("settings that differ from the preset's")
+    for name, kind in _CHANGES.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
+
+    command = commands.add_parser("sample", help="write text", description="Write text, as it is drawn.")
+    _add_run(command)
+    command.add_argument("--prompt", default="\n", help="what the text starts with; default a new line")
+    command.add_argument("--characters", type=int, default=500, help="to write; default 500")
+    command.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest; default 0.8")
+    command.add_argument("--top-k", type=int, help="draw among the K likeliest")
+    command.add_argument(
+        "--top-p", type=float, help="draw among the likeliest that hold P of the probability"
+    )
+    command.add_argument("--seed", type=int, default=0, help="fixes the draw; default 0")
+    _add_device(command)
+
+    command = commands.add_parser(
+        "evaluate", help="measure a model", description="The loss on the whole validation split."
+    )
+    _add_run(command)
+    _add_text(command)
+    _add_device(command)
+
+    command = commands.add_parser(
+        "info", help="what a run is, or this machine", description="Show a run's record."
+    )
+    command.add_argument(
+        "run", nargs="?", help="the folder of a run; without it, this machine and the presets"
+    )
+    return parser
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="the folder of a run, or the checkpoint in it")
+
+
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--text", metavar="FILE", help="a text of your own in UTF-8; default Tiny Shakespeare"
+    )
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", metavar="NAME", help="cuda, mps or cpu; default the first there is")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        {"train": _train, "sample": _sample, "evaluate": _evaluate, "info": _info}[options.command](options)
+        sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        print(f"\nrope-lab: interrupted{stop}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone: nothing to tell it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        print(f"rope-lab {options.command}: {_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split())
+
+
+def _corpus(file: str | None) -> Corpus:
+    if file is None:
+        return tiny_shakespeare()
+    try:
+        return Corpus(Path(file).name, Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--text must be a file of 20 characters or more in UTF-8, got {file!r}: {_line(error)}"
+        ) from error
+
+
+def _train(options: argparse.Namespace) -> None:
+    changes = {name: getattr(options, name) for name in _CHANGES if getattr(options, name) is not None}
+    if options.resume:
+        given = [name for name in ("preset", "run", *changes) if getattr(options, name) is not None]
+        if given:
+            raise ValueError(
+                f"--resume must stand without --{given[0].replace('_', '-')}: the settings are the run's"
+            )
+        config = TrainConfig(**checkpoint.load(options.resume).run["config"])
+    else:
+        config = preset(options.preset or "cpu", **changes)
+    folder = Path(options.resume or options.run or f"runs/{config.name}")
+    try:
+        run = train(
+            config, _corpus(options.text), folder=folder, device=options.device, resume=bool(options.resume)
+        )
+    except KeyboardInterrupt:
+        if (folder / checkpoint.FILE).is_file():
+            text = f" --text {options.text}" if options.text else ""
+            raise KeyboardInterrupt(f"; go on with: rope-lab train --resume {folder}{text}") from None
+        raise
+    print(f"validation loss {run.val:.4f} nats per character, {run.seconds:.0f} s; rope-lab sample {folder}")
+
+
+def _sample(options: argparse.Namespace) -> None:
+    found = checkpoint.load(options.run)
+    vocab = found.run["vocab"]
+    if unknown := sorted(set(options.prompt) - set(vocab)):
+        raise ValueError(
+            f"--prompt must be made of the {len(vocab)} characters of the run's text, got {unknown[0]!r}"
+        )
+    model = found.model().to(choose_device(options.device))
+    prompt = [vocab.index(character) for character in options.prompt]
+    drawn = sample(
+        model, prompt, options.characters, temperature=options.temperature, top_k=options.top_k,
+        top_p=options.top_p, seed=options.seed,
+    )  # fmt: skip
+    print(options.prompt, end="", flush=True)
+    for token in drawn:
+        print(vocab[token], end="", flush=True)
+    print()
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    found = checkpoint.load(options.run)
+    corpus = _corpus(options.text)
+    trained = found.run["corpus"]
+    if corpus.sha256 != trained["sha256"]:
+        raise ValueError(
+            f"--text must be the text the run was trained on, {trained['name']}, got {corpus.name}"
+        )
+    model = found.model().to(choose_device(options.device))
+    loss = evaluate(model, corpus.encode(corpus.val))
+    print(
+        f"validation loss {loss:.4f} nats per character, {len(corpus.val) - 1:,} characters of {corpus.name}"
+    )
+
+
+def _info(options: argparse.Namespace) -> None:
+    if options.run is None:
+        print(f"rope_lab {rope_lab.__version__}, device {choose_device()}")
+        for name, config in PRESETS.items():
+            print(f"preset {name}: {json.dumps(dataclasses.asdict(config))}")
+        return
+    record = checkpoint.load(options.run).run
+    for name in record.keys() - {"random", "recent", "history", "vocab"}:
+        print(f"{name}: {json.dumps(record[name], ensure_ascii=False)}")
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        sys.exit(main())

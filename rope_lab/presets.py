@@ -1,0 +1,107 @@
+"""What a training run is: one frozen record of settings, and three of them under a name."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from rope_lab.model import RoFormerConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that fixes a training run, apart from the text.
+
+    Args:
+        name: of the preset it came from.
+        model: fields of `RoFormerConfig` other than `vocab_size`, which is the text's.
+        steps: updates of the parameters; a run ends after them whatever the time.
+        batch: segments of `context` characters an update sees.
+        matrix_lr: peak learning rate of Muon, for the matrices of the blocks.
+        lr: peak learning rate of AdamW, for all other parameters.
+        weight_decay: of both, decoupled.
+        iterations: Newton–Schulz iterations of Muon.
+        warmup, cooldown: fractions of the run in which the learning rate rises from 0, and falls to it.
+        bfloat16: form the products in bfloat16 where the device is cuda.
+        reports: lines of progress a run, spread evenly.
+        evaluations: how many of them measure the loss on the whole validation split.
+        seed: of the parameters, the order of the text and dropout.
+
+    Raises:
+        ValueError: naming the first field that is out of range.
+    """
+
+    name: str = "custom"
+    model: dict[str, Any] = field(default_factory=dict)
+    steps: int = 800
+    batch: int = 16
+    matrix_lr: float = 0.02
+    lr: float = 0.003
+    weight_decay: float = 0.0
+    iterations: int = 5
+    warmup: float = 0.05
+    cooldown: float = 0.6
+    bfloat16: bool = False
+    reports: int = 20
+    evaluations: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "iterations", "reports", "evaluations", "seed"):
+            number, least = getattr(self, name), int(name != "seed")
+            if type(number) is not int or number < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
+        for name in ("matrix_lr", "lr", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        for name in ("warmup", "cooldown"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        self.architecture(1)  # refuses a bad model here, not when training starts
+
+    def architecture(self, vocab_size: int) -> RoFormerConfig:
+        """The shape of the model for a text of `vocab_size` distinct characters."""
+        return RoFormerConfig(vocab_size, **self.model)
+
+    def change(self, **settings: Any) -> TrainConfig:
+        """A copy with other settings, those of the model among them: `change(steps=100, position="none")`.
+
+        Raises:
+            ValueError: naming a setting that does not exist or is out of range.
+        """
+        own = {f.name for f in dataclasses.fields(TrainConfig)} - {"model"}
+        model = {f.name for f in dataclasses.fields(RoFormerConfig)} - {"vocab_size"}
+        if unknown := sorted(settings.keys() - own - model):
+            allowed = ", ".join(sorted(own | model))
+            raise ValueError(f"setting must be one of {allowed}, got {unknown[0]!r}")
+        changed = {name: settings[name] for name in own & settings.keys()}
+        changed["model"] = self.model | {name: settings[name] for name in model & settings.keys()}
+        return dataclasses.replace(self, **changed)
+
+
+_SMOKE = {"context": 32, "dim": 32, "depth": 2, "heads": 2}
+_CPU = {"context": 128, "dim": 128, "depth": 4, "heads": 4}
+_GPU = {"context": 256, "dim": 384, "depth": 6, "heads": 6, "dropout": 0.2}
+
+PRESETS = {
+    # seconds: to see that everything works
+    "smoke": TrainConfig("smoke", _SMOKE, steps=40, batch=8, reports=4, evaluations=2),
+    # about 90 s on two cores, 0.8 million parameters
+    "cpu": TrainConfig("cpu", _CPU),
+    # 10 million parameters
+    "gpu": TrainConfig(
+        "gpu", _GPU, steps=3000, batch=64, weight_decay=0.1, bfloat16=True, reports=30, evaluations=10
+    ),
+}
+
+
+def preset(name: str, **settings: Any) -> TrainConfig:
+    """The settings known as `name` ("smoke", "cpu" or "gpu"), some of them changed.
+
+    Raises:
+        ValueError: if there is no such preset, or as `TrainConfig.change`.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name].change(**settings)

@@ -1,0 +1,205 @@
+"""What a run leaves behind: the model, its history, and where every number came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+import rope_lab
+from rope_lab import checkpoint
+from rope_lab.data import Corpus
+from rope_lab.model import RoFormer
+from rope_lab.presets import TrainConfig
+from rope_lab.tracking import Tracker
+
+FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One report.
+
+    Args:
+        step: updates made so far.
+        loss: mean training loss since the report before, nats per character.
+        seconds: since the start, evaluations included, interruptions not.
+        val: loss on the whole validation split, where it was measured.
+    """
+
+    step: int
+    loss: float
+    seconds: float
+    val: float | None = None
+
+
+@dataclass
+class Run:
+    """A run, finished or on its way.
+
+    Args:
+        model: trained so far.
+        config: its settings.
+        provenance: the corpus, the device, the threads and the versions it ran with.
+        history: one point a report.
+        step: updates made so far.
+        seconds: spent on them.
+        recent: training losses since the last report, scalars on the device.
+    """
+
+    model: RoFormer
+    config: TrainConfig
+    provenance: dict[str, Any]
+    history: list[Point] = field(default_factory=list)
+    step: int = 0
+    seconds: float = 0.0
+    recent: list[Tensor] = field(default_factory=list)
+
+    @property
+    def val(self) -> float | None:
+        """The last loss measured on the validation split."""
+        return next((point.val for point in reversed(self.history) if point.val is not None), None)
+
+    def record(self) -> dict[str, Any]:
+        """The run without its parameters, as JSON can hold it: what is in `run.json` and in a checkpoint."""
+        return {
+            "config": asdict(self.config),
+            "model": asdict(self.model.config),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            **self.provenance,
+            "step": self.step,
+            "seconds": self.seconds,
+            "train_loss": self.history[-1].loss if self.history else None,
+            "val_loss": self.val,
+            "history": [asdict(point) for point in self.history],
+            "recent": [loss.item() for loss in self.recent],
+        }
+
+    def report(self, val: float | None, tracker: Tracker) -> None:
+        """Add a point to the history, show it and log it."""
+        loss = torch.stack([loss.cpu() for loss in self.recent]).mean().item()
+        self.recent = []
+        self.history.append(Point(self.step, loss, self.seconds, val))
+        rate = self.step * self.config.batch * self.model.config.context / self.seconds
+        left = self.seconds * (self.config.steps - self.step) / self.step
+        shown = f"val {val:.4f}" if val is not None else ""
+        numbers = {"train.loss": loss, "rate": rate} | ({} if val is None else {"val.loss": val})
+        tracker.report(
+            self.step,
+            numbers,
+            f"step {self.step:>{len(str(self.config.steps))}}/{self.config.steps}  train {loss:.4f}  {shown:10}  "
+            f"{rate:,.0f} characters/s  {left:.0f} s left",
+        )
+
+    def save(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Write the checkpoint and `run.json` into `folder`."""
+        record = self.record()
+        checkpoint.save(folder / checkpoint.FILE, self.model, optimizers, record)
+        beside = folder / f".{FILE}.unfinished"
+        beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(beside, folder / FILE)
+
+    def resume(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Go back to where the checkpoint in `folder` was written.
+
+        Raises:
+            ValueError: if there is none, or it is of another text or of other settings.
+        """
+        found = checkpoint.load(folder)
+        then = found.run
+        if then["corpus"] != self.provenance["corpus"]:
+            trained, got = (
+                f"{c['name']} ({c['sha256'][:8]}…)" for c in (then["corpus"], self.provenance["corpus"])
+            )
+            raise ValueError(f"corpus must be {trained}, which the run was trained on, got {got}")
+        for name, value in asdict(self.config).items():
+            if then["config"][name] != value:
+                raise ValueError(
+                    f"{name} must be {then['config'][name]!r} as in {str(folder)!r}, got {value!r}"
+                )
+        checkpoint.restore(found, self.model, optimizers)
+        self.history = [Point(**point) for point in then["history"]]
+        self.recent = [torch.tensor(loss) for loss in then["recent"]]
+        self.step, self.seconds = then["step"], then["seconds"]
+
+
+def prepare(folder: str | Path | None, resume: bool) -> Path | None:
+    """The folder of a run, made if need be.
+
+    Raises:
+        ValueError: if a new run would overwrite another, or there is none to resume.
+        OSError: if it cannot be made.
+    """
+    if folder is None:
+        if resume:
+            raise ValueError("folder must be that of the run to resume, got None")
+        return None
+    folder = Path(folder)
+    if (folder / checkpoint.FILE).is_file() != resume:
+        must = "hold a run to resume" if resume else "hold no run yet: resume it or choose another"
+        raise ValueError(f"folder must {must}, got {str(folder)!r}")
+    checkpoint.require()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def provenance(corpus: Corpus, device: torch.device) -> dict[str, Any]:
+    """Where a run's numbers come from, apart from its settings."""
+    versions = {"rope_lab": rope_lab.__version__, "torch": torch.__version__, "numpy": numpy.__version__}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "corpus": {"name": corpus.name, "sha256": corpus.sha256},
+        "vocab": corpus.vocab,
+        "device": device.type,
+        "machine": f"{platform.system()} {platform.machine()} {name}".strip(),
+        "threads": torch.get_num_threads(),
+        "versions": versions | {"python": platform.python_version()},
+    }
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device called `name`; by default the first there is of cuda, mps and cpu.
+
+    Raises:
+        ValueError: if it is not one of these or not on this machine.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = [device for device, there in present.items() if there]
+    if name is not None and name not in here:
+        raise ValueError(f"device must be one of {', '.join(here)} on this machine, got {name!r}")
+    return torch.device(name or here[0])
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Inside, the first Ctrl-C only fills the list, so that a step is never left half done; the second stops at once.
+
+    Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,108 @@
+"""Text from a trained model, one token at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from rope_lab.model import RoFormer
+
+
+def sample(
+    model: RoFormer,
+    prompt: Sequence[int],
+    count: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    context: int | None = None,
+    cached: bool = True,
+) -> Iterator[int]:
+    """Draw `count` tokens after `prompt`, each as soon as it is known.
+
+    The model looks back at most `context` tokens. When they are full it goes on from their second half,
+    encoded anew from position 0: no encoding meets a position or a distance it was not trained on.
+
+    Args:
+        model: a causal RoFormer.
+        prompt: token ids, at least one; the last `context` of them are read.
+        count: tokens to draw.
+        temperature: the logits are divided by it; 0 takes the likeliest token.
+        top_k: draw among the k likeliest tokens only.
+        top_p: draw among the likeliest tokens that hold this much probability together (arXiv:1904.09751).
+        seed: fixes the draw.
+        context: tokens looked back at; by default those the model was trained on.
+        cached: keep keys and values; the text is the same without, only slower.
+
+    Returns:
+        An iterator over token ids.
+
+    Raises:
+        ValueError: naming the first argument that is out of range.
+    """
+    context = model.config.context if context is None else context
+    limits = {
+        "prompt": (len(prompt) >= 1, "hold at least one token", len(prompt)),
+        "count": (count >= 0, "not be negative", count),
+        "temperature": (0 <= temperature < math.inf, "be finite and not negative", temperature),
+        "top_k": (top_k is None or top_k >= 1, "be at least 1", top_k),
+        "top_p": (top_p is None or 0 < top_p <= 1, "lie in (0, 1]", top_p),
+        "context": (context >= 1, "be at least 1", context),
+    }
+    for name, (fits, what, value) in limits.items():
+        if not fits:
+            raise ValueError(f"{name} must {what}, got {value}")
+    if not model.config.causal:
+        raise ValueError("model must be causal: an encoder sees the tokens it would have to draw")
+    return _draw(model, list(prompt)[-context:], count, temperature, top_k, top_p, seed, context, cached)
+
+
+def _draw(
+    model: RoFormer,
+    window: list[int],
+    count: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    context: int,
+    cached: bool,
+) -> Iterator[int]:
+    device = model.embedding.weight.device
+    generator = torch.Generator().manual_seed(seed)
+    cache = model.new_cache(context)
+    training = model.training
+    model.eval()
+    try:
+        for _ in range(count):
+            if len(window) > context:
+                window = window[-max(1, context // 2) :]
+                cache = model.new_cache(context)
+            fresh = window[cache[0].length :] if cached else window
+            with torch.inference_mode():
+                logits = model(torch.tensor([fresh], device=device), cache=cache if cached else None)
+                token = choose(logits[0, -1].float().cpu(), temperature, top_k, top_p, generator)
+            window.append(token)
+            yield token
+    finally:
+        model.train(training)
+
+
+def choose(
+    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
+) -> int:
+    """Draw one token from logits of shape (V,)."""
+    if temperature == 0:
+        return int(logits.argmax())
+    probabilities, tokens = (logits / temperature).softmax(-1).sort(descending=True, stable=True)
+    if top_k is not None:
+        probabilities = probabilities[:top_k]
+    if top_p is not None:  # up to and including the token that reaches top_p
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities = probabilities[before < top_p]
+    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])

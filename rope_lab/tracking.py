@@ -1,0 +1,71 @@
+"""A run's numbers, on the screen and in its folder: the one place that knows labml.
+
+labml keeps the file, `log.jsonl`, beside the run's checkpoint. Only its tracker is used: no server, no account, no
+settings file, nothing in the home directory. Its own screen output needs a terminal, or IPython older than 9; the
+lines here are plain text, the same in a terminal, a notebook and a pipe.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+LOG = "log.jsonl"
+
+
+class Tracker:
+    """Prints a line a report and lets labml write the numbers.
+
+    Args:
+        folder: for `log.jsonl`, which is appended to; None writes no file and needs no labml.
+        quiet: print nothing.
+
+    Raises:
+        ModuleNotFoundError: if there is a folder, but no labml.
+    """
+
+    def __init__(self, folder: Path | None = None, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._labml: Any = None if folder is None else _labml_tracker(folder)
+
+    def report(self, step: int, numbers: dict[str, float], line: str) -> None:
+        """Print `line`, and record `numbers` under `step`."""
+        if not self.quiet:
+            print(line, flush=True)
+        if self._labml is not None:
+            self._labml.set_global_step(step)
+            for name, number in numbers.items():
+                self._labml.store(name, number)
+            self._labml.write()
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._labml is not None:
+            self._labml.finish_loop()  # flushes, and ends the thread that writes
+
+
+def _labml_tracker(folder: Path) -> Any:
+    try:
+        from labml.internal import lab
+        from labml.internal.tracker import Tracker as LabmlTracker
+        from labml.internal.tracker.writers.file import Writer
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("labml"):
+            raise
+        raise ModuleNotFoundError(
+            'labml is not installed: pip install "rope-lab[book]"', name="labml"
+        ) from error
+    if lab._internal is None:  # it looks for a settings file above its caller, and complains if there is none
+        with tempfile.TemporaryDirectory() as settings:
+            Path(settings, ".labml.yaml").touch()
+            lab._internal = lab.Lab(Path(settings))
+    tracker = LabmlTracker()
+    tracker.reset_writers()
+    tracker.add_writer(Writer(folder / LOG))
+    return tracker

@@ -1,0 +1,117 @@
+"""The training loop, short enough to be read aloud."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rope_lab.checkpoint import seeded
+from rope_lab.data import Corpus
+from rope_lab.evaluate import evaluate
+from rope_lab.model import RoFormer
+from rope_lab.optim import make_optimizers, set_learning_rates
+from rope_lab.presets import TrainConfig, preset
+from rope_lab.record import Run, choose_device, interruptible, prepare, provenance
+from rope_lab.tracking import Tracker
+
+
+class Batches:
+    """The batches of a text, a function of the step alone.
+
+    Every epoch cuts the text into segments from a new offset on and visits each once, in a new order.
+    """
+
+    def __init__(self, ids: Tensor, config: TrainConfig) -> None:
+        self.ids, self.batch, self.seed = ids, config.batch, config.seed
+        self.context = config.architecture(1).context
+        self.segments = (len(ids) - self.context) // self.context  # of an epoch, whatever its offset
+        self._epoch = -1
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:  # inputs and targets, each (B, N)
+        numbers = range(step * self.batch, (step + 1) * self.batch)
+        starts = torch.tensor([self._start(number) for number in numbers])
+        index = starts[:, None] + torch.arange(self.context + 1)
+        tokens = self.ids[index.to(self.ids.device)]
+        return tokens[:, :-1], tokens[:, 1:]
+
+    def _start(self, number: int) -> int:
+        epoch, place = divmod(number, self.segments)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+            offset = torch.randint(self.context, (), generator=generator)
+            order = torch.randperm(self.segments, generator=generator)
+            self._epoch, self._starts = epoch, (offset + self.context * order).tolist()
+        return int(self._starts[place])
+
+
+def train(
+    config: TrainConfig | str, corpus: Corpus, *, folder: str | Path | None = None, device: str | None = None,
+    resume: bool = False, quiet: bool = False,
+) -> Run:  # fmt: skip
+    """Train a RoFormer on a text.
+
+    Args:
+        config: the settings, or the name of a preset.
+        corpus: the text.
+        folder: for checkpoint, record and log; None leaves nothing on the disk.
+        device: "cuda", "mps" or "cpu"; by default the first of them there is.
+        resume: go on from the checkpoint in `folder`, to the same bits as if there had been no pause.
+        quiet: print no progress.
+
+    Returns:
+        The run: its model, its history and where its numbers come from.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
+        KeyboardInterrupt: on Ctrl-C, after the step is done and the checkpoint written.
+    """
+    config = preset(config) if isinstance(config, str) else config
+    where = choose_device(device)
+    batches = Batches(corpus.encode(corpus.train).to(where), config)
+    held_out = corpus.encode(corpus.val)
+    if batches.segments < 1:
+        least, got = 2 * batches.context, len(batches.ids)
+        raise ValueError(f"corpus must have {least} characters to train on (two contexts), got {got}")
+    folder = prepare(folder, resume)
+
+    with seeded(config.seed), interruptible() as interrupted, Tracker(folder, quiet=quiet) as tracker:
+        model = RoFormer(config.architecture(len(corpus.vocab))).to(where)
+        optimizers = make_optimizers(model, config)
+        run = Run(model, config, provenance(corpus, where))
+        if resume and folder:
+            run.resume(folder, optimizers)
+        began = time.perf_counter() - run.seconds
+
+        for step in range(run.step, config.steps):
+            set_learning_rates(optimizers, config, step)
+            inputs, targets = batches(step)
+            with torch.autocast(where.type, torch.bfloat16, enabled=config.bfloat16 and where.type == "cuda"):
+                logits = model(inputs)  # (B, N, V)
+            loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+
+            run.step = step + 1
+            run.recent.append(loss.detach())
+            measure = due(run.step, config.evaluations, config.steps)
+            if measure or due(run.step, config.reports, config.steps):
+                val = evaluate(model, held_out) if measure else None
+                run.seconds = time.perf_counter() - began
+                run.report(val, tracker)
+            if folder and (measure or interrupted):
+                run.seconds = time.perf_counter() - began
+                run.save(folder, optimizers)
+            if interrupted:
+                raise KeyboardInterrupt
+    return run
+
+
+def due(step: int, times: int, steps: int) -> bool:
+    """Whether step is one of `times` that divide `steps` evenly, the last of which is `steps`."""
+    return step * times // steps > (step - 1) * times // steps
