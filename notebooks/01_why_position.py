@@ -130,6 +130,16 @@ with torch.no_grad():
 #
 # $$ o_m = \sum_{n \le m} w_{mn}\, v_n $$ (eq-1-5)
 #
+# That is what a token would get if the text ended with it:
+
+# %%
+from rope_lab.attention import attention_mask
+
+allowed = attention_mask(N, N)  # True where n ≤ m
+prefixes = [attention(x[:, : m + 1], *weights)[:, -1] for m in range(N)]
+check("eq. 1.5", attend(q, k, v, allowed)[:, 0], torch.stack(prefixes, dim=1))
+
+# %% [markdown]
 # Here $m$ does enter as a number, as the end of a sum, and position leaks in through it. The neatest leak is a head that
 # attends evenly. Let all its scores be equal, and let its value be 1 on the first token and 0 on every other: something a
 # head can learn if texts begin with a special token. Its output is the average of one 1 and $m$ zeros,
@@ -139,9 +149,6 @@ with torch.no_grad():
 # and the layers above can read the position from it.
 
 # %%
-from rope_lab.attention import attention_mask
-
-allowed = attention_mask(N, N)  # True where n ≤ m
 even = torch.zeros(1, 1, N, D, dtype=torch.float64)  # queries and keys of zeros: every score is 0
 first = torch.zeros(1, 1, N, 1, dtype=torch.float64)
 first[..., 0, :] = 1
@@ -179,7 +186,9 @@ for depth in (1, 2, 4, 8):
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5) if parameter.ndim == 2 else None
     with torch.no_grad():
         here, there = (model.hidden(tokens)[:, -1] for tokens in (ids, ids.gather(1, order)))
-    print(f"{depth} layers without positions: shuffling moves the last output by {(there - here).norm() / here.norm():.1%}")
+    print(
+        f"{depth} layers without positions: shuffling moves the last output by {(there - here).norm() / here.norm():.1%}"
+    )
 
 # %% [markdown]
 # The mask gives a token the *count* of those before it, one layer deep. That `bites` comes right after `dog` has to be
@@ -202,7 +211,7 @@ three_doors()
 # | `bias` | $s_{mn}/\sqrt D + b_{m-n}$, a number for each distance | T5 {cite:p}`raffel2020`, ALiBi {cite:p}`press2022` |
 #
 # In `rope_lab` the doors are methods of one class. An encoding fills the one it needs and inherits the others, which do
-# nothing:
+# nothing (`length` is there for chapter 11):
 
 # %%
 from rope_lab import NoPE, PositionEncoding
@@ -281,7 +290,11 @@ check("eq. 1.8, RoPE", rope_scores(positions + t), rope_scores(positions))
 
 far = DistanceBias(32)
 nn.init.normal_(far.table)
-check("eq. 1.8, distance bias", far.bias(q, k, positions + t, positions + t), far.bias(q, k, positions, positions))
+check(
+    "eq. 1.8, distance bias",
+    far.bias(q, k, positions + t, positions + t),
+    far.bias(q, k, positions, positions),
+)
 
 # %% [markdown]
 # A vector added to the embedding does not give it. The score is then an inner product of two sums, so it has four terms:

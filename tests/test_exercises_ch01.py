@@ -88,7 +88,10 @@ def test_distance_bias_right() -> None:
         (lambda table, q, k: clipped(table, -back(q, k)), "query minus key"),
         (lambda table, q, k: clipped(table, back(q, k).abs()), "not |m − n|"),
         (lambda table, q, k: table[:, back(q, k) % table.shape[1]], "wrap around"),
-        (lambda table, q, k: clipped(table, back(torch.arange(len(q)), torch.arange(len(k)))), "use the positions"),
+        (
+            lambda table, q, k: clipped(table, back(torch.arange(len(q)), torch.arange(len(k)))),
+            "use the positions",
+        ),
         (lambda table, q, k: clipped(table, back(q, k)).mT, "changed places"),
         (lambda table, q, k: clipped(table, back(q, k)).permute(1, 2, 0), "heads come first"),
         (lambda table, q, k: clipped(table[:1], back(q, k)).expand(2, -1, -1), "one head"),

@@ -34,7 +34,9 @@ def check_is_order_blind(is_order_blind: Callable[[Layer, Tensor], bool]) -> Fee
         return torch.allclose(layer(x.index_select(axis, order)), layer(x).index_select(axis, order))
 
     mistakes: dict[str, Callable[[Layer], bool]] = {
-        "compare with the shuffled output, layer(x)[:, order]": lambda f: torch.allclose(f(x.roll(1, 1)), f(x)),
+        "compare with the shuffled output, layer(x)[:, order]": lambda f: torch.allclose(
+            f(x.roll(1, 1)), f(x)
+        ),
         "is your order the identity? It has to be a real shuffle": lambda f: True,
         "is the comparison turned round? True means blind": lambda f: not blind(f, 1),
         "you shuffle the texts of the batch; tokens are on axis 1": lambda f: blind(f, 0),
@@ -46,7 +48,9 @@ def check_is_order_blind(is_order_blind: Callable[[Layer, Tensor], bool]) -> Fee
         if answer is None:
             return Feedback("1.1", False, "your function returns nothing yet.")
         if isinstance(answer, Tensor) and answer.numel() != 1:
-            return Feedback("1.1", False, f"return one truth value, got a tensor of shape {tuple(answer.shape)}.")
+            return Feedback(
+                "1.1", False, f"return one truth value, got a tensor of shape {tuple(answer.shape)}."
+            )
         answers[name] = bool(answer)
     for name, layer in layers.items():
         if answers[name] != blind(layer, 1):
@@ -69,7 +73,9 @@ def check_causal_mean(causal_mean: Callable[[Tensor], Tensor]) -> Feedback:
         "position m sees m + 1 keys, itself included, not m": total / (count - 1),
         "a token also sees itself": torch.cat((v[:1] * 0, total[:-1] / count[:-1])),
         "you average over the coordinates; tokens are on axis 0": v.cumsum(dim=1) / torch.arange(1, 4),
-        "the sum runs from the end: a causal query sees what is before it": (v.flip(0).cumsum(0) / count).flip(0),
+        "the sum runs from the end: a causal query sees what is before it": (
+            v.flip(0).cumsum(0) / count
+        ).flip(0),
     }
     right = "a head that attends evenly, in one line."
     return compare("1.2", causal_mean(v.clone()), total / count, mistakes, right=right)
@@ -94,4 +100,6 @@ def check_distance_bias(distance_bias: Callable[[Tensor, Tensor, Tensor], Tensor
         "only one head's numbers are used": expected[:1].expand_as(expected),
     }
     right = "that is T5's bias without its buckets."
-    return compare("1.3", distance_bias(table.clone(), q_positions, k_positions), expected, mistakes, right=right)
+    return compare(
+        "1.3", distance_bias(table.clone(), q_positions, k_positions), expected, mistakes, right=right
+    )

@@ -25,7 +25,9 @@ def found(start: ArrayLike, end: ArrayLike, turns: ArrayLike) -> Figure:
         _stamps(axes, np.asarray(points))
         axes.set_title(title)
     for turn in np.asarray(turns):
-        lines.plot(range(len(turn)), turn / np.pi, color=COLORS["blue"], marker="o", markersize=3, linewidth=1)
+        lines.plot(
+            range(len(turn)), turn / np.pi, color=COLORS["blue"], marker="o", markersize=3, linewidth=1
+        )
     lines.set(xlabel="position $m$", ylabel="angle turned (units of π)", title="every rotation found")
     return figure
 

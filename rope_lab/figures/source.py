@@ -12,19 +12,27 @@ if TYPE_CHECKING:
     from IPython.display import Markdown
 
 
-def source(*objects: Callable[..., Any]) -> Markdown:
-    """The source of functions or methods, without their docstrings, as one block of code."""
+def source(*functions: Callable[..., Any]) -> Markdown:
+    """The source of functions or methods as one block, without docstrings and without refusals of bad input."""
     from IPython.display import Markdown
 
-    return Markdown("```python\n" + "\n\n".join(map(_without_docstring, objects)) + "\n```")
+    return Markdown("```python\n" + "\n\n".join(map(_body, functions)) + "\n```")
 
 
-def _without_docstring(function: Callable[..., Any]) -> str:
-    text = textwrap.dedent(inspect.getsource(function)).rstrip()
-    definition = ast.parse(text).body[0]
+def _body(function: Callable[..., Any]) -> str:
+    lines = textwrap.dedent(inspect.getsource(function)).rstrip().splitlines()
+    definition = ast.parse("\n".join(lines)).body[0]
     assert isinstance(definition, ast.FunctionDef)
-    if ast.get_docstring(definition) is None:
-        return text
-    docstring = definition.body[0]
-    lines = text.splitlines()
-    return "\n".join(lines[: docstring.lineno - 1] + lines[docstring.end_lineno :])
+    hidden: set[int] = set()
+    for statement in definition.body:
+        if _is_docstring(statement) or _is_refusal(statement):
+            hidden.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
+    return "\n".join(line for number, line in enumerate(lines, start=1) if number not in hidden)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _is_refusal(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.If) and all(isinstance(inner, ast.Raise) for inner in statement.body)

@@ -43,7 +43,12 @@ def three_doors() -> Figure:
     figure, axes = new_figure(size=(7.5, 2.9))
     axes.set(xlim=(0, 15), ylim=(0, 5.6))
     axes.axis("off")
-    stations = {"embeddings\n$x$": 1.6, "queries, keys\n$q,\\ k$": 5.6, "scores\n$s$": 9.6, "weights,\noutput": 13.4}
+    stations = {
+        "embeddings\n$x$": 1.6,
+        "queries, keys\n$q,\\ k$": 5.6,
+        "scores\n$s$": 9.6,
+        "weights,\noutput": 13.4,
+    }
     doors = {
         1.6: ("embed", "learned,\nsinusoidal", "blue"),
         5.6: ("rotate", "RoPE", "vermilion"),
@@ -51,7 +56,9 @@ def three_doors() -> Figure:
     }
     for text, x in stations.items():
         axes.add_patch(
-            FancyBboxPatch((x - 1.35, 0.5), 2.7, 1.5, boxstyle="round,pad=0.05", facecolor="white", edgecolor=GREY)
+            FancyBboxPatch(
+                (x - 1.35, 0.5), 2.7, 1.5, boxstyle="round,pad=0.05", facecolor="white", edgecolor=GREY
+            )
         )
         axes.text(x, 1.25, text, ha="center", va="center")
     for x, (hook, names, color) in doors.items():
@@ -62,7 +69,16 @@ def three_doors() -> Figure:
             arrowprops={"arrowstyle": "-|>", "color": COLORS[color], "lw": 2.5, "mutation_scale": 18},
         )
         axes.text(x, 3.3, names, ha="center", va="bottom")
-        axes.text(x + 0.25, 2.62, hook, ha="left", va="center", color=COLORS[color], family="monospace", weight="bold")
+        axes.text(
+            x + 0.25,
+            2.62,
+            hook,
+            ha="left",
+            va="center",
+            color=COLORS[color],
+            family="monospace",
+            weight="bold",
+        )
     for x in (3.0, 7.0, 11.0):
         axes.annotate(
             "",
@@ -91,7 +107,11 @@ def score_maps(maps: Mapping[str, ArrayLike]) -> Figure:
 
 
 def shifted(
-    shifts: Sequence[int], accuracies: Mapping[str, Sequence[float]], *, trained: int, beside: Mapping[str, float]
+    shifts: Sequence[int],
+    accuracies: Mapping[str, Sequence[float]],
+    *,
+    trained: int,
+    beside: Mapping[str, float],
 ) -> Figure:
     """Accuracy against the shift of all positions, a line an encoding.
 
