@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from rope_lab import angles, rotate
 from rope_lab.interop import huggingface
-
-transformers = pytest.importorskip("transformers", reason="needs the peers extra")
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS  # noqa: E402  (only where it is installed)
 
 TYPES: dict[str, dict[str, Any]] = {
     "linear": {"factor": 4.0},
@@ -173,7 +172,7 @@ def test_a_layer_type_has_its_own_frequencies():
     sliding, _ = huggingface.frequencies(config, layer_type="sliding_attention")
     assert full[1].item() == pytest.approx(1e6 ** (-2 / 16))
     assert sliding[1].item() == pytest.approx(1e4 ** (-2 / 16) / 2)
-    with pytest.raises(ValueError, match="layer_type must be one of.*full_attention"):
+    with pytest.raises(ValueError, match=r"layer_type must be one of.*full_attention"):
         huggingface.frequencies(config, layer_type="chunked")
 
 
