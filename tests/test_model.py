@@ -1,0 +1,348 @@
+"""The whole model: its symmetries, its file, its edges, and the ways PyTorch may move, cast or compile it."""
+
+import json
+import pickle
+from copy import deepcopy
+from dataclasses import asdict
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rope_lab import NoPE, RoFormer, RoFormerConfig, RotaryEmbedding
+
+N, V = 8, 11
+SMALL = {"vocab_size": V, "context": 16, "dim": 32, "depth": 2, "heads": 4}
+POSITIONS = ("rope", "sinusoidal", "learned", "none")
+KINDS = {
+    "decoder": SMALL,
+    "tied": SMALL | {"tied": True},
+    "learned": SMALL | {"position": "learned"},
+    "encoder": asdict(RoFormerConfig.encoder(**SMALL)),
+    "grouped": SMALL | {"kv_heads": 2, "rotary_dim": 4, "layout": "half", "window": 3, "ff_mult": 2.5},
+}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def model(dtype: torch.dtype = torch.float64, **fields) -> RoFormer:
+    """Weights large enough that attention looks at something."""
+    net = RoFormer(RoFormerConfig(**(SMALL | fields)))
+    for weight in net.parameters():
+        if weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+    return net.to(dtype)
+
+
+def ids(batch: int = 2, count: int = N) -> Tensor:
+    return torch.randint(V, (batch, count))
+
+
+def close(left: Tensor, right: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(left, right, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_learns(kind):
+    net, tokens = RoFormer(RoFormerConfig(**KINDS[kind])), ids()
+    logits = net(tokens)
+    assert logits.shape == (2, N, V)
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
+    for name, parameter in net.named_parameters():
+        if "key.bias" not in name:  # softmax does not see what is added to every score, but for rounding
+            assert (parameter.grad != 0).any(), name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("fields", [{}, {"post_norm": True, "norm": "layer", "qk_norm": False}])
+def test_without_positions_order_is_unseen(fields):
+    net, tokens, order = model(position="none", causal=False, **fields), ids(), torch.randperm(N)
+    close(net(tokens[:, order]), net(tokens)[:, order], 1e-12)
+    rope = model(causal=False, **fields)
+    assert (rope(tokens[:, order]) - rope(tokens)[:, order]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("fields", [{}, {"layout": "half"}, {"rotary_dim": 4}, {"kv_heads": 1, "window": 3}])
+def test_rope_sees_distances_only(fields, causal):
+    net, tokens, positions = model(causal=causal, **fields), ids(), torch.randint(50, (2, N))
+    logits = net(tokens, positions=positions)
+    for shift in (1, -17, 1000, 1_000_000):
+        rounding = 1e-15 * abs(shift)  # of the product m·θ in float64
+        close(net(tokens, positions=positions + shift), logits, 1e-10 + rounding)
+    assert (net(tokens) - logits).abs().max() > 1e-3
+    absolute = model(position="sinusoidal")
+    assert (
+        absolute(tokens, positions=positions + 1) - absolute(tokens, positions=positions)
+    ).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_no_later_token_moves_a_bit(position):
+    net, tokens = model(position=position), ids()
+    changed = tokens.clone()
+    changed[:, 5] = (changed[:, 5] + 1) % V
+    before, after = net(tokens), net(changed)
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert (before[:, 5:] != after[:, 5:]).any(-1).all()
+    window = model(position=position, window=2)  # two layers see 1 + 2·1 tokens back, no more
+    moved = (window(tokens) != window(changed)).any(-1)
+    assert moved.tolist() == [[5 <= n <= 7 for n in range(N)]] * 2
+
+
+def test_there_is_no_learned_position_past_the_table():
+    net = model(position="learned")
+    assert net(ids(count=16)).shape == (2, 16, V)
+    with pytest.raises(ValueError, match=r"^positions must lie in 0\.\.15, the learned table, got 0\.\.16$"):
+        net(ids(count=17))
+    assert model()(ids(count=17)).shape == (2, 17, V)  # RoPE has no table
+
+
+def test_another_encoding_takes_the_place_of_the_configs():
+    rope = RotaryEmbedding(8, base=500.0)
+    net = RoFormer(RoFormerConfig(**SMALL, position="learned"), position=rope)
+    assert all(block.attention.position is rope for block in net.blocks)
+    assert not any("table" in name for name, _ in net.named_parameters())
+    assert isinstance(RoFormer(RoFormerConfig(**SMALL), position=NoPE()).position, NoPE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_save_then_load_gives_the_same_model(kind, dtype, tmp_path):
+    net, tokens = RoFormer(RoFormerConfig(**KINDS[kind])).to(dtype).eval(), ids()
+    net.save(tmp_path / "model.safetensors")
+    loaded = RoFormer.load(str(tmp_path / "model.safetensors"))
+    assert loaded.config == net.config
+    assert torch.equal(loaded(tokens), net(tokens))
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        names = list(file.keys())
+    assert len(names) == len(list(net.parameters()))  # what is shared is there once
+    assert ("head.weight" in names) == (not net.config.tied)
+    assert ("position.table.weight" in names) == (net.config.position == "learned")
+
+
+def test_a_learned_encoding_of_ones_own_is_saved_too(tmp_path):
+    net = RoFormer(RoFormerConfig(**SMALL), position=RotaryEmbedding(8, learned=True)).bfloat16()
+    torch.nn.init.uniform_(net.position.learned_freqs)
+    net.save(tmp_path / "m")
+    loaded = RoFormer.load(tmp_path / "m", position=RotaryEmbedding(8, learned=True))
+    assert torch.equal(loaded.position.learned_freqs, net.position.learned_freqs)
+    assert loaded.position.learned_freqs.dtype == torch.float32
+
+
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
+    net = RoFormer(RoFormerConfig(**SMALL))
+    net.save(tmp_path / "good")
+    good = (tmp_path / "good").read_bytes()
+    tensors = {name: p.detach() for name, p in net.named_parameters()}
+    config = asdict(net.config)
+
+    def foreign(name: str, config: object, tensors: dict[str, Tensor] = tensors) -> None:
+        save_file(tensors, tmp_path / name, metadata={"config": json.dumps(config)})
+
+    (tmp_path / "empty").write_bytes(b"")
+    for kept in (4, 40, len(good) // 2, len(good) - 1):
+        (tmp_path / f"cut at {kept}").write_bytes(good[:kept])
+    (tmp_path / "text").write_text("to be, or not to be\n" * 99)
+    (tmp_path / "pickle").write_bytes(pickle.dumps(tensors))
+    torch.save(net.state_dict(), tmp_path / "torch")
+    save_file(tensors, tmp_path / "no config")
+    foreign("list", [config])
+    foreign("unknown field", config | {"colour": "red"})
+    foreign("bad field", config | {"heads": 5})
+    foreign("text field", config | {"dim": "32"})
+    foreign("wider", config | {"dim": 64})
+    foreign("deeper", config | {"depth": 3})
+    foreign("tied", config | {"tied": True})
+    foreign("one more", config, tensors | {"extra": torch.zeros(1)})
+    foreign("one less", config, {name: t for name, t in tensors.items() if name != "norm.weight"})
+    foreign("another shape", config, tensors | {"norm.weight": torch.ones(31)})
+    files = sorted(path for path in tmp_path.iterdir() if path.name != "good")
+    assert len(files) == 19
+    for path in files:
+        with pytest.raises(ValueError, match=str(path.name)) as refusal:
+            RoFormer.load(path)
+        assert "\n" not in str(refusal.value), path.name
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match=r"^path must be"):
+            RoFormer.load(path)
+    with pytest.raises(FileNotFoundError, match=r"^path must lie in an existing folder"):
+        net.save(tmp_path / "nowhere" / "model")
+
+
+def test_parameters_that_do_not_fit_change_nothing():
+    net = RoFormer(RoFormerConfig(**SMALL))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    misfits = [
+        ({"norm.weight": torch.ones(31)}, r"tensors: norm.weight must have shape \(32,\), got \(31,\)"),
+        ({"extra": torch.ones(1)}, "tensors must hold this model's parameters, but has an unknown 'extra'"),
+    ]
+    for misfit, message in misfits:
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            net.load_parameters({name: p + 1 for name, p in before.items()} | misfit)
+        assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
+
+
+BAD_FIELDS = [
+    *(
+        {name: bad}
+        for name in ("vocab_size", "context", "dim", "depth", "heads")
+        for bad in (0, -4, 4.0, "4", None)
+    ),
+    *({name: bad} for name in ("kv_heads", "rotary_dim", "window") for bad in (0, -2, 2.0, True)),
+    {"heads": 5},
+    {"kv_heads": 3},
+    {"kv_heads": 8},
+    {"rotary_dim": 3},
+    {"rotary_dim": 10},
+    {"ff_mult": 0.0},
+    {"ff_mult": 0.01},
+    {"ff_mult": float("nan")},
+    {"ff_mult": float("inf")},
+    {"base": 0.0},
+    {"base": -1.0},
+    {"base": float("nan")},
+    {"dropout": 1.0},
+    {"dropout": -0.1},
+    {"dropout": float("nan")},
+    {"position": "rotary"},
+    {"layout": "Half"},
+    {"norm": "batch"},
+    {"activation": "relu"},
+    {"rotary_dim": None, "dim": 12},  # three coordinates a head: one would be left over
+    {"dim": 33, "heads": 3, "position": "sinusoidal"},
+]
+
+
+@pytest.mark.parametrize("fields", BAD_FIELDS, ids=str)
+def test_a_bad_field_is_named_with_its_value(fields):
+    with pytest.raises(ValueError, match=f"^{next(iter(fields))} must ") as refusal:
+        RoFormerConfig(**(SMALL | fields))
+    assert "\n" not in str(refusal.value)
+    assert "got" in str(refusal.value)
+
+
+@pytest.mark.parametrize("shape", [(N,), (1, N, 1)])
+def test_ids_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"^ids must have shape \(B, N\), got "):
+        model()(torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_positions_of_another_shape_are_refused(position):
+    for shape in ((N + 1,), (1, N), (N, 2), (1,)):
+        with pytest.raises(ValueError, match=r"^positions "):
+            model(position=position)(ids(), positions=torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_position_module_serves_all_blocks_and_copies(kind):
+    net, tokens = RoFormer(RoFormerConfig(**KINDS[kind])).eval(), ids()
+    assert all(block.attention.position is net.position for block in net.blocks)
+    other = RoFormer(net.config).eval()
+    other.load_state_dict(net.state_dict())
+    copies = [other, deepcopy(net), pickle.loads(pickle.dumps(net))]
+    for copy in copies:
+        assert torch.equal(copy(tokens), net(tokens))
+        assert all(block.attention.position is copy.position for block in copy.blocks)
+        assert not {p.data_ptr() for p in copy.parameters()} & {p.data_ptr() for p in net.parameters()}
+        assert len(list(copy.parameters())) == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_meta_construction_then_load(kind):
+    net, tokens = RoFormer(RoFormerConfig(**KINDS[kind])).eval(), ids()
+    with torch.device("meta"):
+        empty = RoFormer(net.config).eval()
+    assert all(p.is_meta for p in empty.parameters())
+    assert empty(tokens.to("meta")).shape == (2, N, V)
+    empty = empty.to_empty(device="cpu")
+    empty.load_parameters(dict(net.named_parameters()))
+    assert torch.equal(empty(tokens), net(tokens))  # no buffer of angles was lost
+
+
+def test_casts_leave_the_angles_as_they_were():
+    net, q = model(torch.float32, dim=64, heads=1), torch.randn(1, 1, N, 64)
+    positions = torch.arange(N) + 9_999_000
+    before = net.position(q, q, positions=positions)[0]
+    for cast in (torch.bfloat16, torch.float16, torch.float64):
+        assert torch.equal(net.to(cast).position(q, q, positions=positions)[0], before)
+    # and so bfloat16 sees distances as well at ten million as at zero
+    net, tokens = model(torch.bfloat16), ids()
+    near = net(tokens)
+    far = net(tokens, positions=torch.arange(N) + 9_999_000)
+    assert (far - near).abs().max() <= 16 * torch.finfo(torch.bfloat16).eps * near.abs().max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_computes_in_bfloat16_near_the_truth(kind):
+    net, tokens = RoFormer(RoFormerConfig(**KINDS[kind])).eval(), ids()
+    truth = net.double()(tokens)
+    net.float()
+    cached = kind != "encoder"
+    cache = net.new_cache(N) if cached else None
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(tokens)
+        parts = [net(part, cache=cache) for part in tokens.split(3, dim=1)] if cached else [logits]
+    assert logits.dtype == torch.bfloat16
+    for out in (logits, torch.cat(parts, dim=1)):
+        assert (out - truth).abs().max() <= 4 * torch.finfo(torch.bfloat16).eps * truth.abs().max()
+
+
+def test_dropout_acts_in_training_only():
+    net, tokens = model(dropout=0.5), ids()
+    assert not torch.equal(net(tokens), net(tokens))
+    net.eval()
+    assert torch.equal(net(tokens), net(tokens))
+
+
+class Counter:
+    """A backend that counts the graphs it is given."""
+
+    graphs = 0
+
+    def __call__(self, graph, inputs):
+        self.graphs += 1
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"layout": "half", "window": 3, "kv_heads": 2}, {"position": "sinusoidal"}, {"position": "learned"}],
+)
+def test_compiles_whole_with_two_graphs_for_any_length_and_two_for_decoding(fields):
+    torch._dynamo.reset()
+    net, count = model(torch.float32, depth=1, context=32, **fields).requires_grad_(False), Counter()
+    compiled = torch.compile(net, backend=count, fullgraph=True)
+    for length in (5, 9, 2, 32, 17, 3, 4, 31, 16, 7):
+        tokens = ids(count=length)
+        close(compiled(tokens), net(tokens), 1e-5)
+    assert 1 <= count.graphs <= 2
+    tokens, cache = ids(count=12), net.new_cache(12)
+    out, count.graphs = [net(tokens[:, :4], cache=cache)], 0
+    out.extend(compiled(token, cache=cache) for token in tokens[:, 4:].split(1, dim=1))
+    close(torch.cat(out, dim=1), net(tokens), 1e-5)
+    assert 1 <= count.graphs <= 2
+
+
+@pytest.mark.slow
+def test_compiles_whole_with_segments_and_gradients():
+    torch._dynamo.reset()
+    net, count = model(torch.float32, depth=1), Counter()
+    compiled = torch.compile(net, backend=count, fullgraph=True)
+    for length in (4, 7, 8):
+        tokens = ids(count=length)
+        segments = torch.arange(length).div(3, rounding_mode="floor").sub(1).expand(2, -1)
+        gradients = [
+            torch.autograd.grad(run(tokens, segments=segments).square().mean(), list(net.parameters()))
+            for run in (net, compiled)
+        ]
+        for a, b in zip(*gradients, strict=True):
+            close(a, b, 1e-5)
+    assert 1 <= count.graphs <= 2
