@@ -304,4 +304,7 @@ class RoFormer(nn.Module):
 
 
 def _norm(config: RoFormerConfig) -> nn.Module:
-    return nn.RMSNorm(config.dim) if config.norm == "rms" else nn.LayerNorm(config.dim, bias=config.bias)
+    if config.norm == "rms":
+        return nn.RMSNorm(config.dim)
+    eps = 1e-12 if config.post_norm else 1e-5  # as in BERT, and as everywhere else
+    return nn.LayerNorm(config.dim, eps=eps, bias=config.bias)
