@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from rope_lab.absolute import LearnedEmbedding
 from rope_lab.model import RoFormer
 
 
@@ -46,19 +47,23 @@ def sample(
         ValueError: naming the first argument that is out of range.
     """
     context = model.config.context if context is None else context
-    limits = {
-        "prompt": (len(prompt) >= 1, "hold at least one token", len(prompt)),
-        "count": (count >= 0, "not be negative", count),
-        "temperature": (0 <= temperature < math.inf, "be finite and not negative", temperature),
-        "top_k": (top_k is None or top_k >= 1, "be at least 1", top_k),
-        "top_p": (top_p is None or 0 < top_p <= 1, "lie in (0, 1]", top_p),
-        "context": (context >= 1, "be at least 1", context),
-    }
-    for name, (fits, what, value) in limits.items():
+    last = model.config.vocab_size - 1
+    rows = model.position.table.num_embeddings if isinstance(model.position, LearnedEmbedding) else context
+    strange = next((token for token in prompt if not 0 <= token <= last), None)
+    for fits, message in (
+        (model.config.causal, "model must be causal: an encoder sees the tokens it would have to draw"),
+        (len(prompt) > 0, "prompt must hold at least one token, got none"),
+        (strange is None, f"prompt must hold ids from 0 to {last}, got {strange}"),
+        (count >= 0, f"count must not be negative, got {count}"),
+        (0 <= temperature < math.inf, f"temperature must be finite and not negative, got {temperature}"),
+        (top_k is None or top_k >= 1, f"top_k must be at least 1, got {top_k}"),
+        (top_p is None or 0 < top_p <= 1, f"top_p must lie in (0, 1], got {top_p}"),
+        (seed >= 0, f"seed must not be negative, got {seed}"),
+        (context >= 1, f"context must be at least 1, got {context}"),
+        (context <= rows, f"context must be at most {rows} for learned positions, got {context}"),
+    ):
         if not fits:
-            raise ValueError(f"{name} must {what}, got {value}")
-    if not model.config.causal:
-        raise ValueError("model must be causal: an encoder sees the tokens it would have to draw")
+            raise ValueError(message)
     return _draw(model, list(prompt)[-context:], count, temperature, top_k, top_p, seed, context, cached)
 
 

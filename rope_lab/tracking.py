@@ -28,7 +28,7 @@ class Tracker:
 
     def __init__(self, folder: Path | None = None, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._labml: Any = None if folder is None else _labml_tracker(folder)
+        self._labml, self._writer = (None, None) if folder is None else _labml(folder)
 
     def report(self, step: int, numbers: dict[str, float], line: str) -> None:
         """Print `line`, and record `numbers` under `step`."""
@@ -39,6 +39,7 @@ class Tracker:
             for name, number in numbers.items():
                 self._labml.store(name, number)
             self._labml.write()
+            self._writer.flush()
 
     def __enter__(self) -> Tracker:
         return self
@@ -46,11 +47,12 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._labml is not None:
-            self._labml.finish_loop()  # flushes, and ends the thread that writes
+        if self._writer is not None and self._writer.is_thread_started:
+            self._writer.thread.push("done")
+            self._writer.thread.join()
 
 
-def _labml_tracker(folder: Path) -> Any:
+def _labml(folder: Path) -> tuple[Any, Any]:
     try:
         from labml.internal import lab
         from labml.internal.tracker import Tracker as LabmlTracker
@@ -61,11 +63,17 @@ def _labml_tracker(folder: Path) -> Any:
         raise ModuleNotFoundError(
             'labml is not installed: pip install "rope-lab[book]"', name="labml"
         ) from error
-    if lab._internal is None:  # it looks for a settings file above its caller, and complains if there is none
-        with tempfile.TemporaryDirectory() as settings:
-            Path(settings, ".labml.yaml").touch()
-            lab._internal = lab.Lab(Path(settings))
-    tracker = LabmlTracker()
+    # A tracker asks labml's one Lab for the kinds of numbers, and takes them away from it. A Lab looks for a settings
+    # file above its caller, and complains if there is none. So each tracker gets a Lab of its own, with an empty one.
+    before = lab._internal
+    with tempfile.TemporaryDirectory() as settings:
+        Path(settings, ".labml.yaml").touch()
+        lab._internal = lab.Lab(Path(settings))
+        try:
+            tracker = LabmlTracker()
+        finally:
+            lab._internal = before
+    writer = Writer(folder / LOG)
     tracker.reset_writers()
-    tracker.add_writer(Writer(folder / LOG))
-    return tracker
+    tracker.add_writer(writer)
+    return tracker, writer
