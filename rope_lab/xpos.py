@@ -53,7 +53,10 @@ class XPos(RotaryEmbedding):
         if positions is None:
             positions = torch.arange(k.shape[-2], device=k.device)
         q_rotated, k_rotated = super().forward(q, k, **rotary)
-        return self.relate(q_rotated, k_rotated, positions[..., k.shape[-2] - q.shape[-2] :], positions)
+        scaled = self.relate(q_rotated, k_rotated, positions[..., k.shape[-2] - q.shape[-2] :], positions)
+        if not torch.compiler.is_compiling() and k.isfinite().all() and not scaled[1].isfinite().all():
+            raise ValueError(f"k must be scaled over fewer tokens: a product leaves the range of {k.dtype}")
+        return scaled
 
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None
@@ -69,7 +72,7 @@ class XPos(RotaryEmbedding):
         """x_i · ζ_i^(distance/B) for distances (N,) or (B, N); refused where that would leave the dtype."""
         reach = self.scale_base * math.log(torch.finfo(x.dtype).max) / math.log(3.5)
         if not torch.compiler.is_compiling() and distance.numel() and -distance.amin() > reach:
-            limit = f"{reach:.0f} tokens at scale_base={self.scale_base} in {x.dtype}"
+            limit = f"{int(reach)} tokens at scale_base={self.scale_base} in {x.dtype}"
             raise ValueError(
                 f"positions must lie within {limit} of the first query, got {-distance.amin():g}"
             )
