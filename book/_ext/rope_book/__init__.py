@@ -1,6 +1,7 @@
-"""The book's own Sphinx extension, in five parts.
+"""The book's own Sphinx extension, part by part.
 
-chapters   reads py:percent files, keys the execution cache on the package, publishes the executed notebooks
+chapters   reads py:percent files and keys the execution cache on the package
+publish    puts each executed notebook beside its page, in plain Markdown, for download and for Colab
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     MathJax served from the book itself, and no image without words for those who cannot see it
@@ -16,7 +17,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from rope_book import assets, chapters, docstrings, ledger, numbering
+from rope_book import assets, chapters, docstrings, ledger, numbering, publish
 
 
 def _silence_future_typing() -> None:
@@ -29,6 +30,6 @@ def _silence_future_typing() -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     _silence_future_typing()
-    for part in (chapters, numbering, ledger, assets, docstrings):
+    for part in (chapters, numbering, ledger, assets, docstrings, publish):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,6 +6,7 @@ numbers are replaced after the environment is stored: the stored ones still tell
 
 from __future__ import annotations
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -18,6 +19,20 @@ def equations(env: BuildEnvironment, docname: str) -> dict[str, str]:
     """The equations of a page by number: {"3.4": node id}."""
     found: Numbers = env.toc_fignumbers.get(docname, {}).get("displaymath", {})
     return {".".join(map(str, value)): node_id for node_id, value in found.items()}
+
+
+def number_of(env: BuildEnvironment, label: str) -> str:
+    """3.4 for the label of an equation, a figure or a table; "" where the label has no number."""
+    docname, node_id = (
+        env.domaindata["math"]["objects"].get(label, ("", 0))[0],
+        nodes.make_id(f"equation-{label}"),
+    )
+    if not docname:
+        docname, node_id = env.domaindata["std"]["anonlabels"].get(label, ("", ""))
+    for found in env.toc_fignumbers.get(docname, {}).values():
+        if node_id in found:
+            return ".".join(map(str, found[node_id]))
+    return ""
 
 
 def _renumber(app: Sphinx, env: BuildEnvironment) -> None:

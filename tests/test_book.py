@@ -1,0 +1,186 @@
+"""The book's Sphinx extension, on small books of its own: what it publishes, and what it refuses to build."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from rope_book.chapters import package_key, read
+from rope_book.portable import portable
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+CHAPTER = """\
+# %% [markdown]
+# # 03 A chapter
+#
+# See {eq}`norm` and {numref}`wave`.
+#
+# $$ |e^{i \\theta} x| = |x| $$ (norm)
+
+# %%
+from rope_lab.verify import check, check_exact
+
+check("eq. 3.1", [1.0, 2.0], [1.0, 2.0])
+
+# %% mystnb={"image": {"alt": "A line"}, "figure": {"caption": "It rises.", "name": "wave"}}
+import matplotlib.pyplot as plt
+
+plt.figure(figsize=(1, 1)).add_subplot().plot([0, 1]);
+"""
+
+
+def book(folder: Path, chapters: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Build a book of these chapters, strictly, with this book's own configuration; no warning counts by halves."""
+    (folder / "book").mkdir(exist_ok=True)
+    (folder / "notebooks").mkdir(exist_ok=True)
+    for name in ("_ext", "_static", "references.bib"):
+        if not (folder / "book" / name).exists():
+            (folder / "book" / name).symlink_to(ROOT / "book" / name)
+    for name in ("rope_lab", "requirements.txt", "_config.yml"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    (folder / "book" / "index.md").write_text("# Welcome\n", encoding="utf-8")
+    (folder / "book" / "ledger.md").write_text("# Ledger\n\n```{ledger}\n```\n", encoding="utf-8")
+    for name, text in chapters.items():
+        (folder / "notebooks" / f"{name}.py").write_text(text, encoding="utf-8")
+    files = [f"notebooks/{name}" for name in chapters] + ["book/ledger"]
+    contents = {"format": "jb-book", "root": "book/index", "chapters": [{"file": file} for file in files]}
+    (folder / "_toc.yml").write_text(yaml.safe_dump(contents), encoding="utf-8")
+    command = [SCRIPTS / "jupyter-book", "build", "-W", "-n", "--keep-going", folder]
+    kept = {name: value for name, value in os.environ.items() if name != "GITHUB_REPOSITORY"}
+    return subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("book")
+    done = book(folder, {"03_chapter": CHAPTER}, GITHUB_REPOSITORY="owner/name")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_numbers_by_chapter(built):
+    page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    assert "(3.1)" in page
+    assert "Figure 3.1" in page
+
+
+def test_the_page_asks_no_other_host_for_its_mathematics(built):
+    page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    assert 'src="../_static/mathjax/tex-chtml.js"' in page
+    assert (built / "_build/html/_static/mathjax/tex-chtml.js").stat().st_size > 1_000_000
+    assert list((built / "_build/html/_static/mathjax/output/chtml/fonts/woff-v2").glob("*.woff"))
+    assert 'src="http' not in page
+
+
+def test_the_ledger_lists_the_check_and_links_its_equation(built):
+    page = (built / "_build/html/book/ledger.html").read_text(encoding="utf-8")
+    assert 'href="../notebooks/03_chapter.html#equation-norm"' in page
+    assert "eq. 3.1" in page
+    assert "1 checks passed, in chapters 3." in page
+
+
+def test_the_executed_notebook_is_published_and_linked(built):
+    page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    assert 'href="03_chapter.ipynb"' in page
+    assert (
+        "https://colab.research.google.com/github/owner/name/blob/gh-pages/notebooks/03_chapter.ipynb" in page
+    )
+    notebook = nbformat.read(built / "_build/html/notebooks/03_chapter.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    setup, text, check, _ = notebook.cells
+    assert 'find_spec("rope_lab") is None' in setup.source
+    assert "owner/name" in setup.source
+    assert "See (3.1) and Figure 3.1." in text.source
+    assert r"\tag{3.1}" in text.source
+    assert check.outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
+
+
+def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
+    """Text and caption changed, and no repository known: outputs from the cache, a download and no Colab button."""
+    folder = tmp_path / "again"
+    shutil.copytree(built, folder, symlinks=True)
+    done = book(
+        folder, {"03_chapter": CHAPTER.replace("# See", "# Now see").replace("It rises", "It still rises")}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Executed notebook" not in done.stdout
+    page = (folder / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    assert "Now see" in page
+    assert "It still rises" in page
+    assert 'href="03_chapter.ipynb"' in page
+    assert "colab" not in page.lower()
+    assert "eq. 3.1" in (folder / "_build/html/book/ledger.html").read_text(encoding="utf-8")
+    notebook = nbformat.read(folder / "_build/html/notebooks/03_chapter.ipynb", as_version=4)
+    assert notebook.cells[1].outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
+
+
+def test_faults_fail_the_build(tmp_path):
+    chapters = {
+        "01_silent": "# %% [markdown]\n# # 01 Checks nothing\n\n# %%\n1 + 1\n",
+        "02_twice": CHAPTER.replace("# 03", "# 02").replace("(norm)", "(norm2)").replace("`norm`", "`norm2`"),
+        "03_chapter": CHAPTER.replace('"image": {"alt": "A line"}, ', "").replace("wave", "wave3"),
+    }
+    done = book(tmp_path, chapters)
+    assert done.returncode != 0
+    assert "the chapter checks nothing" in done.stderr
+    assert "already names a check" in done.stderr
+    assert "names an equation that this page does not have" in done.stderr
+    assert "has no alt text" in done.stderr
+
+
+def test_a_failing_check_fails_the_build(tmp_path):
+    done = book(tmp_path, {"03_chapter": CHAPTER.replace("[1.0, 2.0])", "[1.0, 2.5])")})
+    assert done.returncode != 0
+    assert "CheckFailed" in done.stdout + done.stderr
+
+
+def test_the_cache_is_keyed_on_the_package(tmp_path):
+    (tmp_path / "rope_lab").mkdir()
+    (tmp_path / "requirements.txt").write_text("torch==2.13.0\n")
+    module = tmp_path / "rope_lab" / "rotary.py"
+    module.write_text("base = 10_000\n")
+    before = package_key(tmp_path)
+    assert package_key(tmp_path) == before
+    module.write_text("base = 500_000\n")
+    changed = package_key(tmp_path)
+    module.rename(module.with_name("turn.py"))
+    assert len({before, changed, package_key(tmp_path)}) == 3
+
+
+def test_reading_a_chapter_twice_gives_the_same_notebook():
+    assert read(CHAPTER) == read(CHAPTER)
+    assert read(CHAPTER).metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("See {eq}`a`.", "See (3.1)."),
+        ("$$\nx\n$$ (a)", "$$\nx\n\\tag{3.1} $$"),
+        ("$$ x $$", "$$ x $$"),
+        ("{numref}`f` shows", "Figure 3.2 shows"),
+        ("{cite:p}`su2021,press2022`", "[su2021, press2022]"),
+        ("the {doc}`references </book/references>`", "the references"),
+        ("{func}`~rope_lab.rotate`", "`rope_lab.rotate`"),
+        ("(here)=\n# Title", "# Title"),
+        ("```{tip}\nA.\n\nB.\n```", "> **Tip**\n>\n> A.\n>\n> B."),
+        ("```{admonition} Mind\n:class: note\nA.\n```", "> **Mind**\n>\n> A."),
+        (
+            "````{dropdown} Solution\n```python\nx\n```\n````",
+            "<details><summary>Solution</summary>\n\n```python\nx\n```\n\n</details>",
+        ),
+        ("```python\nx\n```", "```python\nx\n```"),
+    ],
+)
+def test_published_markdown_is_plain(written, plain):
+    assert portable(written, {"a": "3.1", "f": "3.2"}.get) == plain
