@@ -179,7 +179,8 @@ class DeBERTa(PositionEncoding):
     """Disentangled attention: content to position and position to content, beside content to content.
 
     With δ the distance clipped to [−K, K), the score is (q·k + q·key(δ(m, n)) + k·query(δ(n, m)))/√(3D). The queries
-    are divided by √3 first, so that the content term has the same scale as the other two.
+    are divided by √3 first, so that the content term has the same scale as the other two. The released code reads the
+    queries' table at δ(m, n), which only turns the order of its rows about.
 
     Args:
         heads: number of heads H.
