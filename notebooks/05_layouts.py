@@ -21,12 +21,12 @@
 # Below are eight coordinates of one head. An arc joins the two that turn together, and $\theta_i$ is the
 # frequency they turn with. **Which of these pairings is right?**
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Eight boxes x0 to x7 in three rows. Interleaved: arcs join 0-1, 2-3, 4-5 and 6-7. Half: arcs join 0-4, 1-5, 2-6 and 3-7. At random: arcs join 5-2, 0-7, 3-4 and 6-1. Each arc carries one of the frequencies theta 0 to theta 3."}, "figure": {"caption": "Three pairings of eight coordinates. The colours move, but every row has one pair for each frequency, and that is all that RoPE asks for.", "name": "fig-pairings"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Eight boxes x0 to x7 in three rows. Interleaved: arcs join 0-1, 2-3, 4-5 and 6-7. Half: arcs join 0-4, 1-5, 2-6 and 3-7. At random: arcs join 5-3, 0-2, 7-4 and 1-6. Each arc carries one of the frequencies theta 0 to theta 3."}, "figure": {"caption": "Three pairings of eight coordinates. The colours move, but every row has one pair for each frequency, and that is all that RoPE asks for.", "name": "fig-pairings"}}
 from rope_lab.figures.layouts import pairings
 
 interleaved = [(0, 1), (2, 3), (4, 5), (6, 7)]
 half = [(0, 4), (1, 5), (2, 6), (3, 7)]
-at_random = [(5, 2), (0, 7), (3, 4), (6, 1)]
+at_random = [(5, 3), (0, 2), (7, 4), (1, 6)]
 pairings({"interleaved": interleaved, "half": half, "at random": at_random})
 
 # %% [markdown]
@@ -123,8 +123,8 @@ check("eq. 5.2, in the package", convert_layout(x, "interleaved", "half"), x[...
 
 
 # %%
-def scores(q: Tensor, k: Tensor) -> Tensor:  # (..., N, D) -> (..., N, N), query m, key n
-    return q @ k.mT
+def scores(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k.mT  # (..., N, D) -> (..., N, N): query m, key n
 
 
 q, k = torch.randn(2, 1000, length, dim)
@@ -225,7 +225,7 @@ head_dim = shape["dim"] // shape["heads"]
 
 
 def reorder_heads(weights: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """The weights with the rows of every query and key head taken in the order `rows`."""
+    """The weights, every query and key head with its rows in the order `rows`."""
 
     def reorder(w: Tensor) -> Tensor:
         return w.unflatten(0, (-1, head_dim))[:, rows].flatten(0, 1)
@@ -256,7 +256,10 @@ order = torch.randperm(head_dim)
 to_half = torch.cat((torch.arange(0, head_dim, 2), torch.arange(1, head_dim, 2)))
 models = {
     "interleaved": (RoFormer(RoFormerConfig(**shape)), start),
-    "half": (RoFormer(RoFormerConfig(**shape, layout="half")), reorder_heads(start, to_half)),
+    "half": (
+        RoFormer(RoFormerConfig(**shape, layout="half")),
+        reorder_heads(start, to_half),
+    ),
     "at random": (
         RoFormer(RoFormerConfig(**shape), RandomPairing(order)),
         reorder_heads(start, order.argsort()),
@@ -410,10 +413,11 @@ def mixed_up(x: Tensor, table: Tensor) -> Tensor:
 
 
 for name, turn in {"mixed up": mixed_up, "rotate": rotate}.items():
-    now, then = scores(turn(q, here), turn(k, here)), scores(turn(q, later), turn(k, later))
-    change, stretch = (then - now).std() / now.std(), turn(q, later).norm(dim=-1) / q.norm(dim=-1)
+    now = scores(turn(q, here), turn(k, here))
+    change = (scores(turn(q, later), turn(k, later)) - now).std() / now.std()
+    low, high = (turn(q, later).norm(dim=-1) / q.norm(dim=-1)).aminmax()
     print(f"{name:9s}scores change with a shift by {change:.1e} of their size,")
-    print(f"{'':9s}lengths become {stretch.min():.3f} to {stretch.max():.3f} of what they were")
+    print(f"{'':9s}lengths become {low:.3f} to {high:.3f} of what they were")
 
 # %% [markdown]
 # ### Which layout does this code have? Ask it
@@ -449,10 +453,15 @@ for layout in ("interleaved", "half"):
 # ## Is one layout faster?
 #
 # The usual argument for halves: the interleaved form walks through memory in steps of two, so that every cache line
-# is fetched twice and half used each time, and what costs is the memory, not the arithmetic. Test it as it is
-# stated. The same four operations run on the same tensor, once over the halves of each row and once over its even
-# and odd coordinates; only the stride differs. If cache lines are the cause, the penalty is **1 while the tensor
-# fits into the cache and grows towards 2 once it does not**.
+# is fetched twice and half used each time. Cache misses, not arithmetic, would make it slow. Test it as it is stated:
+# the same four operations over three walks that differ in nothing but their addresses.
+#
+# - *Even and odd*: coordinates 0, 2, 4, … of each row, then 1, 3, 5, …
+# - *Halves*: the first half of each row, then the second.
+# - *Blocks*: two separate blocks of memory, with no stride and no cache line in common.
+#
+# If cache lines tell the layouts apart, the even and odd walk costs **no more than blocks while the tensor fits into
+# the cache, twice as much once it does not, and the halves always cost as little as blocks**.
 
 # %%
 from functools import partial
@@ -462,14 +471,14 @@ from torch.utils.benchmark import Timer
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def median_times(forms: dict, repeats: int, rounds: int = 7) -> dict[str, float]:
-    """Median seconds of each form on one thread; the forms take turns."""
-    times = {name: [] for name in forms}
-    for _ in range(rounds):
-        for name, form in forms.items():
-            timer = Timer("form()", globals={"form": form}, num_threads=1)
-            times[name].append(timer.timeit(repeats).mean)
-    return {name: sorted(values)[rounds // 2] for name, values in times.items()}
+def median_ratios(forms: dict, unit: str, repeats: int = 1) -> dict[str, float]:
+    """Time of each form over that of `unit` in the same round, median of 25 rounds."""
+    rounds = []
+    for _ in range(25):
+        timers = {name: Timer("f()", globals={"f": form}) for name, form in forms.items()}
+        times = {name: timer.timeit(repeats).mean for name, timer in timers.items()}
+        rounds.append([time / times[unit] for time in times.values()])
+    return dict(zip(forms, torch.tensor(rounds).median(0).values.tolist(), strict=True))
 
 
 def turn_into(a, b, out_a, out_b, cos, sin) -> None:
@@ -477,32 +486,40 @@ def turn_into(a, b, out_a, out_b, cos, sin) -> None:
     torch.mul(b, cos, out=out_b).addcmul_(a, sin)
 
 
-kilobytes, penalty = [64, 256, 1024, 4096, 16384, 65536], []
+kilobytes = [64, 256, 1024, 4096, 16384, 65536]
+penalty = {"even and odd": [], "halves": []}
 for size in kilobytes:
     rows = size * 1024 // 4 // dim
     x = torch.randn(rows, dim, dtype=torch.float32, device=device)
     out = torch.empty_like(x)
     table = angles(torch.arange(rows, device=device), frequencies(dim, device=device))
-    walks = {
+    addresses = {
         "even and odd": (x[:, 0::2], x[:, 1::2], out[:, 0::2], out[:, 1::2]),
-        "halves": (*x.chunk(2, dim=-1), *out.chunk(2, dim=-1)),
+        "halves": (*x.chunk(2, dim=1), *out.chunk(2, dim=1)),
+        "blocks": (*x.view(2, rows, -1), *out.view(2, rows, -1)),
     }
     turns = (table.cos(), table.sin())
-    forms = {name: partial(turn_into, *walk, *turns) for name, walk in walks.items()}
-    times = median_times(forms, repeats=max(1, 4096 // size))
-    penalty.append(times["even and odd"] / times["halves"])
-    print(f"{size:6d} KB on {device}: even and odd take {penalty[-1]:.2f} × the time of halves")
+    forms = {walk: partial(turn_into, *at, *turns) for walk, at in addresses.items()}
+    ratios = median_ratios(forms, unit="blocks", repeats=max(1, 1024 // size))
+    for walk in penalty:
+        penalty[walk].append(ratios[walk])
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Ratio of the time over even and odd coordinates to the time over halves, against tensor size from 64 kilobytes to 64 megabytes; a dashed line shows what the cache-line argument predicts, a rise from 1 to 2."}, "figure": {"caption": "Look where the penalty is. A cache-line effect is absent on the left and rises to the right (dashed). A curve that is high on the left and comes down to 1 on the right says the opposite: the processor minds the stride, the memory does not.", "name": "fig-strided"}}
-from rope_lab.figures.layouts import strided_penalty
+print(f"time on one thread of the {device}, blocks = 1")
+print(" " * 12 + "".join(f"{size:6d} KB" for size in kilobytes))
+for walk, ratios in penalty.items():
+    print(f"{walk:12s}" + "".join(f"{ratio:9.2f}" for ratio in ratios))
 
-strided_penalty(kilobytes, penalty)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Time over even and odd coordinates and over halves, in units of the time over two separate blocks, against tensor size from 64 kilobytes to 64 megabytes."}, "figure": {"caption": "Two costs, and neither is the one in the argument. Inside the cache (left) even and odd are slow where no line can be missing. Outside (right) both layouts pay for their cache lines, and they pay alike.", "name": "fig-walks"}}
+from rope_lab.figures.layouts import walks
+
+walks(kilobytes, penalty)
 
 # %% [markdown]
-# On the servers that build this book the curve comes down. Inside the cache the walk over even and odd coordinates
-# is slow, because PyTorch's CPU kernels take several numbers at once only where they are neighbours. Far outside the
-# cache the memory is the limit and both walks wait for it alike: the two halves of a row lie so close together
-# that a walk over halves fetches no fewer lines. So strides do cost, but not for the reason given.
+# This is what the servers that build the book show; a machine of yours may differ, so run the cell. Inside the cache no
+# line is missing, yet even and odd are slow: PyTorch's CPU kernels take several numbers at once only where they are
+# neighbours. Far outside the cache the lines do cost about twice as much as blocks, but in *both* layouts, because the
+# two halves of a row lie so close together that one is fetched with the other. So strides cost, and so do cache lines,
+# but cache lines are no reason to prefer halves.
 #
 # On a GPU the reason can be right. A kernel that gathered pairs with stride 2 used half of every cache line; loading
 # whole rows gained up to a quarter
@@ -554,9 +571,8 @@ forms = {
     "half, rotate half": rotate_half,
 }
 for name, form in forms.items():
-    check(f"{name}: is the rotation", form(), rotate(x, table, name.split(",")[0]))
-times = median_times(forms | {"copy": x.clone}, repeats=2, rounds=15)
-copies = {name: times[name] / times["copy"] for name in forms}
+    check(name, form(), rotate(x, table, name.split(",")[0]))
+copies = median_ratios(forms | {"x.clone()": x.clone}, unit="x.clone()")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of five forms of the rotation in units of one copy of a 4 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout: the interleaved one has the fastest form, a complex view that reads and writes the tensor once, and the slowest. The two dark bars are the forms of this package.", "name": "fig-speed"}}
 from rope_lab.figures.layouts import speed

@@ -20,7 +20,7 @@
 # Each pair $i$ of coordinates multiplies its part of a score by the cosine of an angle that grows with the distance
 # $s$ between query and key, at its own speed $\theta_i$. Here are all 64 pairs of a head, and below them their mean:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) for 64 pairs over distances 1 to a million on a logarithmic axis: red (plus one) at the lower left, a diagonal boundary, and beyond it stripes of red and blue. Below, the mean over the pairs: it falls from 1 along a nearly straight line, reaches zero between 1,000 and 10,000, and wobbles around zero afterwards."}, "figure": {"caption": "Left of the diagonal a pair has hardly turned and adds its full part (red); right of it the sign flips with every step or so. The pairs drop out one after the other, the fast ones first, and the mean falls in a straight line on the logarithmic axis. What happens on the right is not decay any more.", "name": "fig-frequency-map"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) for 64 pairs over distances 1 to a million on a logarithmic axis: red (plus one) at the lower left, a diagonal boundary, and beyond it stripes of red and blue. Below, the mean over the pairs: it falls from 1 along a nearly straight line, reaches zero between 1,000 and 10,000, and wobbles around zero afterwards."}, "figure": {"caption": "Left of the diagonal a pair has hardly turned and adds its full part (red); right of it the sign flips ever faster. The pairs drop out one after the other, the fast ones first, and the mean falls in a straight line on the logarithmic axis. What happens on the right is not decay any more.", "name": "fig-frequency-map"}}
 import torch
 
 from rope_lab import angles, frequencies
@@ -56,6 +56,11 @@ torch.manual_seed(6)
 torch.set_default_dtype(torch.float64)
 
 
+def turn(x: Tensor, positions: Tensor, freqs: Tensor) -> Tensor:
+    """Row after row of x (N, D) to its position (N,)."""
+    return rotate(x, angles(positions, freqs, dtype=torch.float64))
+
+
 def arrows(s: Tensor, freqs: Tensor) -> Tensor:
     """The unit arrows of every distance: (S,) -> (S, D/2) complex."""
     table = angles(s, freqs, dtype=torch.float64)
@@ -69,9 +74,7 @@ def pairs(x: Tensor) -> Tensor:
 
 q, k = torch.randn(2, 1000, dim)  # a thousand queries, a thousand keys
 m, n = torch.randint(4096, (2, 1000))
-left = (
-    rotate(q, angles(m, freqs, dtype=torch.float64)) * rotate(k, angles(n, freqs, dtype=torch.float64))
-).sum(-1)
+left = (turn(q, m, freqs) * turn(k, n, freqs)).sum(-1)
 h = pairs(q) * pairs(k).conj()
 check("eq. 6.1", left, (h * arrows(m - n, freqs)).sum(-1).real)
 
@@ -90,8 +93,7 @@ def mean_cosine(s: Tensor, freqs: Tensor) -> Tensor:  # (S,) -> (S,)
 
 
 ones, s = torch.ones(5000, dim), torch.arange(5000)
-turned = rotate(ones, angles(s, freqs, dtype=torch.float64))
-check("eq. 6.2", (turned * ones).sum(-1) / dim, mean_cosine(s, freqs))
+check("eq. 6.2", (turn(ones, s, freqs) * ones).sum(-1) / dim, mean_cosine(s, freqs))
 
 # %% [markdown]
 # ### Why the line is straight
@@ -164,7 +166,7 @@ check("eq. 6.4", mean_cosine(s, wide), line, tolerance=5e-3)
 # %%
 e = arrows(m - n, freqs)  # a distance for each of the thousand draws
 S = torch.cat((torch.zeros_like(e[:, :1]), e.cumsum(-1)), dim=-1)  # S_0 … S_{D/2}
-steps = torch.cat((h, torch.zeros_like(h[:, :1])), dim=-1).diff(dim=-1)  # h_{i+1} − h_i
+steps = torch.cat((h, torch.zeros_like(h[:, :1])), dim=-1).diff()  # h_{i+1} − h_i
 check("eq. 6.5", e, S.diff(dim=-1))
 check("eq. 6.6", (h * e).sum(-1), -(S[:, 1:] * steps).sum(-1))
 check_at_most(
@@ -189,9 +191,10 @@ near = torch.arange(251)
 far = torch.logspace(0, 8, 1500).round().unique()
 curve = mean_sum(near, freqs)
 rises = int((curve.diff() > 0).sum())
-print(f"distance 0: {curve[0]:.1f}, 250: {curve[-1]:.1f}; it rises at {rises} of these 250 steps")
+print(f"distance 0: {curve[0]:.1f}, distance 250: {curve[-1]:.1f}")
+print(f"it rises at {rises} of these 250 steps")
 at = mean_sum(torch.tensor([1000, 5000]), freqs)
-print(f"distance 1000: {at[0]:.1f}, 5000: {at[1]:.1f}")
+print(f"distance 1000: {at[0]:.1f}, distance 5000: {at[1]:.1f}")
 
 # %% [markdown]
 # It is no monotone decay, as the numbers show, and it does not go to zero either. At distances beyond every wavelength
@@ -209,7 +212,7 @@ floor = (math.pi * j).sqrt().mean() / 2
 very_far = torch.logspace(6, 8, 5000).round()
 check("eq. 6.8", mean_sum(very_far, freqs).mean(), floor, tolerance=0.02)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean of |S_j| against distance. Left, distances 0 to 250: a fall from 32 to below 7 with bumps. Right, distances 1 to 100 million on a logarithmic axis: the fall ends near 1,000, the curve rises again by a half or more, and then jitters around a dashed line at about 5."}, "figure": {"caption": "Left, the paper's figure, reproduced. Right, the rest of it: the factor revives after its low, and ends on the floor of a random walk, at about a seventh of its start.", "name": "fig-bound"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean of |S_j| against distance. Left, distances 0 to 250: a fall from 32 to below 7 with bumps. Right, distances 1 to 100 million on a logarithmic axis: the fall ends near 1,000, and the curve then jitters around a dashed line at about 5."}, "figure": {"caption": "Left, the paper's figure, reproduced. Right, the rest of it: beyond a thousand tokens it no longer falls, but jitters about the level of a random walk, a seventh of its start.", "name": "fig-bound"}}
 from rope_lab.figures.decay import bound
 
 bound((near, curve), (far, mean_sum(far, freqs)), float(floor))
@@ -236,21 +239,20 @@ bound((near, curve), (far, mean_sum(far, freqs)), float(floor))
 
 # %%
 query, s = torch.randn(dim), torch.arange(6001)
-turned = rotate(query.expand(len(s), -1), angles(s, freqs, dtype=torch.float64))  # R_s q
-peaked = {}
-for r in (0, 500, 2000, 5000):
-    key = rotate(query[None], angles(torch.tensor([r]), freqs, dtype=torch.float64))[0]
-    peaked[r] = turned @ key / query.square().sum()
-    cosines = angles(s - r, freqs, dtype=torch.float64).cos()
-    share = pairs(query).abs().square() / query.square().sum()
-    check(f"eq. 6.9, r = {r}", peaked[r], cosines @ share)
-    check_at_most(f"eq. 6.9, r = {r}, bound", peaked[r], 1.0)
-    assert peaked[r].argmax() == r
+r = torch.tensor([0, 1500, 3000, 5000])
+keys = turn(query.expand(len(r), -1), r, freqs)  # R_r q
+queries = turn(query.expand(len(s), -1), s, freqs)  # R_s q: the query s tokens later
+scores = keys @ queries.T  # (r, S)
+square = pairs(query).abs().square()
+by_cosines = [arrows(s - peak, freqs).real @ square for peak in r.tolist()]
+check("eq. 6.9", scores, torch.stack(by_cosines))
+check_at_most("eq. 6.9, bound", scores, float(query.square().sum()))
+check("eq. 6.9, place of the largest", scores.argmax(-1), r)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves of score against distance up to 6,000. Each has one sharp peak of height 1, at distance 0, 500, 2,000 and 5,000, and stays below 0.6 or so elsewhere."}, "figure": {"caption": "One query, four keys, each built to fit best at a distance of its own. RoPE serves far and near peaks alike: what falls with the distance is measured from the peak, not from the query.", "name": "fig-peaks"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four curves of score against distance up to 6,000. Each has one sharp peak of height 1, at distance 0, 1,500, 3,000 and 5,000, and stays below 0.6 or so elsewhere."}, "figure": {"caption": "One query, four keys, each built to fit best at a distance of its own. RoPE serves far and near peaks alike: what falls with the distance is measured from the peak, not from the query.", "name": "fig-peaks"}}
 from rope_lab.figures.decay import peaks
 
-peaks(s, peaked)
+peaks(s, dict(zip(r.tolist(), scores / query.square().sum(), strict=True)))
 
 # %% [markdown]
 # ### Random content does not decay at all
@@ -268,20 +270,16 @@ peaks(s, peaked)
 
 # %%
 s = torch.logspace(0, 5, 60).round().unique()
-table = angles(s, freqs, dtype=torch.float64)
-scores = torch.cat(
-    [
-        torch.einsum("bsd,bd->bs", rotate(q[:, None].expand(-1, len(s), -1), table), k)
-        for q, k in torch.randn(20, 2, 1000, dim)
-    ]
-)  # (20000, S)
-check("eq. 6.10, mean", scores.mean(0) / dim**0.5, torch.zeros(len(s)), tolerance=0.04)
-check("eq. 6.10, variance", scores.var(0) / dim, torch.ones(len(s)), tolerance=0.06)
+q, k = torch.randn(2, 20_000, dim)
+h = pairs(q) * pairs(k).conj()
+scores = (h @ arrows(s, freqs).T).real / dim**0.5  # (draws, S)
+check("eq. 6.10, mean", scores.mean(0), torch.zeros(len(s)), tolerance=0.04)
+check("eq. 6.10, variance", scores.var(0), torch.ones(len(s)), tolerance=0.06)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: the score of two all-ones vectors falls from 1 and wobbles around zero beyond a few thousand tokens. Right: twelve random score curves; their mean is zero and the dashed lines at plus and minus one deviation are level."}, "figure": {"caption": "The curve that decays (left) belongs to content that is alike in all pairs. For random content (right) mean and deviation are level: distance changes which scores are large, not how large they are.", "name": "fig-random"}}
 from rope_lab.figures.decay import random_scores
 
-random_scores(s, mean_cosine(s, freqs), scores[:2000] / dim**0.5)
+random_scores(s, mean_cosine(s, freqs), scores)
 
 # %% [markdown]
 # ### How alike must the arrows be?
@@ -302,9 +300,9 @@ random_scores(s, mean_cosine(s, freqs), scores[:2000] / dim**0.5)
 
 # %%
 def worst_case(e: Tensor, delta: float, steps: int = 1500) -> tuple[Tensor, Tensor]:
-    """Largest Re Σ h_i e_i with |h_i| ≤ 1, |h_{i+1} − h_i| ≤ δ: (value reached, value proved).
+    """Largest Re Σ h_i e_i with |h_i| ≤ 1 and |h_{i+1} − h_i| ≤ δ, for e (S, D/2).
 
-    The primal-dual method of Chambolle and Pock, all distances at once. e (S, D/2).
+    Returns the value reached and the value proved, both (S,).
     """
     h = ahead = torch.ones_like(e)
     y = torch.zeros_like(e[:, 1:])
@@ -318,30 +316,29 @@ def worst_case(e: Tensor, delta: float, steps: int = 1500) -> tuple[Tensor, Tens
         new = h - (back(y) - e.conj()) / 2
         new = new / new.abs().clamp_min(1)
         h, ahead = new, 2 * new - h
-    h = h * (delta / h.diff(dim=-1).abs().amax(-1, keepdim=True).clamp_min(delta))
+    rough = h.diff(dim=-1).abs().amax(-1, keepdim=True)
+    h = h * (delta / rough.clamp_min(delta))  # exactly within the constraints
     proved = (e.conj() - back(y)).abs().sum(-1) + delta * y.abs().sum(-1)
     return (h * e).sum(-1).real, proved
 
 
 e = arrows(s, freqs)
-S = e.cumsum(-1).abs()
-worst, limits = {0.0: S[:, -1] / (dim / 2)}, {0.0: S[:, -1] / (dim / 2)}  # all h alike
-for delta in (0.1, 0.25, 0.5, 1.0):
-    reached, proved = worst_case(e, delta)
-    abel = delta * S[:, :-1].sum(-1) + S[:, -1]
-    check(f"worst case, δ = {delta}: reached and proved", reached, proved, tolerance=1e-3)
-    check_at_most(f"eq. 6.11, δ = {delta}", reached, abel)
-    worst[delta], limits[delta] = reached / (dim / 2), abel / (dim / 2)
+S = e.cumsum(-1).abs()  # |S_1| … |S_{D/2}|
+deltas = (0.1, 0.25, 0.5, 1.0)
+solved = [torch.stack(worst_case(e, d)) for d in deltas]
+reached, proved = torch.stack(solved, dim=1)  # (δ, S) each
+check("worst case, reached and proved", reached, proved, tolerance=1e-3)
+limits = [d * S[:, :-1].sum(-1) + S[:, -1] for d in deltas]
+check_at_most("eq. 6.11", reached, torch.stack(limits))
 
-q, k = torch.randn(2, 10_000, dim)
-h = pairs(q) * pairs(k).conj()
+worst = {0.0: S[:, -1]} | dict(zip(deltas, reached, strict=True))  # δ = 0: all alike
 rough = h.diff(dim=-1).abs().amax(-1) / h.abs().amax(-1)
-print(f"roughness of Gaussian content, in lengths of its longest arrow: {rough.median():.2f}")
+print(f"Gaussian content, in units of its longest arrow: δ = {rough.median():.2f}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Largest possible score against distance from 1 to 100,000 for roughness 0, 0.1, 0.25, 0.5 and 1. With roughness 0 it falls to near zero; with 0.1 to about a fifth; with 1 it stays near four fifths. Dotted lines, the bounds by Abel summation, lie above."}, "figure": {"caption": "The exact worst case for content of roughness δ (solid), and Abel's bound where it is below the trivial one (dotted). Only content whose neighbouring pairs are almost equal must decay. At δ = 1, less than Gaussian content has, the largest score has lost little at any distance.", "name": "fig-worst"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Largest possible score against distance from 1 to 100,000 for roughness 0, 0.1, 0.25, 0.5 and 1. With roughness 0 it falls to near zero, with 0.1 to about a quarter, with 1 it stays above three quarters."}, "figure": {"caption": "The largest score that any content of roughness δ reaches, found exactly. Only content whose neighbouring pairs are almost equal must decay. At δ = 1, still smoother than Gaussian content, three quarters of the largest score are left at any distance.", "name": "fig-worst"}}
 from rope_lab.figures.decay import worst_cases
 
-worst_cases(s, worst, limits)
+worst_cases(s, {delta: value / (dim / 2) for delta, value in worst.items()})
 
 # %% [markdown]
 # Nothing in a projection makes neighbouring pairs alike. So the decay of RoPE is a property of special content, not a
@@ -351,7 +348,7 @@ worst_cases(s, worst, limits)
 #
 # ## The base decides how far
 #
-# Where something does depend on the decay: telling a match from a stranger. Say a query looks for a key like itself,
+# One thing does depend on the decay: telling a match from a stranger. Say a query looks for a key like itself,
 # $k^* = \rho q + \sqrt{1 - \rho^2}\, z$ with Gaussian $q$ and $z$ and correlation $\rho$, and meets an unrelated Gaussian
 # key $k$ at the same distance. By equation {eq}`eq-6-10` the stranger scores 0 on average, and
 #
@@ -373,10 +370,9 @@ worst_cases(s, worst, limits)
 # two scores.
 
 # %%
-identity = torch.eye(dim)
-for_trace = torch.tensor([1, 10, 100, 1000, 10_000])
-traces = [rotate(identity, angles(at.expand(dim), freqs, dtype=torch.float64)).trace() for at in for_trace]
-check("eq. 6.12", torch.stack(traces) / dim, mean_cosine(for_trace, freqs))
+s = torch.tensor([1, 10, 100, 1000, 10_000])
+traces = [turn(torch.eye(dim), at.expand(dim), freqs).trace() for at in s]
+check("eq. 6.12", torch.stack(traces) / dim, mean_cosine(s, freqs))
 
 rho, draws = 0.5, 4000
 s = torch.logspace(0, 6, 25).round()
@@ -385,8 +381,8 @@ for base in (1e3, 1e4, 1e6):
     e = arrows(s, frequencies(dim, base))
     q, z, k = torch.randn(3, draws, dim)
     match = rho * q + (1 - rho**2) ** 0.5 * z
-    difference = ((pairs(q) * (pairs(match) - pairs(k)).conj()) @ e.T).real  # (draws, S)
-    wins[base] = (difference > 0).double().mean(0)
+    ahead = ((pairs(q) * pairs(match - k).conj()) @ e.T).real  # (draws, S)
+    wins[base] = (ahead > 0).double().mean(0)
     mean = rho * dim * e.real.mean(-1)
     variance = (2 - rho**2) * dim + 4 * rho**2 * e.real.square().sum(-1)
     predicted[base] = torch.special.ndtr(mean / variance.sqrt())
@@ -407,19 +403,23 @@ zero = float(mpmath.findroot(mpmath.ci, 0.6))
 
 def first_loss(dim: int, base: float, block: int = 20_000) -> int:
     """The first distance at which c(s) < 0."""
-    start, freqs = 0, frequencies(dim, base)
-    while not (lost := mean_cosine(torch.arange(start, start + block), freqs) < 0).any():
-        start += block
-    return start + int(lost.int().argmax())
+    s, freqs = torch.arange(block), frequencies(dim, base)
+    while not (lost := mean_cosine(s, freqs) < 0).any():
+        s = s + block
+    return int(s[lost][0])
 
 
-print("      base  first distance with c(s) < 0 at D = 64, 128, 256      limit of wide heads")
+print("first distance with c(s) < 0\n")
+print(f"{'base':>10s}{'D = 64':>12s}{'D = 128':>12s}{'D = 256':>12s}{'wide heads':>12s}")
 for base in (1e2, 1e3, 1e4, 1e5, 5e5, 1e6):
     found = "".join(f"{first_loss(d, base):12,d}" for d in (64, 128, 256))
-    print(f"{base:10,.0f}{found}{'':21s}{zero * base:12,.0f}")
+    print(f"{base:10,.0f}{found}{zero * base:12,.0f}")
 
 # %% [markdown]
-# A larger base moves every curve of this chapter to the right, the bound of the paper as well:
+# A larger base is no help where pairs are few: with $D = 64$ a million loses before half a million does, because 32
+# pairs are spread too thin.
+#
+# Wherever the loss comes, a larger base moves the curves themselves to the right, the bound of the paper as well:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: mean of |S_j| against distance for bases 100, 10,000 and 1,000,000; each falls from 32 to a floor near 5, later for a larger base. Right: mean cosine for the same bases with their limits as dotted lines."}, "figure": {"caption": "The bound (left) and the advantage of a match (right; dotted: equation 6.3) for three bases. A larger base buys reach and pays with slope: nearby distances are told apart by fewer of the pairs.", "name": "fig-bases"}}
 from rope_lab.figures.decay import bases

@@ -25,7 +25,7 @@ def frequency_map(distances: ArrayLike, cosines: ArrayLike) -> Figure:
     mesh = top.pcolormesh(
         x, np.arange(parts.shape[1]), parts.T, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True
     )
-    figure.colorbar(mesh, ax=top, label="cos(s·θᵢ)", ticks=[-1, 0, 1])
+    figure.colorbar(mesh, ax=top, ticks=[-1, 0, 1]).set_label("cos(s·θᵢ)", fontsize=12)
     top.set(ylabel="pair i (fast above,\nslow below)", xscale="log")
     top.invert_yaxis()
     bottom.axhline(0, color=GREY, linewidth=1)
@@ -38,11 +38,13 @@ def bound(near: tuple[ArrayLike, ArrayLike], far: tuple[ArrayLike, ArrayLike], f
     """Mean |S_j| against distance: the paper's range on the left, all distances on the right with their floor."""
     figure, (left, right) = new_figure(1, 2, sharey=True)
     left.plot(*(np.asarray(a) for a in near), color=COLORS["blue"])
-    left.set(xlabel=_DISTANCE, ylabel="mean of |S_j|", title="as in the paper")
+    left.set(xlabel=_DISTANCE, ylabel="mean of $|S_j|$")
     right.plot(*(np.asarray(a) for a in far), color=COLORS["blue"], linewidth=1)
     right.axhline(floor, color=COLORS["vermilion"], linestyle="--")
-    right.text(1.2, floor * 0.93, "floor: a random walk", color=COLORS["vermilion"], va="top")
-    right.set(xscale="log", xlabel="the same (log scale)", title="all distances")
+    right.text(1e8, 14, "level of a\nrandom walk", color=COLORS["vermilion"], ha="right", fontsize=12)
+    right.set(xscale="log", xlabel="the same (log scale)")
+    left.set_title("as in the paper", loc="left", fontsize=12)
+    right.set_title("all distances", loc="left", fontsize=12)
     left.set_ylim(bottom=0)
     return figure
 
@@ -52,19 +54,11 @@ def peaks(distances: ArrayLike, scores: Mapping[int, ArrayLike]) -> Figure:
     figure, axes = new_figure()
     x = np.asarray(distances)
     for (peak, score), color in zip(scores.items(), COLORS.values(), strict=False):
-        axes.plot(x, np.asarray(score), color=color, linewidth=1.2)
+        axes.plot(x, np.asarray(score), color=color, linewidth=0.7)
         axes.plot(peak, 1, "o", color=color)
-        axes.annotate(
-            f"built for {peak}",
-            (peak, 1),
-            (0, 8),
-            textcoords="offset points",
-            ha="center",
-            color=color,
-            fontsize=12,
-        )
+        axes.text(peak, 1.06, f"built for {peak:,}", ha="center", va="bottom", color=color, fontsize=12)
     axes.axhline(0, color=GREY, linewidth=1)
-    axes.set(xlabel=_DISTANCE, ylabel="score / |q|²", ylim=(-0.55, 1.2))
+    axes.set(xlabel=_DISTANCE, ylabel="score / largest score", ylim=(-0.45, 1.25))
     return figure
 
 
@@ -80,7 +74,8 @@ def random_scores(distances: ArrayLike, equal: ArrayLike, random: ArrayLike) -> 
     figure, (left, right) = new_figure(1, 2)
     left.plot(x, np.asarray(equal), color=COLORS["blue"], linewidth=1.5)
     left.axhline(0, color=GREY, linewidth=1)
-    left.set(xlabel=_DISTANCE, ylabel="score / d", title="q = k = (1, …, 1)")
+    left.set(xlabel=_DISTANCE, ylabel="score / D")
+    left.set_title("q = k = (1, …, 1)", loc="left", fontsize=12)
     for axes in (left, right):
         axes.set_xscale("log")
     right.plot(x, draws[:12].T, color=COLORS["sky"], linewidth=0.6)
@@ -88,26 +83,23 @@ def random_scores(distances: ArrayLike, equal: ArrayLike, random: ArrayLike) -> 
     right.plot(x, mean, color=COLORS["black"])
     for sign in (-1, 1):
         right.plot(x, mean + sign * deviation, color=COLORS["vermilion"], linestyle="--")
-    right.text(x[-1], 0.12, "mean", ha="right", va="bottom", color=COLORS["black"])
-    right.text(x[-1], 1.08, "± one deviation", ha="right", va="bottom", color=COLORS["vermilion"])
-    right.set(xlabel=_DISTANCE, ylabel="score / √d", title="Gaussian q and k")
+    right.text(x[0], 3.4, "— mean", color=COLORS["black"], fontsize=12)
+    right.set_ylim(-3.3, 3.9)
+    right.text(x[-1], 3.4, "- - one deviation", ha="right", color=COLORS["vermilion"], fontsize=12)
+    right.set(xlabel=_DISTANCE, ylabel="score / √D")
+    right.set_title("Gaussian q and k", loc="left", fontsize=12)
     return figure
 
 
-def worst_cases(
-    distances: ArrayLike, worst: Mapping[float, ArrayLike], bounds: Mapping[float, ArrayLike]
-) -> Figure:
+def worst_cases(distances: ArrayLike, worst: Mapping[float, ArrayLike]) -> Figure:
     """The largest score that any content reaches at each distance, a line for each roughness allowed."""
-    figure, axes = new_figure(size=(7.5, 4.2))
+    figure, axes = new_figure(size=(7.5, 4.0))
     x = np.asarray(distances)
     for (roughness, value), color in zip(worst.items(), COLORS.values(), strict=False):
         y = np.asarray(value)
         axes.plot(x, y, color=color)
-        axes.plot(
-            x, np.minimum(np.asarray(bounds[roughness]), 1.0), color=color, linestyle=":", linewidth=1.2
-        )
         direct_label(axes, float(x[-1]), float(y[-1]), f"δ = {roughness:g}", color, annotation_clip=False)
-    axes.set(xscale="log", xlabel=_DISTANCE, ylabel="largest score / largest possible", ylim=(0, 1.05))
+    axes.set(xscale="log", xlabel=_DISTANCE, ylabel="largest score / largest of all", ylim=(0, 1.05))
     return figure
 
 
@@ -125,10 +117,12 @@ def bases(
         left.plot(x, np.asarray(sums[base]), color=color, linewidth=1.2, label=f"b = {base:,.0f}")
         right.plot(x, np.asarray(means[base]), color=color, linewidth=1.2)
         right.plot(x, np.asarray(limits[base]), color=color, linestyle=":")
-    left.set(xscale="log", xlabel=_DISTANCE, ylabel="mean of |S_j|", title="bound")
-    right.set(xscale="log", xlabel=_DISTANCE, ylabel="mean of cos(s·θᵢ)", title="advantage of a match")
+    left.set(xscale="log", xlabel=_DISTANCE, ylabel="mean of $|S_j|$")
+    left.set_title("bound", loc="left", fontsize=12)
+    right.set(xscale="log", xlabel=_DISTANCE, ylabel="c(s)")
+    right.set_title("advantage of a match", loc="left", fontsize=12)
     left.set_ylim(bottom=0)
-    left.legend(loc="upper right")
+    left.legend(loc="upper right", fontsize=12, frameon=False)
     return figure
 
 
@@ -139,11 +133,11 @@ def retrieval(
     figure, axes = new_figure(size=(7.5, 4.0))
     x = np.asarray(distances)
     axes.axhline(50, color=GREY, linestyle="--", linewidth=1)
-    axes.text(x[0], 48.5, "chance", color=GREY, va="top")
+    axes.text(x[0], 48.5, "chance", color=GREY, va="top", fontsize=12)
     for (base, share), color in zip(wins.items(), COLORS.values(), strict=False):
         axes.plot(x, 100 * np.asarray(predicted[base]), color=color, linewidth=1.5)
         y = 100 * np.asarray(share)
-        axes.plot(x, y, "o", color=color, markersize=5)
-        direct_label(axes, float(x[-1]), float(y[-1]), f"b = {base:,.0f}", color, annotation_clip=False)
-    axes.set(xscale="log", xlabel=_DISTANCE, ylabel="match beats a random key (%)")
+        axes.plot(x, y, "o", color=color, markersize=5, label=f"b = {base:,.0f}")
+    axes.set(xscale="log", xlabel=_DISTANCE, ylabel="match beats a stranger (%)")
+    axes.legend(loc="upper right", fontsize=12, frameon=False)
     return figure

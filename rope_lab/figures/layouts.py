@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Rectangle
 from numpy.typing import ArrayLike
 
-from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+from rope_lab.figures.style import COLORS, GREY, new_figure
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -24,24 +24,22 @@ def pairings(named: Mapping[str, Pairs]) -> Figure:
     figure, rows = new_figure(len(named), 1, size=(7.5, 1.5 * len(named)), squeeze=False)
     for axes, (name, pairs) in zip(rows[:, 0], named.items(), strict=True):
         _pairing(axes, pairs)
-        axes.set_title(name)
+        axes.text(-0.42, 2.35, name, va="top", fontsize=12)
     return figure
 
 
 def _pairing(axes: Axes, pairs: Pairs) -> None:
-    palette = list(COLORS.values())
+    palette = (COLORS["blue"], COLORS["vermilion"], COLORS["green"], COLORS["purple"])
     for i, (a, b) in enumerate(pairs):
-        color, height = palette[i % len(palette)], 0.35 + 0.16 * abs(b - a)
+        color, middle, width = palette[i % len(palette)], (a + b) / 2, abs(b - a)
+        height = 0.35 + 0.12 * width
         for j in (a, b):
             axes.add_patch(Rectangle((j - 0.42, 0), 0.84, 0.84, facecolor=color, edgecolor="none"))
-            axes.text(j, 0.42, rf"$x_{j}$", ha="center", va="center", color="white", fontsize=12)
-        axes.add_patch(
-            Arc(((a + b) / 2, 0.9), abs(b - a), 2 * height, theta1=0, theta2=180, color=color, lw=2)
-        )
-        axes.text(
-            (a + b) / 2, 0.93 + height, rf"$\theta_{i}$", ha="center", va="bottom", color=color, fontsize=12
-        )
-    axes.set(xlim=(-0.6, 2 * len(pairs) - 0.4), ylim=(-0.05, 2.35))
+            axes.text(j, 0.42, rf"$x_{j}$", ha="center", va="center", color="white", fontsize=14)
+        axes.add_patch(Arc((middle, 0.9), width, 2 * height, theta1=0, theta2=180, color=color, lw=2))
+        label = rf"$\theta_{i}$"
+        axes.text(middle, 0.93 + height, label, ha="center", va="bottom", color=color, fontsize=14)
+    axes.set(xlim=(-0.6, 2 * len(pairs) - 0.4), ylim=(-0.05, 2.5))
     axes.axis("off")
 
 
@@ -52,11 +50,11 @@ def mismatch(distances: ArrayLike, errors: Mapping[str, ArrayLike]) -> Figure:
     styles = ("-", "--", "-.", ":")
     for (name, error), color, style in zip(errors.items(), COLORS.values(), styles, strict=False):
         y = np.asarray(error)
-        axes.plot(x, y, color=color, linestyle=style)
-        direct_label(axes, float(x[-1]), float(y[-1]), name, color, annotation_clip=False)
+        axes.plot(x, y, color=color, linestyle=style, label=name)
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     axes.set(xlabel="distance of query and key (tokens)", ylabel="error / size of the right score")
-    axes.set_ylim(bottom=-0.05)
+    axes.set_ylim(-0.05, 1.6)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12, frameon=False, handlelength=2.5)
     return figure
 
 
@@ -67,25 +65,23 @@ def same_training(losses: Mapping[str, ArrayLike]) -> Figure:
     for i, (name, loss) in enumerate(losses.items()):
         axes.plot(np.asarray(loss), color=colors[i], linewidth=(8, 4.5, 1.2)[i], label=name)
     axes.set(xlabel="step", ylabel="loss (nats per token)")
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", fontsize=12, frameon=False)
     return figure
 
 
-def strided_penalty(kilobytes: ArrayLike, ratio: ArrayLike) -> Figure:
-    """Time of the strided walk over that of the half walk, against the size of the tensor."""
-    figure, axes = new_figure()
-    x, y = np.asarray(kilobytes, dtype=float), np.asarray(ratio)
-    predicted = np.interp(np.log2(x), [10, 13], [1, 2])  # caches hold about a megabyte
-    axes.plot(x, predicted, color=GREY, linestyle="--")
-    direct_label(
-        axes, x[-1], float(predicted[-1]), "if cache lines\nwere the cause", GREY, annotation_clip=False
-    )
-    axes.plot(x, y, "o-", color=COLORS["vermilion"])
-    direct_label(axes, x[-1], float(y[-1]), "measured", COLORS["vermilion"], annotation_clip=False)
+def walks(kilobytes: ArrayLike, ratios: Mapping[str, ArrayLike]) -> Figure:
+    """Time of each walk through a tensor in units of the walk over two separate blocks, against its size."""
+    figure, axes = new_figure(size=(7.5, 3.8))
+    x = np.asarray(kilobytes, dtype=float)
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    axes.text(x[0], 0.93, "two separate blocks", color=GREY, va="top", fontsize=12)
+    for (name, ratio), color, marker in zip(ratios.items(), COLORS.values(), "os", strict=False):
+        axes.plot(x, np.asarray(ratio), f"{marker}-", color=color, label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(x, [f"{int(k)} KB" if k < 1024 else f"{int(k) // 1024} MB" for k in x])
-    axes.set(xlabel="size of the tensor", ylabel="stride-2 time / half time")
+    axes.set(xlabel="size of the tensor", ylabel="time / time over blocks")
     axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right", fontsize=12, frameon=False)
     return figure
 
 
@@ -97,7 +93,7 @@ def speed(ratios: Mapping[str, float], emphasised: Sequence[str] = ()) -> Figure
     colors = [COLORS["blue"] if name in emphasised else COLORS["sky"] for name in names]
     axes.barh(names, values, color=colors)
     for row, value in enumerate(values):
-        axes.text(value, row, f" {value:.1f}", va="center")
+        axes.text(value, row, f" {value:.1f}", va="center", fontsize=12)
     axes.axvline(1, color=GREY, linestyle="--", linewidth=1)
     axes.invert_yaxis()
     axes.set(xlabel="time / time of x.clone()")
