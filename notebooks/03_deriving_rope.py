@@ -19,7 +19,7 @@
 # alone? **Is there such a stamp?**
 #
 # Here is a query and a key of two coordinates, drawn as the hands of a clock. The dashed lines are the hands at position
-# 0; each position turns a hand by the same step. The score is the inner product: long for hands that point the same way,
+# 0; each position turns a hand by the same step. The score is the inner product: large for hands that point the same way,
 # negative for hands that point apart. Move the sliders. What changes the score, and what leaves it alone?
 
 # %% tags=["hide-input"]
@@ -58,11 +58,12 @@ from torch import Tensor
 from rope_lab.verify import check, check_exact
 
 torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)
 torch.manual_seed(3)
 
 starts, N = 32, 8
-identity = torch.eye(2, dtype=torch.float64).expand(starts, 1, 2, 2)
-free = torch.randn(starts, N - 1, 2, 2, dtype=torch.float64, requires_grad=True)  # T_1 … T_7 of each start
+identity = torch.eye(2).expand(starts, 1, 2, 2)
+free = torch.randn(starts, N - 1, 2, 2, requires_grad=True)  # T_1 … T_7 of each
 m, n = torch.tril_indices(N, N)  # all pairs with m ≥ n
 
 
@@ -86,26 +87,24 @@ for _ in range(1500):
 after = stamps().detach()
 
 solved = miss(after) < 1e-20
-turned = torch.linalg.det(after[:, 1]) > 0
-print(
-    f"{solved.sum()} of {starts} starts meet the requirement; the others are stuck, none below {miss(after)[~solved].min():.2f}"
-)
-print(
-    f"of those {solved.sum()}, {(solved & turned).sum()} are rotations and {(solved & ~turned).sum()} are mirrors"
-)
+turns = torch.linalg.det(after[:, 1]) > 0  # a mirror would have determinant −1
 T = after[solved]
-found_to = 1e-8  # a search ends near a solution, not on it
-check("eq. 3.2, as found", T[:, m].mT @ T[:, n], T[:, m - n].mT, tolerance=found_to)
+print(f"{solved.sum()} of {starts} starts meet the requirement:")
+print(f"  {(solved & turns).sum()} rotations and {(solved & ~turns).sum()} mirrors")
+print(f"the others are stuck, the best of them at {miss(after)[~solved].min():.2f}")
+
+near = 1e-8  # a search ends near a solution, not on it
+check("eq. 3.2, as found", T[:, m].mT @ T[:, n], T[:, m - n].mT, tolerance=near)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels. Before: the vector (1, 0) under the matrices of positions 0 to 7 points in random directions with random lengths. After: the eight vectors lie on a circle at equal steps. Third panel: the angle turned against the position, a straight line through zero for every successful search, each with a slope of its own."}, "figure": {"caption": "The vector (1, 0) stamped with positions 0 to 7, before and after one search. Asked only for scores that depend on the distance, the optimiser finds a circle and walks it at constant speed (right: every search that ended in a rotation; only the speed differs).", "name": "fig-found"}}
 import numpy as np
 
 from rope_lab.figures.deriving import found
 
-arrows = after[solved & turned][..., 0]  # T_m (1, 0), shape (searches, N, 2)
-turns = np.unwrap(torch.atan2(arrows[..., 1], arrows[..., 0]).numpy(), axis=-1)
-shown = int(np.argmin(np.abs(np.abs(turns[:, 1]) - 0.7)))  # a slow one, so that the walk can be followed
-found(before[solved & turned][shown, :, :, 0], arrows[shown], turns)
+arrows = after[solved & turns][..., 0]  # T_m (1, 0), shape (searches, N, 2)
+turned = np.unwrap(torch.atan2(arrows[..., 1], arrows[..., 0]).numpy(), axis=-1)
+shown = int(np.argmin(np.abs(np.abs(turned[:, 1]) - 0.7)))  # one that is easy to follow
+found(before[solved & turns][shown, :, :, 0], arrows[shown], turned)
 
 # %% [markdown]
 # Why a circle? Why constant speed? And what are the mirrors? The derivation answers all three, and its steps can be
@@ -125,8 +124,8 @@ q0, q1, k0, k1 = sp.symbols("q_0 q_1 k_0 k_1", real=True)
 product = (q0 + sp.I * q1) * sp.conjugate(k0 + sp.I * k1)
 check_exact("eq. 3.3", sp.re(sp.expand(product)) - (q0 * k0 + q1 * k1))
 
-q, k = torch.randn(2, 1000, 2, dtype=torch.float64)
-qc, kc = torch.view_as_complex(q), torch.view_as_complex(k)  # the same memory, read as complex numbers
+q, k = torch.randn(2, 1000, 2)
+qc, kc = torch.view_as_complex(q), torch.view_as_complex(k)  # the same memory
 check("eq. 3.3, on tensors", (q * k).sum(-1), (qc * kc.conj()).real)
 
 # %% [markdown]
@@ -137,7 +136,8 @@ check("eq. 3.3, on tensors", (q * k).sum(-1), (qc * kc.conj()).real)
 # $$ q\,\bar k = \lvert q \rvert\, \lvert k \rvert\, \mathrm{e}^{\mathrm{i}(\arg q - \arg k)} . $$ (eq-3-4)
 
 # %%
-check("eq. 3.4", qc * kc.conj(), torch.polar(qc.abs() * kc.abs(), qc.angle() - kc.angle()))
+polar = torch.polar(qc.abs() * kc.abs(), qc.angle() - kc.angle())
+check("eq. 3.4", qc * kc.conj(), polar)
 
 # %% [markdown]
 # There is the difference you are after, of angles for now. It is the reason to ask a little more than {eq}`eq-3-1`: that
@@ -149,17 +149,17 @@ check("eq. 3.4", qc * kc.conj(), torch.polar(qc.abs() * kc.abs(), qc.angle() - k
 # The rotations that were found obey it, so they are what the derivation has to explain:
 
 # %%
-R = after[solved & turned]
+R = after[solved & turns]  # (searches, N, 2, 2)
 
 
 def stamped(x: Tensor) -> Tensor:
-    """Every vector under every rotation found at every position, complex, (draws, searches, N)."""
+    """Vectors under the rotations found, as numbers, (draws, searches, N)."""
     return torch.view_as_complex(torch.einsum("smij,bj->bsmi", R, x))
 
 
 f_q, f_k = stamped(q), stamped(k)
-g = f_q[..., m - n] * f_k[..., :1].conj()  # what the distance alone gives: k at position 0
-check("eq. 3.5, as found", f_q[..., m] * f_k[..., n].conj(), g, tolerance=found_to)
+g = f_q[..., m - n] * f_k[..., :1].conj()  # the pair at (m − n, 0)
+check("eq. 3.5, as found", f_q[..., m] * f_k[..., n].conj(), g, tolerance=near)
 
 # %% [markdown]
 # ## The length cannot change
@@ -184,22 +184,20 @@ check("eq. 3.5, as found", f_q[..., m] * f_k[..., n].conj(), g, tolerance=found_
 #
 # That is the circle. The optimiser was never told:
 
+
 # %%
-check("eq. 3.6, lengths, as found", f_q.abs()[..., m] * f_k.abs()[..., n], g.abs(), tolerance=found_to)
-
-
 def unit(angle: Tensor) -> Tensor:
     """The angle as a number on the circle, where whole turns do not count."""
     return torch.exp(1j * angle)
 
 
-check(
-    "eq. 3.6, angles, as found",
-    unit(f_q.angle()[..., m] - f_k.angle()[..., n]),
-    unit(g.angle()),
-    tolerance=found_to,
-)
-check("eq. 3.7, as found", f_q.abs(), qc.abs()[:, None, None].expand(f_q.shape), tolerance=found_to)
+lengths = f_q.abs()[..., m] * f_k.abs()[..., n]
+between = f_q.angle()[..., m] - f_k.angle()[..., n]
+check("eq. 3.6, lengths", lengths, g.abs(), tolerance=near)
+check("eq. 3.6, angles", unit(between), unit(g.angle()), tolerance=near)
+
+at_zero = qc.abs()[:, None, None].expand(f_q.shape)
+check("eq. 3.7, as found", f_q.abs(), at_zero, tolerance=near)
 
 # %% [markdown]
 # ## The angle must grow in equal steps
@@ -226,23 +224,17 @@ check("eq. 3.7, as found", f_q.abs(), qc.abs()[:, None, None].expand(f_q.shape),
 # These are the straight lines. On the rotations that were found:
 
 # %%
-difference = (qc.angle() - kc.angle())[:, None, None].expand(f_q.shape)
-check("eq. 3.8, as found", unit(f_q.angle() - f_k.angle()), unit(difference), tolerance=found_to)
+apart = (qc.angle() - kc.angle())[:, None, None].expand(f_q.shape)
+check("eq. 3.8, as found", unit(f_q.angle() - f_k.angle()), unit(apart), tolerance=near)
 
 tau = f_q[0].angle() - qc[0].angle()  # τ from the first vector, (searches, N)
-check(
-    "eq. 3.9, the same for all vectors",
-    unit(qc.angle()[:, None, None] + tau),
-    unit(f_q.angle()),
-    tolerance=found_to,
-)
-check(
-    "eq. 3.10, as found",
-    unit(tau[:, 1:] - tau[:, :-1]),
-    unit(tau[:, 1:2]).expand(-1, N - 1),
-    tolerance=found_to,
-)
-check("eq. 3.11, as found", unit(tau), unit(torch.arange(N) * tau[:, 1:2]), tolerance=found_to)
+for_all = unit(qc.angle()[:, None, None] + tau)
+check("eq. 3.9, as found", for_all, unit(f_q.angle()), tolerance=near)
+
+steps, first = unit(tau[:, 1:] - tau[:, :-1]), unit(tau[:, 1:2])
+check("eq. 3.10, as found", steps, first.expand(steps.shape), tolerance=near)
+line = torch.arange(N) * tau[:, 1:2]
+check("eq. 3.11, as found", unit(tau), unit(line), tolerance=near)
 
 # %% [markdown]
 # :::{admonition} What was assumed
@@ -252,11 +244,11 @@ check("eq. 3.11, as found", unit(tau), unit(torch.arange(N) * tau[:, 1:2]), tole
 # did it. Two remarks keep it honest.
 #
 # *Whole numbers cannot tell $\theta$ from $\theta + 2\pi$.* Both give the same stamp at every whole $m$. So speeds from
-# $-\pi$ to $\pi$ are all there are, and RoPE's fastest, 1 radian a token, is among the fast ones.
+# $-\pi$ to $\pi$ are all there are; RoPE's fastest hand, 1 radian a token, runs at a third of that.
 #
 # *Positions in between* (time stamps, or positions squeezed together as in chapter 11) need one more assumption. The same
 # argument gives $\tau(a + b) = \tau(a) + \tau(b)$ for all real $a$ and $b$. If $\tau$ is continuous, $\tau(m) = m\theta$ is
-# the only solution; without continuity there are others, which nobody can write down.
+# the only solution; without continuity there are others, but it takes the axiom of choice to name one.
 # :::
 #
 # ## The stamp
@@ -277,12 +269,15 @@ check("eq. 3.11, as found", unit(tau), unit(torch.arange(N) * tau[:, 1:2]), tole
 from rope_lab import rotate
 
 x0, x1, angle = sp.symbols("x_0 x_1 phi", real=True)
-matrix = sp.Matrix([[sp.cos(angle), -sp.sin(angle)], [sp.sin(angle), sp.cos(angle)]])
-by_number = sp.expand((x0 + sp.I * x1) * (sp.cos(angle) + sp.I * sp.sin(angle)))
-check_exact("eq. 3.13", matrix * sp.Matrix([x0, x1]) - sp.Matrix([sp.re(by_number), sp.im(by_number)]))
+cos, sin = sp.cos(angle), sp.sin(angle)
+matrix = sp.Matrix([[cos, -sin], [sin, cos]])
+number = sp.expand((x0 + sp.I * x1) * (cos + sp.I * sin))
+pair = sp.Matrix([sp.re(number), sp.im(number)])
+check_exact("eq. 3.13", matrix * sp.Matrix([x0, x1]) - pair)
 
-turn = torch.rand(1000, 1, dtype=torch.float64) * 100  # mθ for each vector
-check("eq. 3.12, the package", torch.view_as_complex(rotate(q, turn)), qc * unit(turn[:, 0]))
+turn = torch.rand(1000, 1) * 100  # mθ for each vector
+by_package = torch.view_as_complex(rotate(q, turn))
+check("eq. 3.12, in the package", by_package, qc * unit(turn[:, 0]))
 
 # %% [markdown]
 # Now the score. Conjugating $k\, \mathrm{e}^{\mathrm{i} n\theta}$ flips the sign of its angle, and the two exponentials
@@ -298,26 +293,34 @@ check("eq. 3.12, the package", torch.view_as_complex(rotate(q, turn)), qc * unit
 # in and only the difference comes out. Let SymPy multiply the matrices, with $m$, $n$ and $\theta$ as symbols:
 
 # %%
-m_, n_, theta = sp.symbols("m n theta", real=True)
-rotated_q = matrix.subs(angle, m_ * theta) * sp.Matrix([q0, q1])
-rotated_k = matrix.subs(angle, n_ * theta) * sp.Matrix([k0, k1])
+at_m, at_n, theta = sp.symbols("m n theta", real=True)
+rotated_q = matrix.subs(angle, at_m * theta) * sp.Matrix([q0, q1])
+rotated_k = matrix.subs(angle, at_n * theta) * sp.Matrix([k0, k1])
 score = sp.expand(rotated_q.dot(rotated_k))
-print("multiplied out:", len(score.args), "terms, such as", score.args[0])
-collected = sp.collect(sp.simplify(score), [sp.cos(theta * (m_ - n_)), sp.sin(theta * (m_ - n_))])
-print("simplified:    ", collected)
+print(f"multiplied out: {len(score.args)} terms, such as {score.args[0]}")
 
-formula = sp.re(sp.expand(product * (sp.cos((m_ - n_) * theta) + sp.I * sp.sin((m_ - n_) * theta))))
+phase = (at_m - at_n) * theta
+formula = sp.re(sp.expand(product * (sp.cos(phase) + sp.I * sp.sin(phase))))
 check_exact("eq. 3.14", score - formula)
+
+# %% [markdown]
+# The eight terms collapse to two:
+
+# %%
+phase = theta * (at_m - at_n)
+sp.collect(sp.simplify(score), [sp.cos(phase), sp.sin(phase)])
 
 # %% [markdown]
 # And on numbers: a thousand queries and keys, each pair with its own two positions and its own $\theta$.
 
 # %%
-at_m, at_n = torch.randint(0, 10_000, (2, 1000), dtype=torch.float64)
-speed = torch.rand(1000, dtype=torch.float64)
-left = (rotate(q, (at_m * speed)[:, None]) * rotate(k, (at_n * speed)[:, None])).sum(-1)
-right = (qc * kc.conj() * torch.exp(1j * (at_m - at_n) * speed)).real
-check("eq. 3.14, on tensors", left, right, tolerance=1e-11)  # angles up to 10,000 radians carry rounding
+at_m, at_n = torch.randint(0, 10_000, (2, 1000, 1))
+speed = torch.rand(1000, 1)
+turned_q, turned_k = rotate(q, at_m * speed), rotate(k, at_n * speed)
+by_distance = (qc * kc.conj() * unit(((at_m - at_n) * speed)[:, 0])).real
+rounding = 1e-11  # of angles up to 10,000 radians
+turned_score = (turned_q * turned_k).sum(-1)
+check("eq. 3.14, on tensors", turned_score, by_distance, tolerance=rounding)
 
 # %% [markdown]
 # ## Did we ask too much?
@@ -335,9 +338,12 @@ check("eq. 3.14, on tensors", left, right, tolerance=1e-11)  # angles up to 10,0
 # every solution is one orthogonal matrix, applied $m$ times.
 
 # %%
-check("eq. 3.15, orthogonal, as found", T.mT @ T, identity[: len(T)].expand_as(T), tolerance=found_to)
-powers = torch.stack([torch.linalg.matrix_power(T[:, 1], power) for power in range(N)], dim=1)
-check("eq. 3.15, powers of the first, as found", T, powers, tolerance=found_to)
+from torch.linalg import matrix_power
+
+ones = identity[: len(T)].expand_as(T)
+check("eq. 3.15, orthogonal, as found", T.mT @ T, ones, tolerance=near)
+powers = torch.stack([matrix_power(T[:, 1], power) for power in range(N)], dim=1)
+check("eq. 3.15, powers, as found", T, powers, tolerance=near)
 
 # %% [markdown]
 # In two dimensions an orthogonal matrix is a rotation or a mirror. Those are the two kinds that the optimiser found, and
@@ -347,20 +353,20 @@ check("eq. 3.15, powers of the first, as found", T, powers, tolerance=found_to)
 # ## Many dimensions: pairs
 #
 # A head has more than two coordinates, often 64 or 128. Linear algebra says what an orthogonal $T_1$ can be there. If it
-# can be reached from the identity without a jump (no mirrors), then in a suitable orthonormal basis, the columns of an
-# orthogonal $U$, it turns *pairs* of coordinates, each by an angle of its own. Call that block-diagonal rotation at
-# position $m$ $R_m$:
+# can be reached from the identity without a jump (no mirrors), then in a suitable orthonormal basis, the columns of a
+# matrix $U$, it turns *pairs* of coordinates, each by an angle of its own. With $B(\varphi)$ for the $2 \times 2$ matrix
+# that turns by $\varphi$, as in {eq}`eq-3-13`,
 #
 # $$
 # T_m = U R_m U^{\top}, \qquad
 # R_m = \begin{pmatrix}
-# \cos m\theta_0 & -\sin m\theta_0 & & & \\
-# \sin m\theta_0 & \cos m\theta_0 & & & \\
-# & & \ddots & & \\
-# & & & \cos m\theta_{D/2-1} & -\sin m\theta_{D/2-1} \\
-# & & & \sin m\theta_{D/2-1} & \cos m\theta_{D/2-1}
+# B(m\theta_0) & & \\
+# & \ddots & \\
+# & & B(m\theta_{D/2-1})
 # \end{pmatrix} .
 # $$ (eq-3-16)
+#
+# The block-diagonal $R_m$ is the rotation to position $m$ that the rest of the book is about.
 #
 # Here is a random orthogonal matrix of eight dimensions, taken apart. Its eigenvalues are $\mathrm{e}^{\pm\mathrm{i}\theta_i}$,
 # and imaginary and real part of an eigenvector span the plane that turns.
@@ -370,21 +376,23 @@ check("eq. 3.15, powers of the first, as found", T, powers, tolerance=found_to)
 def block_diagonal(m: float, theta: Tensor) -> Tensor:
     """R_m of equation 3.16, (D, D)."""
     cos, sin = (m * theta).cos(), (m * theta).sin()
-    return torch.block_diag(*torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2))
+    blocks = torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
+    return torch.block_diag(*blocks)
 
 
 D = 8
-skew = torch.randn(D, D, dtype=torch.float64)
-T1 = torch.linalg.matrix_exp((skew - skew.T) / 2)  # a rotation, reached from I without a jump
+skew = torch.randn(D, D)
+T1 = torch.linalg.matrix_exp((skew - skew.T) / 2)  # no jump: matrix_exp(0) = I
 values, vectors = torch.linalg.eig(T1)
-half = values.imag > 0  # one of each conjugate pair
-found_theta = values[half].angle()
-U = 2**0.5 * torch.stack((vectors[:, half].imag, vectors[:, half].real), dim=-1).flatten(1)  # (D, D)
-print("angles θ_i:", [round(t, 3) for t in found_theta.tolist()])
-check("eq. 3.16, U is orthogonal", U.T @ U, torch.eye(D, dtype=torch.float64))
+upper = values.imag > 0  # one of each conjugate pair
+theta, v = values[upper].angle(), vectors[:, upper]
+U = 2**0.5 * torch.stack((v.imag, v.real), dim=-1).flatten(1)  # (D, D)
+
+print("angles θ_i:", [round(t, 3) for t in theta.tolist()])
+check("eq. 3.16, U is orthogonal", U.T @ U, torch.eye(D))
 for power in (1, 2, 50):
-    left = torch.linalg.matrix_power(T1, power)
-    check(f"eq. 3.16, m = {power}", left, U @ block_diagonal(power, found_theta) @ U.T)
+    in_pairs = U @ block_diagonal(power, theta) @ U.T
+    check(f"eq. 3.16, m = {power}", matrix_power(T1, power), in_pairs)
 
 # %% [markdown]
 # The basis costs nothing. Queries and keys come from trained projections, $q = W_q x$ and $k = W_k y$ of two tokens $x$
@@ -396,13 +404,13 @@ for power in (1, 2, 50):
 
 # %%
 C = 16
-w_q, w_k = torch.randn(2, D, C, dtype=torch.float64) / C**0.5
-tokens_x, tokens_y = torch.randn(2, 1000, C, dtype=torch.float64)
-T5, T2 = (torch.linalg.matrix_power(T1, power) for power in (5, 2))
-R5, R2 = (block_diagonal(power, found_theta) for power in (5, 2))
-general = ((tokens_x @ (T5 @ w_q).T) * (tokens_y @ (T2 @ w_k).T)).sum(-1)
-in_pairs = ((tokens_x @ (R5 @ U.T @ w_q).T) * (tokens_y @ (R2 @ U.T @ w_k).T)).sum(-1)
-check("eq. 3.17", general, in_pairs)
+w_q, w_k = torch.randn(2, D, C) / C**0.5
+x, y = torch.randn(2, 1000, C)
+T5, T2 = matrix_power(T1, 5), matrix_power(T1, 2)
+R5, R2 = block_diagonal(5, theta), block_diagonal(2, theta)
+general = (x @ (T5 @ w_q).T) * (y @ (T2 @ w_k).T)
+in_pairs = (x @ (R5 @ U.T @ w_q).T) * (y @ (R2 @ U.T @ w_k).T)
+check("eq. 3.17", general.sum(-1), in_pairs.sum(-1))
 
 # %% [markdown]
 # RoPE is this solution in the simplest basis: coordinates 0 and 1 turn together, 2 and 3, and so on. (Chapter 5 takes up
@@ -426,7 +434,7 @@ from rope_lab import angles, frequencies
 
 D = 64
 theta = frequencies(D)
-q, k = torch.randn(2, 1000, D, dtype=torch.float64)
+q, k = torch.randn(2, 1000, D)
 at_m, at_n = torch.randint(0, 10_000, (2, 1000))
 
 
@@ -434,11 +442,17 @@ def turned_to(x: Tensor, positions: Tensor) -> Tensor:
     return rotate(x, angles(positions, theta, dtype=torch.float64))
 
 
-pairs_q, pairs_k = (torch.view_as_complex(t.unflatten(-1, (-1, 2))) for t in (q, k))
-sum_over_pairs = (pairs_q * pairs_k.conj() * torch.exp(1j * (at_m - at_n)[:, None] * theta)).sum(-1).real
-check("eq. 3.18", (turned_to(q, at_m) * turned_to(k, at_n)).sum(-1), sum_over_pairs, tolerance=1e-11)
+def pairs(x: Tensor) -> Tensor:  # (..., D) -> (..., D/2), complex
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
+scores = (turned_to(q, at_m) * turned_to(k, at_n)).sum(-1)
+terms = pairs(q) * pairs(k).conj() * unit((at_m - at_n)[:, None] * theta)
+check("eq. 3.18", scores, terms.sum(-1).real, tolerance=rounding)
+
+twice, once = turned_to(turned_to(q, at_m), at_n), turned_to(q, at_m + at_n)
 check("eq. 3.19, length", turned_to(q, at_m).norm(dim=-1), q.norm(dim=-1))
-check("eq. 3.19, sum", turned_to(turned_to(q, at_m), at_n), turned_to(q, at_m + at_n), tolerance=1e-11)
+check("eq. 3.19, sum", twice, once, tolerance=rounding)
 check("eq. 3.19, inverse", block_diagonal(7, theta).T, block_diagonal(-7, theta))
 
 # %% [markdown]
@@ -452,13 +466,11 @@ check("eq. 3.19, inverse", block_diagonal(7, theta).T, block_diagonal(-7, theta)
 # $$ \theta_i = b^{-2i/D}, \qquad i = 0, \dots, D/2 - 1 . $$ (eq-3-20)
 
 # %%
-check(
-    "eq. 3.20",
-    frequencies(D),
-    torch.tensor([10_000 ** (-2 * i / D) for i in range(D // 2)], dtype=torch.float64),
-)
+one_by_one = torch.tensor([10_000 ** (-2 * i / D) for i in range(D // 2)])
+check("eq. 3.20", frequencies(D), one_by_one)
 for i in (0, 1, 8, 16, 24, 31):
-    print(f"pair {i:2d}: {theta[i]:.6f} radians a token, back after {2 * torch.pi / theta[i]:>9,.1f} tokens")
+    back = 2 * torch.pi / theta[i]
+    print(f"pair {i:2d}: {theta[i]:.6f} radians a token, back after {back:8,.0f} tokens")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of clocks, four pairs by five positions 0, 1, 10, 100 and 1000. From one row to the next the hand is ten times slower: the first row has turned far already at position 1, the last row first shows a clear turn at position 1000."}, "figure": {"caption": "A head of eight coordinates has four hands, each ten times slower than the one above it. Together they work like the hands of a clock: seconds tell neighbours apart, hours tell chapters apart.", "name": "fig-clocks"}}
 from rope_lab.figures.deriving import clocks
@@ -471,17 +483,16 @@ clocks(frequencies(8).tolist(), [0, 1, 10, 100, 1000])
 #
 # ## In code
 #
-# Equation {eq}`eq-3-12` on every pair is five lines:
+# Equation {eq}`eq-3-12` on every pair is four lines, with `pairs` from above:
 
 
 # %%
 def naive_rope(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
     """x (..., N, D), positions (N,) -> x turned to its positions."""
     D = x.shape[-1]
-    theta = base ** (-torch.arange(0, D, 2, dtype=torch.float64) / D)  # (D/2,)
+    theta = base ** (-torch.arange(0, D, 2) / D)  # (D/2,)
     turn = torch.exp(1j * positions[:, None] * theta)  # (N, D/2)
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (..., N, D/2)
-    return torch.view_as_real(pairs * turn).flatten(-2)
+    return torch.view_as_real(pairs(x) * turn).flatten(-2)
 
 
 # %% [markdown]
@@ -492,20 +503,26 @@ def naive_rope(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 from rope_lab import rotary
 from rope_lab.figures.source import source
 
-source(rotary.frequencies, rotary.angles, rotary.reduce_turns, rotary.rotate, rotary._rotate_interleaved)
+source(
+    rotary.frequencies,
+    rotary.angles,
+    rotary.reduce_turns,
+    rotary.rotate,
+    rotary._rotate_interleaved,
+)
 
 # %% [markdown]
-# What looks like more than five lines is care: `angles` takes whole turns out in float64 before it rounds (chapter 8),
+# What looks like more than four lines is care: `angles` takes whole turns out in float64 before it rounds (chapter 8),
 # `rotate` knows two layouts (chapter 5), turns part of a head (chapter 7), and has a real form for compilers (chapter 20).
 # All of it agrees with the naive version and with the matrix of {eq}`eq-3-16`:
 
 # %%
 positions = torch.arange(128)
-x = torch.randn(50, 128, D, dtype=torch.float64)
+x = torch.randn(50, 128, D)
 table = angles(positions, frequencies(D), dtype=torch.float64)
-check("the package is the naive version", rotate(x, table), naive_rope(x, positions))
-dense = torch.stack([block_diagonal(m, frequencies(D)) for m in range(128)])  # (N, D, D)
-check("the package is the dense matrix", rotate(x, table), torch.einsum("nij,bnj->bni", dense, x))
+check("package and naive version", rotate(x, table), naive_rope(x, positions))
+R = torch.stack([block_diagonal(m, frequencies(D)) for m in range(128)])  # (N, D, D)
+check("package and dense matrix", rotate(x, table), torch.einsum("nij,bnj->bni", R, x))
 
 # %% [markdown]
 # The dense matrix spends $D^2$ multiplications on a vector where $2D$ are enough, which is why nobody uses it.
@@ -524,8 +541,8 @@ check("the package is the dense matrix", rotate(x, table), torch.einsum("nij,bnj
 
 # %%
 N, C = 32, 64
-w_q, w_k = torch.randn(2, D, C, dtype=torch.float64) / C**0.5
-x = torch.randn(1000, N, C, dtype=torch.float64)
+w_q, w_k = torch.randn(2, D, C) / C**0.5
+x = torch.randn(1000, N, C)
 
 
 def scores_right(start: int) -> Tensor:
@@ -538,20 +555,23 @@ def scores_wrong(start: int) -> Tensor:
     return (turned_x @ w_q.T) @ (turned_x @ w_k.T).mT
 
 
-R = torch.stack([block_diagonal(m, theta) for m in range(N)])  # (N, C, C)
-middle = torch.einsum("mij,il,lk,nkh->mnjh", R, w_q.T @ w_k, torch.eye(C, dtype=torch.float64), R)
-check("eq. 3.21", scores_wrong(0)[:20], torch.einsum("bmj,mnjh,bnh->bmn", x[:20], middle, x[:20]))
-check("eq. 3.1, queries and keys turned", scores_right(5), scores_right(0))
-for shift in (1, 5, 100):
-    for name, scores in (("queries and keys", scores_right), ("embeddings", scores_wrong)):
+m, n = 7, 3
+stuck_between = R[m].T @ w_q.T @ w_k @ R[n]
+by_formula = torch.einsum("bi,ij,bj->b", x[:, m], stuck_between, x[:, n])
+check("eq. 3.21", scores_wrong(0)[:, m, n], by_formula)
+check("eq. 3.1", scores_right(5), scores_right(0))
+
+for name, scores in (("queries, keys", scores_right), ("embeddings", scores_wrong)):
+    for shift in (1, 5, 100):
         change = (scores(shift) - scores(0)).norm() / scores(0).norm()
-        print(f"text moved on by {shift:3d}, {name:16s} turned: scores change by {change:.1e}")
+        print(f"{name} turned, moved on by {shift}: scores change by {change:.1e}")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two square maps of scores of one repeated token. Left, queries and keys turned: even stripes along the diagonals. Right, embeddings turned: a pattern that differs from place to place."}, "figure": {"caption": "Scores of one token with itself at 32 positions. Turn queries and keys, and each diagonal has one value: the score knows the distance only. Turn the embeddings, and the stripes are gone; nothing fails, and the encoding is absolute.", "name": "fig-wrong-thing"}}
 from rope_lab.figures.why import score_maps
 
-x = torch.randn(1, 1, C, dtype=torch.float64).expand(1, N, C)
-score_maps({"queries, keys turned": scores_right(0)[0], "embeddings turned": scores_wrong(0)[0]})
+x = torch.randn(1, 1, C).expand(1, N, C)
+maps = {"queries, keys turned": scores_right(0), "embeddings turned": scores_wrong(0)}
+score_maps({name: scores[0] for name, scores in maps.items()})
 
 # %% [markdown]
 # Nothing fails. The model trains, and its positions are absolute. There are more losses: the values $W_v R_m x$ are
@@ -569,19 +589,21 @@ score_maps({"queries, keys turned": scores_right(0)[0], "embeddings turned": sco
 # Flip the sign of every second row of $W_q$ and $W_k$, and a clockwise model is a counter-clockwise one.
 
 # %%
-flip = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(D // 2)  # conjugates every pair
-q, k = torch.randn(2, 1000, N, D, dtype=torch.float64)
+flip = torch.tensor([1.0, -1.0]).repeat(D // 2)  # x * flip conjugates every pair
+q, k = torch.randn(2, 1000, N, D)
 at = torch.arange(N)
 clockwise = turned_to(q, -at) @ turned_to(k, -at).mT
-check("eq. 3.22", clockwise, turned_to(q * flip, at) @ turned_to(k * flip, at).mT)
+flipped = turned_to(q * flip, at) @ turned_to(k * flip, at).mT
+check("eq. 3.22", clockwise, flipped)
 
 counter = turned_to(q, at) @ turned_to(k, at).mT
 change = (clockwise - counter).norm() / counter.norm()
-print(f"weights of one direction in code of the other: scores change by {change:.0%}")
+print(f"weights of one direction, code of the other: {change:.0%} of the scores' size")
 
-one_of_each = [turned_to(q, at + shift) @ turned_to(k, -at - shift).mT for shift in (0, 5)]
-change = (one_of_each[1] - one_of_each[0]).norm() / one_of_each[0].norm()
-print(f"queries one way, keys the other: a shift by 5 changes scores by {change:.0%}")
+here = turned_to(q, at) @ turned_to(k, -at).mT
+there = turned_to(q, at + 5) @ turned_to(k, -at - 5).mT
+change = (there - here).norm() / here.norm()
+print(f"queries one way, keys the other, moved on by 5: {change:.0%}")
 
 # %% [markdown]
 # The last line is the mistake that matters: turn queries one way and keys the other, and the score depends on $m + n$.
@@ -600,7 +622,7 @@ print(f"queries one way, keys the other: a shift by 5 changes scores by {change:
 # complex numbers or the matrix.
 
 # %%
-from rope_lab.exercises.ch03 import check_rotation_matrix, check_score, check_turn
+from rope_lab.exercises.ch03 import check_turn
 
 
 def turn(x: Tensor, m: float, theta: float) -> Tensor:
@@ -624,8 +646,10 @@ check_turn(turn)
 # **3.2** Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-16` in float64, with the speeds
 # {eq}`eq-3-20`.
 
-
 # %%
+from rope_lab.exercises.ch03 import check_rotation_matrix
+
+
 def rotation_matrix(m: float, dim: int, base: float) -> Tensor:
     return None  # your turn: shape (dim, dim)
 
@@ -637,9 +661,9 @@ check_rotation_matrix(rotation_matrix)
 
 
 def rotation_matrix(m: float, dim: int, base: float) -> Tensor:
-    R = torch.zeros(dim, dim, dtype=torch.float64)
+    R = torch.zeros(dim, dim)
     for i in range(dim // 2):
-        angle = torch.tensor(m * base ** (-2 * i / dim), dtype=torch.float64)
+        angle = torch.tensor(m * base ** (-2 * i / dim))
         R[2 * i, 2 * i] = R[2 * i + 1, 2 * i + 1] = angle.cos()
         R[2 * i + 1, 2 * i] = angle.sin()
         R[2 * i, 2 * i + 1] = -angle.sin()
@@ -652,8 +676,10 @@ check_rotation_matrix(rotation_matrix)
 # **3.3** Write `score(q, k, distance, base)`: the score of unrotated `q` and `k` of shape `(D,)` at distance $m - n$, by
 # {eq}`eq-3-18`, without turning anything.
 
-
 # %%
+from rope_lab.exercises.ch03 import check_score
+
+
 def score(q: Tensor, k: Tensor, distance: float, base: float) -> Tensor:
     return None  # your turn: a tensor without axes
 
@@ -665,9 +691,9 @@ check_score(score)
 
 
 def score(q: Tensor, k: Tensor, distance: float, base: float) -> Tensor:
-    q_pairs, k_pairs = (torch.view_as_complex(t.unflatten(-1, (-1, 2))) for t in (q, k))
-    theta = base ** (-torch.arange(0, len(q), 2, dtype=torch.float64) / len(q))
-    return (q_pairs * k_pairs.conj() * torch.exp(1j * distance * theta)).sum().real
+    theta = base ** (-torch.arange(0, len(q), 2) / len(q))
+    terms = pairs(q) * pairs(k).conj() * torch.exp(1j * distance * theta)
+    return terms.sum().real
 
 
 check_score(score)

@@ -44,7 +44,7 @@ def check_is_order_blind(is_order_blind: Callable[[Layer, Tensor], bool]) -> Fee
     }
     answers: dict[str, bool] = {}
     for name, layer in layers.items():
-        answer = is_order_blind(layer, x.clone())
+        answer: object = is_order_blind(layer, x.clone())
         if answer is None:
             return Feedback("1.1", False, "your function returns nothing yet.")
         if isinstance(answer, Tensor) and answer.numel() != 1:

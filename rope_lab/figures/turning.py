@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 STEP, LAST = 20, 12  # degrees a position turns; the largest position on a slider
-QUERY, KEY = cmath.rect(100, 1.9), cmath.rect(75, 0.7)  # the hands at position 0, in units of the drawing
+QUERY, KEY = cmath.rect(88, 1.9), cmath.rect(70, 0.7)  # the hands at position 0, in units of the drawing
 
 
 def turning() -> HTML:

@@ -40,19 +40,19 @@ def two_orders(
 
 def three_doors() -> Figure:
     """The way from token embeddings to the output of attention, and the three hooks at which positions enter."""
-    figure, axes = new_figure(size=(7.5, 2.9))
-    axes.set(xlim=(0, 15), ylim=(0, 5.6))
+    figure, axes = new_figure(size=(7.5, 2.5))
+    axes.set(xlim=(0, 14.9), ylim=(0.3, 4.6))
     axes.axis("off")
     stations = {
         "embeddings\n$x$": 1.6,
-        "queries, keys\n$q,\\ k$": 5.6,
-        "scores\n$s$": 9.6,
-        "weights,\noutput": 13.4,
+        "queries, keys\n$q,\\ k$": 5.5,
+        "scores\n$s$": 9.4,
+        "weights,\noutput": 13.3,
     }
     doors = {
         1.6: ("embed", "learned,\nsinusoidal", "blue"),
-        5.6: ("rotate", "RoPE", "vermilion"),
-        9.6: ("bias", "T5, ALiBi", "green"),
+        5.5: ("rotate", "RoPE", "vermilion"),
+        9.4: ("bias", "T5, ALiBi", "green"),
     }
     for text, x in stations.items():
         axes.add_patch(
@@ -60,7 +60,7 @@ def three_doors() -> Figure:
                 (x - 1.35, 0.5), 2.7, 1.5, boxstyle="round,pad=0.05", facecolor="white", edgecolor=GREY
             )
         )
-        axes.text(x, 1.25, text, ha="center", va="center")
+        axes.text(x, 1.25, text, ha="center", va="center", fontsize=12)
     for x, (hook, names, color) in doors.items():
         axes.annotate(
             "",
@@ -68,7 +68,7 @@ def three_doors() -> Figure:
             (x, 3.1),
             arrowprops={"arrowstyle": "-|>", "color": COLORS[color], "lw": 2.5, "mutation_scale": 18},
         )
-        axes.text(x, 3.3, names, ha="center", va="bottom")
+        axes.text(x, 3.3, names, ha="center", va="bottom", fontsize=12)
         axes.text(
             x + 0.25,
             2.62,
@@ -78,12 +78,13 @@ def three_doors() -> Figure:
             color=COLORS[color],
             family="monospace",
             weight="bold",
+            fontsize=12,
         )
-    for x in (3.0, 7.0, 11.0):
+    for x in (1.6, 5.5, 9.4):
         axes.annotate(
             "",
-            (x + 1.2, 1.25),
-            (x + 0.05, 1.25),
+            (x + 2.45, 1.25),
+            (x + 1.45, 1.25),
             arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.5, "mutation_scale": 14},
         )
     return figure
@@ -94,7 +95,8 @@ def score_maps(maps: Mapping[str, ArrayLike]) -> Figure:
     figure, axes = new_figure(1, len(maps), size=(7.5, 7.5 / len(maps) + 0.6), sharey=True, squeeze=False)
     for panel, (name, scores) in zip(axes[0], maps.items(), strict=True):
         values = np.asarray(scores)
-        size = float(np.abs(values - values.mean()).max()) or 1.0
+        size = float(np.abs(values - values.mean()).max())
+        size = size if size > 1e-6 * np.abs(values).max() else 1.0  # flat but for rounding
         panel.imshow(values, cmap="PuOr", vmin=values.mean() - size, vmax=values.mean() + size)
         panel.set_title(name)
         panel.set_xlabel("key at $n$")
@@ -127,8 +129,9 @@ def shifted(
         axes.plot(shifts, values, style, color=palette[name], marker="o", markersize=4)
         direct_label(axes, shifts[-1], beside[name], name, palette[name], annotation_clip=False)
     axes.axvline(trained, color=GREY, linewidth=1, linestyle=":")
-    axes.text(trained, 0.04, " no position seen in training →", color=GREY, va="bottom")
+    axes.text(trained, 0.04, " no position seen in training →", color=GREY, va="bottom", fontsize=12)
     axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_xlim(left=-0.3)
     axes.set_xticks(list(shifts), [str(shift) for shift in shifts])
     axes.minorticks_off()
     axes.set(xlabel="every position moved by (tokens)", ylabel="tokens copied right", ylim=(0, 1.05))
