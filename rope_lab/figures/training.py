@@ -1,0 +1,113 @@
+"""Figures of chapter 13: what training a model on Tiny Shakespeare shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+
+_LOSS = "loss (nats a character)"
+
+
+def side_by_side(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
+    """Validation loss against steps, a line an encoding, each named at its end.
+
+    Args:
+        curves: name → (steps, losses).
+    """
+    figure, axes = new_figure(size=(7.5, 3.8))
+    ends = _apart([losses[-1] for _, losses in curves.values()], 0.07)
+    for (name, (steps, losses)), end, color, dash in zip(
+        curves.items(), ends, COLORS.values(), ("-", "--", "-.", ":"), strict=False
+    ):
+        axes.plot(steps, losses, dash, color=color, marker="o", markersize=4)
+        direct_label(axes, steps[-1], end, f"{name} {losses[-1]:.2f}", color, annotation_clip=False)
+    axes.set(xlabel="updates of the parameters", ylabel=_LOSS)
+    axes.margins(x=0.02)
+    return figure
+
+
+def learning_curve(
+    steps: Sequence[float],
+    losses: Sequence[float],
+    measured: tuple[Sequence[float], Sequence[float]],
+    levels: Mapping[str, float],
+) -> Figure:
+    """Training and validation loss against steps, beside what simpler predictors reach.
+
+    Args:
+        steps, losses: of training.
+        measured: steps and losses of the validation split.
+        levels: name → loss of a predictor that does not learn by gradient.
+    """
+    figure, axes = new_figure(size=(7.5, 4.2))
+    last = steps[-1]
+    for name, level in levels.items():
+        axes.axhline(level, color=GREY, linestyle=":", linewidth=1.5)
+        axes.annotate(
+            f"{name} {level:.2f}",
+            (last, level),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color=GREY,
+            ha="right",
+        )
+    axes.plot(steps, losses, color=COLORS["blue"])
+    axes.plot(*measured, "o", color=COLORS["vermilion"], markersize=7)
+    direct_label(axes, steps[0], losses[0], "training", COLORS["blue"])
+    direct_label(axes, last, measured[1][-1], f"validation {measured[1][-1]:.2f}", COLORS["vermilion"])
+    axes.set(xlabel="updates of the parameters", ylabel=_LOSS, ylim=(1.0, None))
+    axes.margins(x=0.02)
+    return figure
+
+
+def loss_by_place(places: ArrayLike, losses: ArrayLike, mean: float) -> Figure:
+    """Loss of a character against the number of characters the model has seen of its segment."""
+    figure, axes = new_figure(size=(7.5, 3.4))
+    axes.plot(np.asarray(places), np.asarray(losses), color=COLORS["blue"])
+    axes.axhline(mean, color=GREY, linestyle="--", linewidth=1.5)
+    axes.annotate(
+        f"mean {mean:.2f}", (1, mean), xytext=(0, 4), textcoords="offset points", color=GREY, ha="left"
+    )
+    axes.set(xscale="log", xlabel="characters seen before it in the segment", ylabel=_LOSS)
+    return figure
+
+
+def heads_by_distance(distances: ArrayLike, weights: ArrayLike) -> Figure:
+    """Mean attention weight of every head against the distance it looks back; a row a layer, a column a head.
+
+    Args:
+        distances: 0, 1, …, shape (S,).
+        weights: shape (layers, heads, S).
+    """
+    values = np.asarray(weights)
+    layers, heads, _ = values.shape
+    figure, axes = new_figure(
+        layers, heads, size=(7.5, 1.5 * layers + 0.5), sharex=True, sharey=True, squeeze=False
+    )
+    panel: Axes
+    for (layer, head), panel in np.ndenumerate(axes):
+        panel.fill_between(np.asarray(distances) + 1, values[layer, head], color=COLORS["blue"], step="mid")
+        panel.set(xscale="log", ylim=(0, 1))
+        panel.set_xticks([1, 11, 101], ["0", "10", "100"])
+        panel.minorticks_off()
+        if head == 0:
+            panel.set_ylabel(f"layer {layer + 1}")
+    for head, panel in enumerate(axes[0]):
+        panel.set_title(f"head {head + 1}")
+    figure.supxlabel("characters back", fontsize=12)
+    return figure
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Heights moved up just enough that no two labels touch, in the order given."""
+    placed = list(heights)
+    order = sorted(range(len(placed)), key=lambda i: placed[i])
+    for below, above in zip(order, order[1:], strict=False):
+        placed[above] = max(placed[above], placed[below] + least)
+    return placed
