@@ -200,7 +200,7 @@ def _info(options: argparse.Namespace) -> None:
             print(f"preset {name}: {json.dumps(dataclasses.asdict(config))}")
         return
     record = checkpoint.load(options.run).run
-    for name in record.keys() - {"random", "recent", "history", "vocab"}:
+    for name in [name for name in record if name not in ("random", "recent", "history", "vocab")]:
         print(f"{name}: {json.dumps(record[name], ensure_ascii=False)}")
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import rope_lab
-from rope_lab import checkpoint
+from rope_lab import checkpoint, tracking
 from rope_lab.data import Corpus
 from rope_lab.model import RoFormer
 from rope_lab.presets import TrainConfig
@@ -141,6 +141,7 @@ def prepare(folder: str | Path | None, resume: bool) -> Path | None:
     Raises:
         ValueError: if a new run would overwrite another, or there is none to resume.
         OSError: if it cannot be made.
+        ModuleNotFoundError: if safetensors or labml is not installed.
     """
     if folder is None:
         if resume:
@@ -151,6 +152,7 @@ def prepare(folder: str | Path | None, resume: bool) -> Path | None:
         must = "hold a run to resume" if resume else "hold no run yet: resume it or choose another"
         raise ValueError(f"folder must {must}, got {str(folder)!r}")
     checkpoint.require()
+    tracking.require()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

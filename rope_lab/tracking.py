@@ -7,6 +7,7 @@ lines here are plain text, the same in a terminal, a notebook and a pipe.
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -21,14 +22,14 @@ class Tracker:
     Args:
         folder: for `log.jsonl`, which is appended to; None writes no file and needs no labml.
         quiet: print nothing.
-
-    Raises:
-        ModuleNotFoundError: if there is a folder, but no labml.
     """
 
     def __init__(self, folder: Path | None = None, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self._labml, self._writer = (None, None) if folder is None else _labml(folder)
+        self._labml: Any = None
+        self._writer: Any = None
+        if folder is not None:
+            self._labml, self._writer = _labml(folder)
 
     def report(self, step: int, numbers: dict[str, float], line: str) -> None:
         """Print `line`, and record `numbers` under `step`."""
@@ -52,17 +53,17 @@ class Tracker:
             self._writer.thread.join()
 
 
+def require() -> None:
+    """Raises ModuleNotFoundError, in one line, without labml."""
+    if importlib.util.find_spec("labml") is None:
+        raise ModuleNotFoundError('labml is not installed: pip install "rope-lab[book]"', name="labml")
+
+
 def _labml(folder: Path) -> tuple[Any, Any]:
-    try:
-        from labml.internal import lab
-        from labml.internal.tracker import Tracker as LabmlTracker
-        from labml.internal.tracker.writers.file import Writer
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("labml"):
-            raise
-        raise ModuleNotFoundError(
-            'labml is not installed: pip install "rope-lab[book]"', name="labml"
-        ) from error
+    from labml.internal import lab
+    from labml.internal.tracker import Tracker as LabmlTracker
+    from labml.internal.tracker.writers.file import Writer
+
     # A tracker asks labml's one Lab for the kinds of numbers, and takes them away from it. A Lab looks for a settings
     # file above its caller, and complains if there is none. So each tracker gets a Lab of its own, with an empty one.
     before = lab._internal

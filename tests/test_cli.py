@@ -1,0 +1,239 @@
+"""The command line: what it prints; every bad input is one line on stderr, exit code 2 and nothing on the disk."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from training import TEXT, corpus, tiny
+
+import rope_lab
+from rope_lab import checkpoint
+from rope_lab.__main__ import main
+from rope_lab.train import train
+
+TINY = ["train", "--preset", "smoke", "--text", "words", "--steps", "6", "--batch", "4", "--context", "16"]
+TINY += ["--dim", "16", "--depth", "1", "--heads", "2"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a text, a run on it, and files that are no run."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "words").write_text(TEXT, encoding="utf-8")
+    (folder / "short").write_text(TEXT[:30], encoding="utf-8")
+    (folder / "shorter").write_text("once", encoding="utf-8")
+    (folder / "latin").write_bytes(b"caf\xe9 " * 100)
+    (folder / "other").write_text(TEXT[::-1], encoding="utf-8")
+    (folder / "empty").mkdir()
+    train(tiny(), corpus(), folder=folder / "run", quiet=True)
+    (folder / "cut").mkdir()
+    (folder / "cut" / checkpoint.FILE).write_bytes((folder / "run" / checkpoint.FILE).read_bytes()[:-1])
+    (folder / "misfit").mkdir()
+    found = checkpoint.load(folder / "run")
+    safetensors.torch.save_file(
+        found.tensors | {"model.head.weight": torch.zeros(2, 2)},
+        folder / "misfit" / checkpoint.FILE,
+        {"run": json.dumps(found.run), "random": json.dumps(found.run["random"])},
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("ROPE_LAB_DATA", str(home / "no such folder"))
+
+
+def call(capsys, *arguments):
+    """Exit code, stdout and stderr."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    return (code, *capsys.readouterr())
+
+
+def tree(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+BAD = [
+    ("", "arguments are required: train | sample | evaluate | info"),
+    ("dance", "invalid choice: 'dance'"),
+    ("train --preset huge", "preset must be one of smoke, cpu, gpu, got 'huge'"),
+    ("train --steps none", "--steps: invalid int value: 'none'"),
+    ("train --steps 0", "steps must be an integer of at least 1, got 0"),
+    ("train --seed -1", "seed must be an integer of at least 0, got -1"),
+    ("train --position spiral", "position must be one of"),
+    ("train --heads 7", "heads must divide dim=128, got 7"),
+    ("train --dropout 1", "dropout must lie in [0, 1), got 1.0"),
+    ("train --lr nan", "lr must be finite and not negative, got nan"),
+    ("train --device tpu --text words", "device must be one of"),
+    ("train --text short --run new", "corpus must have 256 characters to train on (two contexts), got 27"),
+    ("train --text shorter", "--text must be a file of 20 characters or more in UTF-8, got 'shorter'"),
+    ("train --text latin", "--text must be a file of 20 characters or more in UTF-8, got 'latin'"),
+    ("train --text missing", "--text must be a file of 20 characters or more in UTF-8, got 'missing'"),
+    ("train --text empty", "--text must be a file of 20 characters or more in UTF-8, got 'empty'"),
+    ("train --run new", "ROPE_LAB_DATA"),
+    ("train --text words --run run", "folder must hold no run yet: resume it or choose another, got 'run'"),
+    ("train --text words --run words", "File exists: words"),
+    ("train --resume empty", "run must be a folder that holds checkpoint.safetensors"),
+    ("train --resume cut --text words", "run must be a whole checkpoint of rope_lab"),
+    ("train --resume misfit --text words", "head.weight must have shape"),
+    ("train --resume run --steps 9", "--resume must stand without --steps"),
+    ("train --resume run --run new", "--resume must stand without --run"),
+    ("train --resume run --text other", "corpus must be words"),
+    ("sample", "arguments are required: run"),
+    (
+        "sample nowhere",
+        "run must be a folder that holds checkpoint.safetensors, or such a file, got 'nowhere'",
+    ),
+    ("sample empty", "run must be a folder that holds checkpoint.safetensors"),
+    ("sample words", "run must be a whole checkpoint of rope_lab"),
+    ("sample cut", "run must be a whole checkpoint of rope_lab"),
+    ("sample misfit", "head.weight must have shape"),
+    ("sample run --temperature -1", "temperature must be finite and not negative, got -1.0"),
+    ("sample run --temperature hot", "--temperature: invalid float value: 'hot'"),
+    ("sample run --top-k 0", "top_k must be at least 1, got 0"),
+    ("sample run --top-p 2", "top_p must lie in (0, 1], got 2.0"),
+    ("sample run --seed -1", "seed must not be negative, got -1"),
+    ("sample run --characters -1", "count must not be negative, got -1"),
+    ("sample run --prompt é", "--prompt must be made of the"),
+    ("sample run --device tpu", "device must be one of"),
+    ("evaluate nowhere", "run must be a folder that holds checkpoint.safetensors"),
+    ("evaluate misfit --text words", "head.weight must have shape"),
+    ("evaluate run --text other", "--text must be the text the run was trained on, words, got other"),
+    ("evaluate run", "ROPE_LAB_DATA"),
+    ("info empty", "run must be a folder that holds checkpoint.safetensors"),
+    ("info words", "run must be a whole checkpoint of rope_lab"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), BAD, ids=[line or "nothing" for line, _ in BAD])
+def test_bad_input_is_one_line_exit_code_2_and_nothing_on_the_disk(capsys, home, line, said):
+    before = tree(home)
+    code, out, err = call(capsys, *line.split())
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert err.startswith("rope-lab")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert tree(home) == before
+
+
+def test_an_empty_prompt_is_named(capsys):
+    assert call(capsys, "sample", "run", "--prompt", "")[::2] == (
+        2,
+        "rope-lab sample: prompt must hold at least one token, got none\n",
+    )
+
+
+def test_train_evaluate_sample_info(capsys, tmp_path):
+    run = str(tmp_path / "run")
+    code, out, err = call(capsys, *TINY, "--run", run)
+    assert (code, err) == (0, "")
+    *lines, last = out.splitlines()
+    assert [line.split()[1] for line in lines] == ["2/6", "3/6", "5/6", "6/6"]
+    loss = re.fullmatch(
+        rf"validation loss (\d\.\d{{4}}) nats per character, \d+ s; rope-lab sample {re.escape(run)}", last
+    )[1]
+    count = len(corpus().val) - 1
+    assert call(capsys, "evaluate", run, "--text", "words") == (
+        0,
+        f"validation loss {loss} nats per character, {count} characters of words\n",
+        "",
+    )
+    code, out, err = call(capsys, "info", run)
+    assert (code, err) == (0, "")
+    shown = dict(line.split(": ", 1) for line in out.splitlines())
+    assert json.loads(shown["val_loss"]) == pytest.approx(float(loss), abs=1e-4)
+    assert json.loads(shown["corpus"]) == {"name": "words", "sha256": corpus().sha256}
+    assert json.loads(shown["config"])["steps"] == 6
+    assert json.loads(shown["versions"])["torch"] == torch.__version__
+
+
+def test_the_default_folder_is_named_after_the_preset(capsys, tmp_path, monkeypatch, home):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words").write_bytes((home / "words").read_bytes())
+    assert call(capsys, *TINY)[0] == 0
+    assert (tmp_path / "runs" / "smoke" / checkpoint.FILE).is_file()
+
+
+def test_sample_needs_the_checkpoint_alone_and_the_seed_fixes_it(capsys, tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(Path("run", checkpoint.FILE).read_bytes())
+    command = [
+        "sample",
+        str(tmp_path / "x.safetensors"),
+        "--prompt",
+        "the ",
+        "--characters",
+        "40",
+        "--top-k",
+        "5",
+    ]
+    code, out, err = call(capsys, *command)
+    assert (code, err) == (0, "")
+    assert out.startswith("the ")
+    assert len(out) == 4 + 40 + 1
+    assert call(capsys, *command)[1] == out
+    assert call(capsys, *command, "--seed", "1")[1] != out
+    assert call(capsys, *command, "--temperature", "0")[0] == 0
+
+
+def test_info_without_a_run_shows_the_presets(capsys):
+    code, out, _ = call(capsys, "info")
+    assert code == 0
+    assert re.findall(r"^preset (\w+):", out, re.M) == ["smoke", "cpu", "gpu"]
+
+
+def test_help_and_version(capsys):
+    for command in ([], ["train"], ["sample"], ["evaluate"], ["info"]):
+        code, out, err = call(capsys, *command, "--help")
+        assert (code, err) == (0, "")
+        assert "usage: rope-lab" in out
+    assert call(capsys, "--version")[:2] == (0, f"{rope_lab.__version__}\n")
+
+
+class TestProcess:
+    """What only a process of its own shows."""
+
+    def start(self, *arguments, **options):
+        environment = os.environ | {
+            "PYTHONPATH": str(Path(rope_lab.__file__).parents[1]),
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "rope_lab", *arguments], env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+        )  # fmt: skip
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one child")
+    def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(self, tmp_path):
+        folder = str(tmp_path / "run")
+        process = self.start(*TINY, "--run", folder, "--steps", "4000")
+        with process:
+            assert process.stdout.readline().startswith("step 1000/4000")
+            process.send_signal(signal.SIGINT)
+            err = process.communicate()[1]
+        assert process.returncode == 130
+        assert "Traceback" not in err
+        assert err.splitlines()[-1] == (
+            f"rope-lab: interrupted; go on with: rope-lab train --resume {folder} --text words"
+        )
+        assert checkpoint.load(folder).run["step"] > 1000
+
+    def test_a_reader_that_goes_away_is_no_error(self):
+        process = self.start("sample", "run", "--characters", "100000")
+        with process:
+            process.stdout.read(10)
+            process.stdout.close()
+            assert process.wait() == 141
+            assert process.stderr.read() == ""
