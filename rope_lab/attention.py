@@ -198,10 +198,6 @@ class MultiHeadAttention(nn.Module):
         rotated = self.position.dim if isinstance(self.position, RotaryEmbedding) else 0
         if rotated > head_dim:
             raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {head_dim}")
-        if position is not None and position.query_block is not None and not causal:
-            raise ValueError(
-                f"causal must be True for {type(position).__name__}, which takes queries in blocks"
-            )
         self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
         self.query = nn.Linear(dim, heads * head_dim, bias=bias)
         self.key = nn.Linear(dim, kv_heads * head_dim, bias=bias)
