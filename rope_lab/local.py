@@ -1,0 +1,350 @@
+"""Local attention: each query sees only the keys of a window around it, in time and memory linear in the length.
+
+Which keys j query i sees, for a window of W tokens, look_backward b and look_forward f:
+
+    kind         causal                        not causal                           keys seen (causal, b = 1)
+    "exact"      0 ≤ i − j < W·b               −W·f < i − j < W·b                   W
+    "inclusive"  0 ≤ i − j ≤ W·b               −W·f ≤ i − j ≤ W·b                   W + 1
+    "block"      j ≤ i, ⌊j/W⌋ ≥ ⌊i/W⌋ − b      ⌊i/W⌋ − b ≤ ⌊j/W⌋ ≤ ⌊i/W⌋ + f        W + 1 to 2·W
+
+Fewer at the ends of the sequence. A query always sees itself, at b = 0 or f = 0 nothing else on that side. "exact"
+counts as `MultiHeadAttention(window=W)` does; "inclusive" as the local-attention library does for
+`exact_windowsize=True` (and flash-attn for `window_size=(W, 0)`); "block" as that library does by default.
+
+Source: Beltagy et al. 2020, Longformer (arXiv:2004.05150), section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache as once
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rope_lab.encoding import NoPE, PositionEncoding
+from rope_lab.local_blocks import Kind, Window, attend_in_blocks
+
+Backend = Literal["sdpa", "flex"]
+
+
+def local_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    window: int | Window,
+    mask: Tensor | None = None,
+    segments: Tensor | None = None,
+    bias: Tensor | None = None,
+    exclude_self: bool = False,
+    dropout: float = 0.0,
+    scale: float | None = None,
+    position: PositionEncoding | None = None,
+    positions: Tensor | None = None,
+    first: int = 0,
+    backend: Backend = "sdpa",
+) -> Tensor:
+    """softmax(scale·q·kᵀ + bias)·v over the keys in each query's window; a query that sees no key returns zeros.
+
+    Equal to dense attention under the mask `window.sees(i, j)`, in O(N·W) time and O(N) memory; O(N·W) memory where
+    there is dropout, a learned bias, a `position` with a bias, or a mask that differs between the rows of a batch.
+
+    Args:
+        q: queries (B, H, N_q, D), any length. They are the last N_q of the N_k tokens.
+        k, v: keys and values (B, H_k, N_k, D); H_k divides H.
+        window: which keys a query sees; an integer W is `Window(W)`: itself and the W − 1 keys before it.
+        mask: True for keys that may be seen, False for padding; (N_k,), (1, N_k) or (B, N_k).
+        segments: integers (B, N_k); a query sees only its own segment, and −1 marks padding.
+        bias: added to the scores, (1 or H, W, (b + 1 + f)·W): row i mod W, column j − (⌊i/W⌋ − b)·W, the same for
+            every window.
+        exclude_self: a query sees itself only where it sees no other key.
+        dropout: probability of dropping an attention weight.
+        scale: of the scores, by default 1/√D.
+        position: an encoding whose hooks `relate` and `bias` are applied; rotate q and k before.
+        positions: of the keys, (N_k,) or (B, N_k), for `position`; by default first, first + 1, …
+        first: index of the first key in its sequence, from which "block" windows and the rows of `bias` are counted.
+        backend: "sdpa", or "flex" for `torch.nn.attention.flex_attention` (compiled on CUDA, elsewhere its slow
+            reference form), with the same results but no bias, exclude_self, dropout or position. It was tested on
+            a CPU only, so it is never chosen for you: measure it on your GPU.
+
+    Returns:
+        (B, H, N_q, D).
+
+    Raises:
+        ValueError: naming the argument whose shape or value does not fit.
+        TypeError: if `mask` is not boolean, or `segments` are no integers.
+    """
+    window = window if isinstance(window, Window) else Window(window)
+    position = NoPE() if position is None else position
+    mask = mask[None] if mask is not None and mask.ndim == 1 else mask
+    _check_tensors(q, k, v)
+    _check_rows(k, mask, segments, positions)
+    _check_dropout(dropout)
+    check_position(position, window)
+    rows_and_columns = (window.size, window.blocks * window.size)
+    if bias is not None and bias.shape not in (
+        (1, *rows_and_columns),
+        (q.shape[1], *rows_and_columns),
+    ):
+        wanted = f"(1 or {q.shape[1]}, {rows_and_columns[0]}, {rows_and_columns[1]})"
+        raise ValueError(f"bias must have shape {wanted}, got {tuple(bias.shape)}")
+    if first < 0:
+        raise ValueError(f"first must be an index of at least 0, got {first}")
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+    if not q.numel():
+        return q.new_zeros(*q.shape[:-1], v.shape[-1])
+    if scale is not None:
+        q = q * (scale * q.shape[-1] ** 0.5)
+    if backend == "flex":
+        if bias is not None or exclude_self or dropout or type(position) is not NoPE:
+            raise ValueError("backend 'flex' takes no bias, exclude_self, dropout or position: use 'sdpa'")
+        return _flex(q, k, v, window, mask, segments, first)
+    if positions is None:
+        positions = torch.arange(first, first + k.shape[-2], device=k.device)
+    return attend_in_blocks(
+        q, k, v, window, mask=mask, segments=segments, bias=bias, exclude_self=exclude_self, dropout=dropout,
+        position=position, positions=positions, first=first,
+    )  # fmt: skip
+
+
+def _flex(
+    q: Tensor, k: Tensor, v: Tensor, window: Window, mask: Tensor | None, segments: Tensor | None, first: int
+) -> Tensor:
+    """The same by FlexAttention (arXiv:2412.05496), which skips the tiles that `sees` leaves empty."""
+    past = k.shape[-2] - q.shape[-2]
+
+    def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        allowed = window.sees(first + past + i, first + j)
+        if mask is not None:
+            allowed = allowed & mask[b % mask.shape[0], j]
+        if segments is not None:
+            allowed = allowed & (segments[b, past + i] == segments[b, j]) & (segments[b, j] >= 0)
+        return allowed
+
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    rows = None if mask is None and segments is None else q.shape[0]
+    blocks = create_block_mask(seen, rows, None, q.shape[-2], k.shape[-2], device=q.device)
+    return _flex_attention(q.is_cuda)(q, k, v, block_mask=blocks, enable_gqa=q.shape[1] != k.shape[1])
+
+
+@once
+def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if compiled else flex_attention
+
+
+class LocalCache:
+    """Keys, values and positions of earlier tokens, only those that a later query can still see.
+
+    At most W·b − 1 tokens stay ("exact"), W·b ("inclusive") or W·(b + 1) − 1 ("block"), however many have passed.
+
+    Args:
+        window: which keys a query sees, causal.
+        capacity: tokens the sequence may have in all, for scalings that depend on it; None is unlimited.
+
+    Attributes:
+        length: tokens that have passed.
+    """
+
+    def __init__(self, window: Window, capacity: int | None = None) -> None:
+        if not window.causal:
+            raise ValueError("causal must be True for a cache: cached tokens cannot look ahead")
+        if capacity is not None and capacity <= 0:
+            raise ValueError(f"capacity must be positive or None, got {capacity}")
+        self.window, self.capacity, self.length = window, capacity, 0
+        self._held: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._segmented = False
+
+    def append(
+        self, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Add new tokens; return them after those that the first of them may see.
+
+        Arguments, results and errors as `KVCache.append`; the first key returned has the index
+        `length − k.shape[-2]`.
+        """
+        end = self.length + k.shape[-2]
+        if self.capacity is not None and end > self.capacity:
+            raise ValueError(
+                f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger capacity"
+            )
+        given = segments is not None
+        segments = (
+            positions.new_zeros(k.shape[0], k.shape[-2]).long() if segments is None else segments.long()
+        )
+        new = (k, v, positions, segments)
+        axes = (-2, -2, -1, -1)
+        if self._held is not None:
+            for name, axis, old, tensor in zip(
+                ("k", "v", "positions", "segments"), axes, self._held, new, strict=True
+            ):
+                wanted, shape = list(old.shape), list(tensor.shape)
+                wanted[axis] = k.shape[-2]
+                if shape != wanted or tensor.dtype != old.dtype:
+                    got = f"{tuple(shape)} {tensor.dtype}"
+                    raise ValueError(f"{name} must be {tuple(wanted)} {old.dtype} as held, got {got}")
+            new = tuple(torch.cat(pair, axis) for axis, *pair in zip(axes, self._held, new, strict=True))
+        self.length, self._segmented = end, self._segmented or given
+        kept = min(end - max(self.window.first_seen(end), 0), new[0].shape[-2])
+        self._held = tuple(
+            x.narrow(axis, x.shape[axis] - kept, kept).clone() for axis, x in zip(axes, new, strict=True)
+        )
+        return (*new[:3], new[3] if self._segmented else None)
+
+
+class LocalAttention(nn.Module):
+    """Local attention of given queries, keys and values, with a position encoding and a cache.
+
+    Any length will do: the last block is padded inside and its padding never seen.
+
+    Args:
+        window: W, tokens.
+        causal: a query sees no later key.
+        look_backward: b, windows seen on the way back.
+        look_forward: f, windows seen ahead; by default 0 if causal, else 1.
+        kind: "exact", "inclusive" or "block"; the table is at the top of this module.
+        position: the encoding, by default none (NoPE). Positions are those of the whole sequence, so a rotation
+            depends on the distance alone, causal or not.
+        shared_qk: queries and keys live in one space (Reformer, arXiv:2001.04451): keys are normalised to length 1,
+            and a query sees itself only where it sees no other key.
+        dropout: of the attention weights, in training.
+        scale: of the scores, by default 1/√D.
+        backend: as `local_attention`.
+
+    Raises:
+        ValueError: naming the argument that is out of range; for an encoding that needs it, if not causal.
+    """
+
+    def __init__(
+        self,
+        window: int,
+        *,
+        causal: bool = True,
+        look_backward: int = 1,
+        look_forward: int | None = None,
+        kind: Kind = "exact",
+        position: PositionEncoding | None = None,
+        shared_qk: bool = False,
+        dropout: float = 0.0,
+        scale: float | None = None,
+        backend: Backend = "sdpa",
+    ) -> None:
+        super().__init__()
+        self.window = Window(window, causal, look_backward, look_forward, kind)
+        self.position = NoPE() if position is None else position
+        check_position(self.position, self.window)
+        _check_dropout(dropout)
+        self.shared_qk, self.dropout, self.scale, self.backend = shared_qk, dropout, scale, backend
+
+    def new_cache(self, capacity: int | None = None) -> LocalCache:
+        """An empty cache for this window; `capacity` as `LocalCache`."""
+        return LocalCache(self.window, capacity)
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: LocalCache | None = None,
+    ) -> Tensor:
+        """Attend from every token to those in its window.
+
+        Args:
+            q: queries (B, H, N, D), or (B, N, D) for one head.
+            k, v: keys and values (B, H_k, N, D), H_k a divisor of H, or (B, N, D).
+            mask: True for real tokens, False for padding; (N,), (1, N) or (B, N).
+            bias: as `local_attention`.
+            positions: (N,) or (B, N); by default they go on from the cache. Windows go by index, not by position.
+            cache: keys and values of earlier tokens; the new ones are added to it. Causal attention only.
+
+        Returns:
+            The shape of q.
+
+        Raises:
+            ValueError: if a shape does not fit, the cache is full, or it was made for another window.
+            TypeError: if `mask` is not boolean.
+        """
+        if q.ndim == k.ndim == v.ndim == 3:
+            q, k, v = (x[:, None] for x in (q, k, v))
+            return self(q, k, v, mask=mask, bias=bias, positions=positions, cache=cache)[:, 0]
+        _check_tensors(q, k, v)
+        batch, count = k.shape[0], k.shape[-2]
+        if q.shape[-2] != count:
+            raise ValueError(f"q must be as long as k, {count} tokens, got {q.shape[-2]}")
+        if cache is not None and cache.window != self.window:
+            raise ValueError(f"cache must be made for {self.window}, got {cache.window}")
+        past = 0 if cache is None else cache.length
+        if positions is None:
+            positions = torch.arange(past, past + count, device=k.device)
+        mask = mask[None] if mask is not None and mask.ndim == 1 else mask
+        _check_rows(k, mask, None, positions)
+        if self.shared_qk:
+            k = F.normalize(k, dim=-1)
+        length = past + count if cache is None or cache.capacity is None else cache.capacity
+        q, k, v = self.position.rotate(q, k, v, positions, length)
+        k_positions = positions
+        if cache is not None:
+            padding = None if mask is None else mask.expand(batch, count).long() - 1
+            k, v, k_positions, padding = cache.append(k, v, positions, padding)
+            mask = None if padding is None else padding >= 0
+        out = local_attention(
+            q, k, v, window=self.window, mask=mask, bias=bias, exclude_self=self.shared_qk,
+            dropout=self.dropout if self.training else 0.0, scale=self.scale, position=self.position,
+            positions=k_positions, first=past + count - k.shape[-2], backend=self.backend,
+        )  # fmt: skip
+        return self.position.unrotate(out, positions)
+
+    def extra_repr(self) -> str:
+        return f"{self.window}, shared_qk={self.shared_qk}, dropout={self.dropout}, scale={self.scale}"
+
+
+def check_position(position: PositionEncoding, window: Window) -> None:
+    """Raise a ValueError if the encoding needs causal attention and the window is not."""
+    if position.query_block is not None and not window.causal:
+        name = type(position).__name__
+        raise ValueError(f"causal must be True for {name}, which takes queries in blocks, got False")
+
+
+def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
+    shapes = f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
+    if not q.ndim == k.ndim == v.ndim == 4:
+        raise ValueError(f"q, k and v must have shape (B, H, N, D), got {shapes}")
+    if k.shape[:-1] != v.shape[:-1] or q.shape[0] != k.shape[0] or q.shape[-1] != k.shape[-1]:
+        raise ValueError(f"k and v must have one shape (B, H_k, N_k, D), with the B and D of q, got {shapes}")
+    if not k.shape[1] or q.shape[1] % k.shape[1]:
+        raise ValueError(f"k and v must have a number of heads that divides that of q, got {shapes}")
+    if q.shape[-2] > k.shape[-2]:
+        raise ValueError(f"q must not be longer than k, got {q.shape[-2]} queries and {k.shape[-2]} keys")
+    if not q.is_floating_point() or not q.dtype == k.dtype == v.dtype:
+        raise ValueError(f"q, k and v must be real, of one dtype, got {q.dtype}, {k.dtype} and {v.dtype}")
+
+
+def _check_rows(k: Tensor, mask: Tensor | None, segments: Tensor | None, positions: Tensor | None) -> None:
+    batch, count = k.shape[0], k.shape[-2]
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(f"mask must be boolean, True for real tokens, got {mask.dtype}")
+    if mask is not None and mask.shape not in ((1, count), (batch, count)):
+        wanted = f"({count},), (1, {count}) or ({batch}, {count})"
+        raise ValueError(f"mask must have shape {wanted}, got {tuple(mask.shape)}")
+    if segments is not None and (segments.dtype == torch.bool or segments.is_floating_point()):
+        raise TypeError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
+    if segments is not None and segments.shape != (batch, count):
+        raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
+    if positions is not None and positions.shape not in ((count,), (batch, count)):
+        wanted = f"({count},) or ({batch}, {count})"
+        raise ValueError(f"positions must have shape {wanted}, got {tuple(positions.shape)}")
+
+
+def _check_dropout(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
