@@ -60,8 +60,12 @@ two_orders(words, orders, outputs)
 #
 # and the output at $m$ is an average of all values, weighted by the softmax of the scores:
 #
-# $$ o_m = \sum_{n=0}^{N-1} w_{mn}\, v_n, \qquad
-# w_{mn} = \frac{\exp(s_{mn}/\sqrt D)}{\sum_{l=0}^{N-1} \exp(s_{ml}/\sqrt D)} . $$ (eq-1-2)
+# $$
+# \begin{aligned}
+# o_m &= \sum_{n=0}^{N-1} w_{mn}\, v_n, \\
+# w_{mn} &= \frac{\exp(s_{mn}/\sqrt D)}{\sum_{l=0}^{N-1} \exp(s_{ml}/\sqrt D)} .
+# \end{aligned}
+# $$ (eq-1-2)
 #
 # Read the two equations again and look for $m$ and $n$. They say *which* token is meant. They never enter as numbers.
 #
@@ -86,11 +90,11 @@ q, k, v = ((x @ w.T)[:, None] for w in weights)  # (B, H, N, D) with one head
 check("eq. 1.2", attention(x, *weights), attend(q, k, v)[:, 0])
 
 # %% [markdown]
-# Now deal the tokens out in another order. Write $\pi$ for the order, so that the new sequence has token $x_{\pi(m)}$ at
-# position $m$, and $o_m[x]$ for the output at $m$ of the sequence $x$. The new query at $m$ is $q_{\pi(m)}$, and the sum
-# in {eq}`eq-1-2` still runs over all tokens, only in another order. So
+# Now deal the tokens out in another order. Call the order $\pi$ and the new sequence $x \circ \pi$: at position $m$ it has
+# the token $x_{\pi(m)}$. Write $o_m[x]$ for the output at $m$ of a sequence $x$. In the new sequence the query at $m$ is
+# $q_{\pi(m)}$, and the sums in {eq}`eq-1-2` run over the same tokens, only in another order. So
 #
-# $$ o_m[x_{\pi(0)}, \dots, x_{\pi(N-1)}] = o_{\pi(m)}[x_0, \dots, x_{N-1}] . $$ (eq-1-3)
+# $$ o_m[x \circ \pi] = o_{\pi(m)}[x] . $$ (eq-1-3)
 #
 # Shuffle the input, and the outputs come shuffled in the same way; not one of them changes. A map with this property is
 # called **permutation-equivariant**. A thousand sequences, each in a random order of its own:
@@ -118,7 +122,7 @@ with torch.no_grad():
 # %% [markdown]
 # If you then average the outputs, as a classifier of sentences does, the order is gone for good:
 #
-# $$ \frac1N \sum_m o_m[x_{\pi(0)}, \dots, x_{\pi(N-1)}] = \frac1N \sum_m o_m[x_0, \dots, x_{N-1}] . $$ (eq-1-4)
+# $$ \frac1N \sum_m o_m[x \circ \pi] = \frac1N \sum_m o_m[x] . $$ (eq-1-4)
 
 # %%
 with torch.no_grad():
@@ -165,9 +169,9 @@ check("eq. 1.6", leak, 1 / torch.arange(1, N + 1))
 # way were found to know their positions {cite:p}`haviv2022`.
 #
 # But see how little leaks. In *one* layer the last token sees every token before it through a sum, and a sum does not
-# care for order. For every $\pi$ that leaves the last token in place,
+# care for order. Shuffle all but the last token, and its output stays:
 #
-# $$ o_{N-1}[x_{\pi(0)}, \dots, x_{\pi(N-2)}, x_{N-1}] = o_{N-1}[x_0, \dots, x_{N-2}, x_{N-1}] . $$ (eq-1-7)
+# $$ o_{N-1}[x \circ \pi] = o_{N-1}[x] \qquad \text{if } \pi(N-1) = N-1 . $$ (eq-1-7)
 
 # %%
 before = torch.rand(1000, N - 1).argsort(dim=-1)  # shuffles all tokens but the last
@@ -417,7 +421,7 @@ for name, values in accuracies.items():
     print(f"{name:>13s}" + "".join(f"{value:>6.0%}" for value in values))
     assert values[0] > 0.98 or name == "none"  # the text below says so
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of tokens copied right against the shift of all positions, for five encodings. RoPE and distance bias stay at the top at every shift. Learned falls from the top to the level of no positions as the shift approaches 32. Sinusoidal falls and partly recovers. None is low throughout."}, "figure": {"caption": "Five models that learned the same rule, tested elsewhere. The relative ones (RoPE, distance bias) apply it at any place. The learned table loses exactly the tokens that stand where it was never trained. Without positions one layer can only guess from the bag.", "name": "fig-shifted"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of tokens copied right against the shift of all positions, for five encodings. RoPE and distance bias stay at the top at every shift. Learned falls from the top to the level of no positions as the shift approaches 32. Sinusoidal falls and partly recovers. None is low throughout."}, "figure": {"caption": "Five models that learned the same rule, tested elsewhere. The relative ones (RoPE, distance bias) apply it at any place. The learned table loses the tokens that stand where it was never trained. Without positions one layer can only guess from the bag.", "name": "fig-shifted"}}
 from rope_lab.figures.why import shifted
 
 ends = {name: values[-1] for name, values in accuracies.items()}
@@ -430,12 +434,12 @@ shifted(shifts, accuracies, trained=length, beside=ends)
 # of waves, and chapter 2 shows which part of {eq}`eq-1-9` is relative after all.
 #
 # Note what was *not* tested. The shifted texts are no longer than the training texts, so no new distance occurs. A longer
-# text has new distances, and there relative encodings fail as well unless something is done about it (chapter 11).
+# text has new distances, and with those a relative encoding has its own troubles (chapter 11).
 #
 # ## What goes wrong: position of the wrong axis
 #
-# A tensor of embeddings has shape `(B, N, C)`: batch, tokens, width. Here is the lookup of a learned table as a course on
-# natural language processing taught it, in a line of `x.size(0)`
+# A tensor of embeddings has shape `(B, N, C)`: batch, tokens, width. Here is the lookup of a position as the code of a
+# university course had it, until a reader looked closely
 # ([anlp-fall2025-code#1](https://github.com/cmu-l3/anlp-fall2025-code/issues/1)):
 
 

@@ -299,7 +299,7 @@ rotated_k = matrix.subs(angle, at_n * theta) * sp.Matrix([k0, k1])
 score = sp.expand(rotated_q.dot(rotated_k))
 print(f"multiplied out: {len(score.args)} terms, such as {score.args[0]}")
 
-phase = (at_m - at_n) * theta
+phase = theta * (at_m - at_n)
 formula = sp.re(sp.expand(product * (sp.cos(phase) + sp.I * sp.sin(phase))))
 check_exact("eq. 3.14", score - formula)
 
@@ -307,7 +307,6 @@ check_exact("eq. 3.14", score - formula)
 # The eight terms collapse to two:
 
 # %%
-phase = theta * (at_m - at_n)
 sp.collect(sp.simplify(score), [sp.cos(phase), sp.sin(phase)])
 
 # %% [markdown]

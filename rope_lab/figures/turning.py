@@ -62,6 +62,7 @@ _STYLE = """<style>
  border-radius:6px;background:var(--ground);color:var(--ink);font-size:1rem;line-height:1.5}
 html[data-theme=dark] .rope-turn,html[theme=dark] .rope-turn,body[data-jp-theme-light=false] .rope-turn{
  --ground:#1d232a;--ink:#e8e8e8;--faint:#8f979f;--q:#56b4e9;--k:#f0a830;--wedge:#009e7366}
+.text_html:has(.rope-turn){background:none!important;padding:0!important;border:0!important}
 .rope-turn svg{flex:0 1 17rem;min-width:13rem;width:100%;max-width:19rem;height:auto}
 .rope-turn .side{flex:1 1 15rem;min-width:0}
 .rope-turn circle{fill:none;stroke:var(--faint)}

@@ -25,7 +25,7 @@ def two_orders(
     figure, axes = new_figure(len(outputs), 3, size=(7.5, 1.9 * len(outputs)), sharey=True, squeeze=False)
     for row, (name, (first, second)) in zip(axes, outputs.items(), strict=True):
         one, two = np.asarray(first), np.asarray(second)
-        size = max(float(np.abs(one).max()), float(np.abs(two).max()))
+        size = float(np.quantile(np.abs((one, two)), 0.95))  # one large number must not pale the others
         for panel, values in zip(row, (one, two, two - one), strict=True):
             panel.imshow(values, cmap="PuOr", vmin=-size, vmax=size, aspect="auto")
             panel.set_xticks([])
