@@ -56,8 +56,9 @@ from torch import Tensor
 from rope_lab import angles, convert_layout, convert_projection, frequencies, rotate
 from rope_lab.verify import check
 
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)  # checks then show the 16th digit
 torch.manual_seed(5)
-torch.set_default_dtype(torch.float64)
 
 
 def angle_table(positions: Tensor, dim: int) -> Tensor:  # (N,) -> (N, D/2)
@@ -75,25 +76,35 @@ def rotate_pairs(x: Tensor, table: Tensor, pairs: list[tuple[int, int]]) -> Tens
 
 
 # %% [markdown]
-# The package has no loop: it writes each layout as one expression over whole tensors. Neighbours in memory are
-# already one complex number; halves are split, turned and joined.
+# Code has no loop but one expression over whole tensors, and almost every codebase has one of these two.
+# Interleaved neighbours lie in memory as one complex number does; halves are split, turned and joined:
 
-# %% tags=["hide-input"]
-from rope_lab import rotary
-from rope_lab.figures.source import source
 
-source(rotary._rotate_interleaved, rotary._rotate_half)
+# %%
+def turn_interleaved(x: Tensor, table: Tensor) -> Tensor:
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (..., N, D/2)
+    turns = torch.polar(torch.ones_like(table), table)  # e^{i m θ_i}
+    return torch.view_as_real(pairs * turns).flatten(-2)
+
+
+def turn_half(x: Tensor, table: Tensor) -> Tensor:
+    cos, sin = table.cos(), table.sin()
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
 
 # %% [markdown]
-# Both are equation {eq}`eq-5-1`:
+# Both are equation {eq}`eq-5-1`, and both are what the package does under the names of the layouts:
 
 # %%
 dim, length = 8, 32
 table = angle_table(torch.arange(length), dim)
 x = torch.randn(1000, length, dim)
-turned, turned_half = rotate(x, table, "interleaved"), rotate(x, table, "half")
+turned, turned_half = turn_interleaved(x, table), turn_half(x, table)
 check("eq. 5.1, interleaved", turned, rotate_pairs(x, table, interleaved))
 check("eq. 5.1, half", turned_half, rotate_pairs(x, table, half))
+check("eq. 5.1, rotate interleaved", rotate(x, table, "interleaved"), turned)
+check("eq. 5.1, rotate half", rotate(x, table, "half"), turned_half)
 
 # %% [markdown]
 # ## The two layouts are one, reordered
@@ -472,13 +483,16 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def median_ratios(forms: dict, unit: str, repeats: int = 1) -> dict[str, float]:
-    """Time of each form over that of `unit` in the same round, median of 25 rounds."""
+    """Time over that of `unit` in the same round, median of 25 rounds."""
     rounds = []
     for _ in range(25):
-        timers = {name: Timer("f()", globals={"f": form}) for name, form in forms.items()}
-        times = {name: timer.timeit(repeats).mean for name, timer in timers.items()}
+        times = {}
+        for name, form in forms.items():
+            timer = Timer("form()", globals={"form": form}, num_threads=1)
+            times[name] = timer.timeit(repeats).mean
         rounds.append([time / times[unit] for time in times.values()])
-    return dict(zip(forms, torch.tensor(rounds).median(0).values.tolist(), strict=True))
+    medians = torch.tensor(rounds).median(dim=0).values
+    return dict(zip(forms, medians.tolist(), strict=True))
 
 
 def turn_into(a, b, out_a, out_b, cos, sin) -> None:
@@ -517,8 +531,8 @@ walks(kilobytes, penalty)
 # %% [markdown]
 # This is what the servers that build the book show; a machine of yours may differ, so run the cell. Inside the cache no
 # line is missing, yet even and odd are slow: PyTorch's CPU kernels take several numbers at once only where they are
-# neighbours. Far outside the cache the lines do cost about twice as much as blocks, but in *both* layouts, because the
-# two halves of a row lie so close together that one is fetched with the other. So strides cost, and so do cache lines,
+# neighbours. Far outside the cache the lines do cost, but in *both* layouts, because the two halves of a row lie
+# so close together that one is fetched with the other. So strides cost, and so do cache lines,
 # but cache lines are no reason to prefer halves.
 #
 # On a GPU the reason can be right. A kernel that gathered pairs with stride 2 used half of every cache line; loading
@@ -526,21 +540,15 @@ walks(kilobytes, penalty)
 # ([sglang#28147](https://github.com/sgl-project/sglang/pull/28147)). It did so without leaving the interleaved
 # layout.
 #
-# In practice you wait less for strides than for passes over the tensor. Five ways to write the rotation, in units of
-# one copy of the tensor:
+# In practice you wait less for strides than for passes over the tensor: every intermediate result is written and read
+# again. Here are the usual forms, in units of one copy of the tensor, eight heads that share a table:
 
 # %%
-rows = 16384  # 4 MB
-x = torch.randn(rows, dim, dtype=torch.float32, device=device)
-table = angles(torch.arange(rows, device=device), frequencies(dim, device=device))
-cos, sin, phase = table.cos(), table.sin(), torch.polar(torch.ones_like(table), table)
+x = torch.randn(8, 2048, dim, dtype=torch.float32, device=device)  # 4 MB
+table = angles(torch.arange(2048, device=device), frequencies(dim, device=device))
+cos, sin = table.cos(), table.sin()
 cos_half, sin_half = cos.repeat(1, 2), sin.repeat(1, 2)
-cos_pair, sin_pair = cos.repeat_interleave(2, dim=-1), sin.repeat_interleave(2, dim=-1)
-
-
-def complex_view() -> Tensor:
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * phase).flatten(-2)
+cos_pair, sin_pair = (t.repeat_interleave(2, dim=-1) for t in (cos, sin))
 
 
 def strided_stack() -> Tensor:
@@ -564,24 +572,24 @@ def rotate_half() -> Tensor:
 
 
 forms = {
-    "interleaved, complex view": complex_view,
+    "interleaved, rope_lab": partial(rotate, x, table),
     "interleaved, strided and stack": strided_stack,
     "interleaved, rotate every two": rotate_every_two,
+    "half, rope_lab": partial(rotate, x, table, "half"),
     "half, chunk and cat": chunk_and_cat,
     "half, rotate half": rotate_half,
 }
 for name, form in forms.items():
-    check(name, form(), rotate(x, table, name.split(",")[0]))
+    check(name, form(), rotate(x.double(), table.double(), name.split(",")[0]).float())
 copies = median_ratios(forms | {"x.clone()": x.clone}, unit="x.clone()")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of five forms of the rotation in units of one copy of a 4 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout: the interleaved one has the fastest form, a complex view that reads and writes the tensor once, and the slowest. The two dark bars are the forms of this package.", "name": "fig-speed"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of six forms of the rotation, three for each layout, in units of one copy of a 4 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout. Written in few passes (dark bars, this package, which forms its cosines in the measured time as well) each layout comes near a copy; written in many, each is several times slower.", "name": "fig-speed"}}
 from rope_lab.figures.layouts import speed
 
-speed(copies, emphasised=["interleaved, complex view", "half, chunk and cat"])
+speed(copies, emphasised=["interleaved, rope_lab", "half, rope_lab"])
 
 # %% [markdown]
-# A compiler changes this picture, since it fuses real forms into one pass and leaves complex ones as they are;
-# chapter 20 measures that.
+# A compiler makes one pass of the real forms by itself; chapter 20 measures that.
 #
 # ## In the wild
 #
@@ -611,15 +619,17 @@ speed(copies, emphasised=["interleaved, complex view", "half, chunk and cat"])
 #
 # - Any fixed pairing is RoPE. Two pairings differ by the order of the rows of $W_q$ and $W_k$, and they train alike.
 # - Trained weights belong to one layout: convert queries and keys, each by its own heads, rotary rows only.
-# - In eager PyTorch on a CPU the number of passes decides the speed, and the complex view takes one.
+# - Neither layout is the faster one; the form with the fewest passes over memory is.
 #
 # ## Exercises
+#
+# Each checker tells you what it found. The solutions are folded below.
 #
 # **5.1** Write `half_order(dim, rotary_dim)`: the tensor `p` with `half = interleaved[..., p]` for a head of `dim`
 # coordinates of which the first `rotary_dim` turn.
 
 # %%
-from rope_lab.exercises.ch05 import check_find_pairs, check_half_order, check_to_half
+from rope_lab.exercises.ch05 import check_half_order
 
 
 def half_order(dim: int, rotary_dim: int) -> Tensor:
@@ -628,71 +638,83 @@ def half_order(dim: int, rotary_dim: int) -> Tensor:
 
 check_half_order(half_order)
 
+# %% tags=["hide-cell"]
+# Solution of 5.1
+
+
+def half_order(dim: int, rotary_dim: int) -> Tensor:
+    turning = torch.arange(rotary_dim)
+    return torch.cat((turning[0::2], turning[1::2], torch.arange(rotary_dim, dim)))
+
+
+check_half_order(half_order)
+
 # %% [markdown]
-# ````{dropdown} Solution
-# ```python
-# def half_order(dim: int, rotary_dim: int) -> Tensor:
-#     turning = torch.arange(rotary_dim)
-#     return torch.cat((turning[0::2], turning[1::2], torch.arange(rotary_dim, dim)))
-# ```
-# ````
-#
-# **5.2** A function `turn(x, m)` rotates vectors `x` of shape `(..., dim)` to position `m`, in an unknown pairing. Write
-# `find_pairs(turn, dim)`: the pairs $(a_i, b_i)$ for which equation {eq}`eq-5-1` holds, shape `(dim/2, 2)`, the highest
+# **5.2** A function `turn(x, m)` rotates vectors `x` of shape `(..., dim)` to position `m`, in an unknown pairing.
+# Write `find_pairs(turn, dim)`: the pairs $(a_i, b_i)$ for which {eq}`eq-5-1` holds, shape `(dim/2, 2)`, the highest
 # frequency first. All frequencies lie between 0 and 1.
 
-
 # %%
+from rope_lab.exercises.ch05 import check_find_pairs
+
+
 def find_pairs(turn, dim: int) -> Tensor:
     return None  # your turn: integers, shape (dim/2, 2)
 
 
 check_find_pairs(find_pairs)
 
-# %% [markdown]
-# ````{dropdown} Solution
-# Turn every unit vector to position 1. Row $j$ of the result is what became of unit vector $j$: $\cos\theta_i$ in place
-# $j$, and in the place of its partner $\sin\theta_i$ where $j$ is the first of its pair, $-\sin\theta_i$ where it is the
-# second.
-#
-# ```python
-# def find_pairs(turn, dim: int) -> Tensor:
-#     turned = turn(torch.eye(dim), 1)
-#     sines = turned - torch.diag(turned.diagonal())
-#     first = (sines > 0).any(-1).nonzero().flatten()
-#     sine, second = sines[first].max(-1)
-#     return torch.stack((first, second), dim=-1)[sine.argsort(descending=True)]
-# ```
-# ````
-#
-# **5.3** Write `to_half(weights, heads, key_heads, rotary_dim)`: one attention layer, converted from interleaved to half.
-# `weights` holds `query.weight`, `query.bias`, `key.weight`, `key.bias`, `value.weight` and `value.bias`; return a new
-# dict with the same names.
+# %% tags=["hide-cell"]
+# Solution of 5.2: turn every unit vector to position 1. Row j is what became of unit
+# vector j: cos θ_i in place j, and at its partner sin θ_i, negative if j is second.
 
+
+def find_pairs(turn, dim: int) -> Tensor:
+    turned = turn(torch.eye(dim), 1)
+    sines = turned - torch.diag(turned.diagonal())
+    first = (sines > 0).any(-1).nonzero().flatten()
+    sine, second = sines[first].max(-1)
+    return torch.stack((first, second), dim=-1)[sine.argsort(descending=True)]
+
+
+check_find_pairs(find_pairs)
+
+# %% [markdown]
+# **5.3** Write `to_half(weights, heads, key_heads, rotary_dim)`: one attention layer, converted from interleaved to
+# half. `weights` holds `query.weight`, `query.bias`, `key.weight`, `key.bias`, `value.weight` and `value.bias`; return
+# a new dict with the same names.
 
 # %%
+from rope_lab.exercises.ch05 import check_to_half
+
+
 def to_half(weights: dict, heads: int, key_heads: int, rotary_dim: int) -> dict:
     return None  # your turn
 
 
 check_to_half(to_half)
 
+# %% tags=["hide-cell"]
+# Solution of 5.3
+
+
+def to_half(weights: dict, heads: int, key_heads: int, rotary_dim: int) -> dict:
+    converted = dict(weights)
+    for kind, count in {"query": heads, "key": key_heads}.items():
+        for name in (f"{kind}.weight", f"{kind}.bias"):
+            converted[name] = convert_projection(
+                weights[name], count, "interleaved", "half", rotary_dim=rotary_dim
+            )
+    return converted
+
+
+check_to_half(to_half)
+
 # %% [markdown]
-# ````{dropdown} Solution
-# ```python
-# def to_half(weights: dict, heads: int, key_heads: int, rotary_dim: int) -> dict:
-#     converted = dict(weights)
-#     for kind, count in {"query": heads, "key": key_heads}.items():
-#         for name in (f"{kind}.weight", f"{kind}.bias"):
-#             converted[name] = convert_projection(
-#                 weights[name], count, "interleaved", "half", rotary_dim=rotary_dim
-#             )
-#     return converted
-# ```
-# ````
-#
 # ## References
 #
-# Su et al. {cite:p}`su2021` define the interleaved rotation in their equations 15 and 34; Black et al.
-# {cite:p}`black2022` describe GPT-NeoX, whose layout is the half one. This chapter reproduces none of their results.
-# What it says of other libraries is what their threads, linked above, report.
+# - {cite:t}`su2021`, equations 15 and 34: the interleaved rotation.
+# - {cite:t}`black2022`: GPT-NeoX, whose layout is the half one.
+#
+# This chapter reproduces none of their results. What it says of other libraries is what their threads, linked above,
+# report. Full entries are on the page {doc}`/book/references`.

@@ -52,8 +52,9 @@ from torch import Tensor
 from rope_lab import rotate
 from rope_lab.verify import check, check_at_most
 
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)  # checks then show the 16th digit
 torch.manual_seed(6)
-torch.set_default_dtype(torch.float64)
 
 
 def turn(x: Tensor, positions: Tensor, freqs: Tensor) -> Tensor:
@@ -241,7 +242,7 @@ bound((near, curve), (far, mean_sum(far, freqs)), float(floor))
 query, s = torch.randn(dim), torch.arange(6001)
 r = torch.tensor([0, 1500, 3000, 5000])
 keys = turn(query.expand(len(r), -1), r, freqs)  # R_r q
-queries = turn(query.expand(len(s), -1), s, freqs)  # R_s q: the query s tokens later
+queries = turn(query.expand(len(s), -1), s, freqs)  # R_s q
 scores = keys @ queries.T  # (r, S)
 square = pairs(query).abs().square()
 by_cosines = [arrows(s - peak, freqs).real @ square for peak in r.tolist()]
@@ -386,7 +387,8 @@ for base in (1e3, 1e4, 1e6):
     mean = rho * dim * e.real.mean(-1)
     variance = (2 - rho**2) * dim + 4 * rho**2 * e.real.square().sum(-1)
     predicted[base] = torch.special.ndtr(mean / variance.sqrt())
-    check(f"eq. 6.13, b = {base:,.0f}", wins[base], predicted[base], tolerance=0.04)
+    label = f"eq. 6.13, b = {base:,.0f}"
+    check(label, wins[base], predicted[base], tolerance=0.04)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Share of draws in which the match beats a random key, against distance from 1 to a million, for bases 1,000, 10,000 and 1,000,000: each starts near 100 percent and falls to about 50 percent or below, later for a larger base."}, "figure": {"caption": "How often a match beats a stranger: drawn (dots) and by equation 6.13 (lines). Each base carries a head to a certain distance and no further; beyond it the rotation makes a coin toss of similarity, and at times less than that.", "name": "fig-retrieval"}}
 from rope_lab.figures.decay import retrieval
@@ -410,10 +412,10 @@ def first_loss(dim: int, base: float, block: int = 20_000) -> int:
 
 
 print("first distance with c(s) < 0\n")
-print(f"{'base':>10s}{'D = 64':>12s}{'D = 128':>12s}{'D = 256':>12s}{'wide heads':>12s}")
+print("".join(f"{head:>12s}" for head in ("base", "D = 64", "D = 128", "D = 256", "limit")))
 for base in (1e2, 1e3, 1e4, 1e5, 5e5, 1e6):
     found = "".join(f"{first_loss(d, base):12,d}" for d in (64, 128, 256))
-    print(f"{base:10,.0f}{found}{zero * base:12,.0f}")
+    print(f"{base:12,.0f}{found}{zero * base:12,.0f}")
 
 # %% [markdown]
 # A larger base is no help where pairs are few: with $D = 64$ a million loses before half a million does, because 32
@@ -452,7 +454,8 @@ s = torch.tensor([0, 1, 3, 10, 30, 100, 1000, 10_000])
 q, k = torch.randn(2, 2000, dim)
 h = pairs(q) * pairs(k).conj()
 right, wrong = ((h @ arrows(s, frequencies(dim, b)).T).real for b in (500_000, 10_000))
-for distance, error in zip(s.tolist(), (wrong - right).std(0) / right.std(0), strict=True):
+errors = (wrong - right).std(0) / right.std(0)
+for distance, error in zip(s.tolist(), errors.tolist(), strict=True):
     print(f"distance {distance:6,d}: {error:.2f}")
 
 # %% [markdown]
@@ -464,74 +467,87 @@ for distance, error in zip(s.tolist(), (wrong - right).std(0) / right.std(0), st
 #
 # ## Exercises
 #
-# **6.1** Write `mean_sum(s, freqs)`: the curve of {numref}`fig-bound`, for distances `s` of shape `(S,)`. No peeking.
+# Each checker tells you what it found. The solutions are folded below.
+#
+# **6.1** Write `paper_curve(s, freqs)`: the curve of {numref}`fig-bound` at distances `s` of shape `(S,)`. No
+# scrolling up.
 
 # %%
-from rope_lab.exercises.ch06 import check_first_loss, check_key_for, check_mean_sum
+from rope_lab.exercises.ch06 import check_paper_curve
 
 
-def my_mean_sum(s: Tensor, freqs: Tensor) -> Tensor:
+def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
     return None  # your turn: shape (S,)
 
 
-check_mean_sum(my_mean_sum)
+check_paper_curve(paper_curve)
+
+# %% tags=["hide-cell"]
+# Solution of 6.1
+
+
+def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
+    angle = s[:, None] * freqs
+    return torch.polar(torch.ones_like(angle), angle).cumsum(-1).abs().mean(-1)
+
+
+check_paper_curve(paper_curve)
 
 # %% [markdown]
-# ````{dropdown} Solution
-# ```python
-# def my_mean_sum(s: Tensor, freqs: Tensor) -> Tensor:
-#     angle = s[:, None] * freqs
-#     return torch.polar(torch.ones_like(angle), angle).cumsum(-1).abs().mean(-1)
-# ```
-# ````
-#
-# **6.2** Write `key_for(q, r, freqs)`: a key of the length of `q` (shape `(D,)`, interleaved) whose score with `q` is
-# largest when the key lies `r` tokens *behind* the query.
-
+# **6.2** Write `key_for(q, r, freqs)`: a key as long as `q` (shape `(D,)`, interleaved) whose score with `q` is largest
+# when the key lies `r` tokens *behind* the query.
 
 # %%
+from rope_lab.exercises.ch06 import check_key_for
+
+
 def key_for(q: Tensor, r: int, freqs: Tensor) -> Tensor:
     return None  # your turn: shape (D,)
 
 
 check_key_for(key_for)
 
-# %% [markdown]
-# ````{dropdown} Solution
-# Equation {eq}`eq-6-9`: turn the query ahead by $r$.
-#
-# ```python
-# def key_for(q: Tensor, r: int, freqs: Tensor) -> Tensor:
-#     return rotate(q[None], angles(torch.tensor([r]), freqs, dtype=q.dtype))[0]
-# ```
-# ````
-#
-# **6.3** Write `first_loss(dim, base)`: the smallest distance $s$ at which a stranger beats a match on average.
+# %% tags=["hide-cell"]
+# Solution of 6.2: by equation 6.9, the query turned ahead by r
 
+
+def key_for(q: Tensor, r: int, freqs: Tensor) -> Tensor:
+    return turn(q[None], torch.tensor([r]), freqs)[0]
+
+
+check_key_for(key_for)
+
+# %% [markdown]
+# **6.3** Write `reach(dim, base)`: the smallest distance at which a stranger outscores a match on average.
 
 # %%
-def my_first_loss(dim: int, base: float) -> int:
+from rope_lab.exercises.ch06 import check_reach
+
+
+def reach(dim: int, base: float) -> int:
     return None  # your turn
 
 
-check_first_loss(my_first_loss)
+check_reach(reach)
+
+# %% tags=["hide-cell"]
+# Solution of 6.3: by equation 6.12, the first distance with c(s) < 0
+
+
+def reach(dim: int, base: float) -> int:
+    freqs, s = frequencies(dim, base), 0
+    while (s * freqs).cos().sum() >= 0:
+        s += 1
+    return s
+
+
+check_reach(reach)
 
 # %% [markdown]
-# ````{dropdown} Solution
-# By equation {eq}`eq-6-12` it is the first distance with $c(s) < 0$.
-#
-# ```python
-# def my_first_loss(dim: int, base: float) -> int:
-#     freqs, s = frequencies(dim, base), 0
-#     while (s * freqs).cos().sum() >= 0:
-#         s += 1
-#     return s
-# ```
-# ````
-#
 # ## References
 #
-# Su et al. {cite:p}`su2021`, section 3.4.3: the bound; their figure is reproduced above. Barbero et al.
-# {cite:p}`barbero2025`: Propositions 3.1 and 3.2, both reproduced; their study of Gemma 7B is not. Xu et al.
-# {cite:p}`xu2024`: the base as a bound on the context; the argument is reproduced, their experiments with language models
-# are not.
+# - {cite:t}`su2021`, section 3.4.3: the bound; their figure is reproduced above.
+# - {cite:t}`barbero2025`: Propositions 3.1 and 3.2, reproduced above; their study of Gemma 7B is not.
+# - {cite:t}`xu2024`: the base as a bound on the context. The argument is reproduced, their language models are not.
+#
+# Full entries are on the page {doc}`/book/references`.

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rope_lab import angles, convert_layout, frequencies, rotate
-from rope_lab.exercises.ch06 import check_first_loss, check_key_for, check_mean_sum
+from rope_lab.exercises.ch06 import check_key_for, check_paper_curve, check_reach
 
 
 def sums(s: Tensor, freqs: Tensor) -> Tensor:
@@ -13,8 +13,8 @@ def sums(s: Tensor, freqs: Tensor) -> Tensor:
     return torch.polar(torch.ones_like(angle), angle).cumsum(-1)
 
 
-def test_mean_sum_right() -> None:
-    assert check_mean_sum(lambda s, f: sums(s, f).abs().mean(-1))
+def test_paper_curve_right() -> None:
+    assert check_paper_curve(lambda s, f: sums(s, f).abs().mean(-1))
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_mean_sum_right() -> None:
         (lambda s, f: None, "nothing yet"),
     ],
 )
-def test_mean_sum_mistakes(answer, diagnosis: str) -> None:
-    verdict = check_mean_sum(answer)
+def test_paper_curve_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_paper_curve(answer)
     assert not verdict
     assert diagnosis in verdict.message
 
@@ -73,9 +73,9 @@ def first(freqs: Tensor, below: float = 0.0, curve=torch.cos) -> int:
     return s
 
 
-def test_first_loss_right() -> None:
-    assert check_first_loss(lambda dim, base: first(frequencies(dim, base)))
-    assert check_first_loss(lambda dim, base: torch.tensor(first(frequencies(dim, base))))
+def test_reach_right() -> None:
+    assert check_reach(lambda dim, base: first(frequencies(dim, base)))
+    assert check_reach(lambda dim, base: torch.tensor(first(frequencies(dim, base))))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_first_loss_right() -> None:
         (lambda dim, base: None, "nothing yet"),
     ],
 )
-def test_first_loss_mistakes(answer, diagnosis: str) -> None:
-    verdict = check_first_loss(answer)
+def test_reach_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_reach(answer)
     assert not verdict
     assert diagnosis in verdict.message

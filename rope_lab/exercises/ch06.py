@@ -12,8 +12,8 @@ from rope_lab.layouts import convert_layout
 from rope_lab.rotary import angles, frequencies, rotate
 
 
-def check_mean_sum(mean_sum: Callable[[Tensor, Tensor], object]) -> Feedback:
-    """Exercise 6.1: `mean_sum(s, freqs)` is the mean of |S_1|, …, |S_{D/2}| at each distance, shape (S,)."""
+def check_paper_curve(paper_curve: Callable[[Tensor, Tensor], object]) -> Feedback:
+    """Exercise 6.1: `paper_curve(s, freqs)` is the mean of |S_1|, …, |S_{D/2}| at each distance, shape (S,)."""
     s, freqs = torch.arange(12, dtype=torch.float64) * 7, frequencies(16)
     arrows = torch.polar(torch.ones(12, 8, dtype=torch.float64), s[:, None] * freqs)
     sums = arrows.cumsum(-1)
@@ -27,7 +27,7 @@ def check_mean_sum(mean_sum: Callable[[Tensor, Tensor], object]) -> Feedback:
         "this is one curve a sum, |S_j|; take their mean": sums.abs(),
         "these are the cosines alone; an arrow has a sine too": arrows.real.mean(-1),
     }
-    return compare("6.1", mean_sum(s, freqs), right, mistakes, right="that is the curve of the paper.")
+    return compare("6.1", paper_curve(s, freqs), right, mistakes, right="that is the curve of the paper.")
 
 
 def check_key_for(key_for: Callable[[Tensor, int, Tensor], object]) -> Feedback:
@@ -54,8 +54,8 @@ def check_key_for(key_for: Callable[[Tensor, int, Tensor], object]) -> Feedback:
     return compare("6.2", key_for(q, r, freqs), turned(r), mistakes, right=right)
 
 
-def check_first_loss(first_loss: Callable[[int, float], object]) -> Feedback:
-    """Exercise 6.3: `first_loss(dim, base)` is the first distance with a negative sum of cosines."""
+def check_reach(reach: Callable[[int, float], object]) -> Feedback:
+    """Exercise 6.3: `reach(dim, base)` is the first distance with a negative sum of cosines."""
     dim, base = 64, 1000.0
 
     def first(curve: Callable[[Tensor], Tensor]) -> int:
@@ -66,7 +66,7 @@ def check_first_loss(first_loss: Callable[[int, float], object]) -> Feedback:
 
     freqs = frequencies(dim, base)
     right = first(cosines(freqs))
-    answer = first_loss(dim, base)
+    answer = reach(dim, base)
     if isinstance(answer, bool) or not isinstance(answer, (int, Tensor, type(None))):
         return Feedback("6.3", False, f"return an integer, got {type(answer).__name__}.")
     mistakes = {
