@@ -171,6 +171,8 @@ def test_import_contract_holds():
         ("data", "rope_lab.rotary"),
         ("rotary", "rope_lab.figures"),
         ("model", "rope_lab.exercises"),
+        ("train", "rope_lab.bench"),
+        ("verify", "rope_lab.a_room_without_a_place"),
     ],
 )
 def test_import_contract_refuses(tmp_path, room, forbidden):

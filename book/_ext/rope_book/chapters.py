@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import platform
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.cache.main import JupyterCacheBase
 from sphinx.application import Sphinx
@@ -37,14 +37,24 @@ def number(docname: str) -> int | None:
 
 
 def executed(app: Sphinx, docname: str) -> nbformat.NotebookNode:
-    """The notebook of a chapter with its outputs, cached or just run (MyST-NB itself leaves the cached ones out)."""
-    text = Path(app.env.doc2path(docname)).read_text(encoding="utf-8")
-    return copy.deepcopy(_executed(app.config.nb_execution_cache_path, text))
+    """The notebook of a chapter with its outputs, cached or just run."""
+    return nbformat.read(_stored(app, docname), as_version=4)
 
 
-@functools.lru_cache(maxsize=64)
-def _executed(cache: str, text: str) -> nbformat.NotebookNode:
-    return get_cache(cache).merge_match_into_notebook(read(text))[1]
+def _stored(app: Sphinx, docname: str) -> Path:
+    return Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
+
+
+def _remember(app: Sphinx, docname: str, source: list[str]) -> None:
+    app.env.temp_data["rope_book_source"] = source[0]
+
+
+def _store(app: Sphinx, doctree: nodes.document) -> None:
+    """MyST-NB stores a notebook whose outputs came from the cache without them: store it anew, from the cache."""
+    if number(app.env.docname) is not None:
+        notebook = read(app.env.temp_data["rope_book_source"])
+        _, merged = get_cache(app.config.nb_execution_cache_path).merge_match_into_notebook(notebook)
+        nbformat.write(merged, _stored(app, app.env.docname))
 
 
 def package_key(root: Path) -> str:
@@ -74,3 +84,5 @@ def _hash_code_alone() -> None:
 def setup(app: Sphinx) -> None:
     _hash_code_alone()
     app.connect("config-inited", _key_the_cache)
+    app.connect("source-read", _remember)
+    app.connect("doctree-read", _store)
