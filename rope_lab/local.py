@@ -2,14 +2,15 @@
 
 Which keys j query i sees, for a window of W tokens, look_backward b and look_forward f:
 
-    kind         causal                        not causal                           keys seen (causal, b = 1)
-    "exact"      0 ≤ i − j < W·b               −W·f < i − j < W·b                   W
-    "inclusive"  0 ≤ i − j ≤ W·b               −W·f ≤ i − j ≤ W·b                   W + 1
-    "block"      j ≤ i, ⌊j/W⌋ ≥ ⌊i/W⌋ − b      ⌊i/W⌋ − b ≤ ⌊j/W⌋ ≤ ⌊i/W⌋ + f        W + 1 to 2·W
+                causal                        not causal                           keys seen (causal, b = 1)
+    exact       0 ≤ i − j < W·b               −W·f < i − j < W·b                   W
+    inclusive   0 ≤ i − j ≤ W·b               −W·f ≤ i − j ≤ W·b                   W + 1
+    block       j ≤ i, ⌊j/W⌋ ≥ ⌊i/W⌋ − b      ⌊i/W⌋ − b ≤ ⌊j/W⌋ ≤ ⌊i/W⌋ + f        W + 1 to 2·W
 
-Fewer at the ends of the sequence. A query always sees itself, at b = 0 or f = 0 nothing else on that side. "exact"
-counts as `MultiHeadAttention(window=W)` does; "inclusive" as the local-attention library does for
-`exact_windowsize=True` (and flash-attn for `window_size=(W, 0)`); "block" as that library does by default.
+Fewer at the ends of the sequence. A query always sees itself, and at b = 0 or f = 0 nothing else of an exact window
+on that side. Exact windows (the default) count as `MultiHeadAttention(window=W)` does; `inclusive=True` as the
+local-attention library does for `exact_windowsize=True` and flash-attn for `window_size=(W, 0)`; `exact=False` gives
+block windows, as that library has by default.
 
 Source: Beltagy et al. 2020, Longformer (arXiv:2004.05150), section 3.1.
 """
@@ -25,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rope_lab.encoding import NoPE, PositionEncoding
-from rope_lab.local_blocks import Kind, Window, attend_in_blocks
+from rope_lab.local_blocks import Window, attend_in_blocks
 
 Backend = Literal["sdpa", "flex"]
 
@@ -35,7 +36,12 @@ def local_attention(
     k: Tensor,
     v: Tensor,
     *,
-    window: int | Window,
+    window: int,
+    causal: bool = True,
+    look_backward: int = 1,
+    look_forward: int | None = None,
+    exact: bool = True,
+    inclusive: bool = False,
     mask: Tensor | None = None,
     segments: Tensor | None = None,
     bias: Tensor | None = None,
@@ -49,13 +55,18 @@ def local_attention(
 ) -> Tensor:
     """softmax(scale·q·kᵀ + bias)·v over the keys in each query's window; a query that sees no key returns zeros.
 
-    Equal to dense attention under the mask `window.sees(i, j)`, in O(N·W) time and O(N) memory; O(N·W) memory where
+    Equal to dense attention under the mask of the table above, in O(N·W) time and O(N) memory; O(N·W) memory where
     there is dropout, a learned bias, a `position` with a bias, or a mask that differs between the rows of a batch.
 
     Args:
         q: queries (B, H, N_q, D), any length. They are the last N_q of the N_k tokens.
         k, v: keys and values (B, H_k, N_k, D); H_k divides H.
-        window: which keys a query sees; an integer W is `Window(W)`: itself and the W − 1 keys before it.
+        window: W, tokens.
+        causal: a query sees no later key.
+        look_backward: b, windows seen on the way back.
+        look_forward: f, windows seen ahead; by default 0 if causal, else 1.
+        exact: the window moves on with every query; False for block windows.
+        inclusive: an exact window reaches one key further on each side.
         mask: True for keys that may be seen, False for padding; (N_k,), (1, N_k) or (B, N_k).
         segments: integers (B, N_k); a query sees only its own segment, and −1 marks padding.
         bias: added to the scores, (1 or H, W, (b + 1 + f)·W): row i mod W, column j − (⌊i/W⌋ − b)·W, the same for
@@ -65,7 +76,7 @@ def local_attention(
         scale: of the scores, by default 1/√D.
         position: an encoding whose hooks `relate` and `bias` are applied; rotate q and k before.
         positions: of the keys, (N_k,) or (B, N_k), for `position`; by default first, first + 1, …
-        first: index of the first key in its sequence, from which "block" windows and the rows of `bias` are counted.
+        first: index of the first key in its sequence, from which block windows and the rows of `bias` are counted.
         backend: "sdpa", or "flex" for `torch.nn.attention.flex_attention` (compiled on CUDA, elsewhere its slow
             reference form), with the same results but no bias, exclude_self, dropout or position. It was tested on
             a CPU only, so it is never chosen for you: measure it on your GPU.
@@ -77,14 +88,14 @@ def local_attention(
         ValueError: naming the argument whose shape or value does not fit.
         TypeError: if `mask` is not boolean, or `segments` are no integers.
     """
-    window = window if isinstance(window, Window) else Window(window)
+    band = Window(window, causal, look_backward, look_forward, exact, inclusive)
     position = NoPE() if position is None else position
     mask = mask[None] if mask is not None and mask.ndim == 1 else mask
     _check_tensors(q, k, v)
     _check_rows(k, mask, segments, positions)
     _check_dropout(dropout)
-    check_position(position, window)
-    rows_and_columns = (window.size, window.blocks * window.size)
+    check_position(position, band)
+    rows_and_columns = (window, window * band.blocks)
     if bias is not None and bias.shape not in (
         (1, *rows_and_columns),
         (q.shape[1], *rows_and_columns),
@@ -102,11 +113,11 @@ def local_attention(
     if backend == "flex":
         if bias is not None or exclude_self or dropout or type(position) is not NoPE:
             raise ValueError("backend 'flex' takes no bias, exclude_self, dropout or position: use 'sdpa'")
-        return _flex(q, k, v, window, mask, segments, first)
+        return _flex(q, k, v, band, mask, segments, first)
     if positions is None:
         positions = torch.arange(first, first + k.shape[-2], device=k.device)
     return attend_in_blocks(
-        q, k, v, window, mask=mask, segments=segments, bias=bias, exclude_self=exclude_self, dropout=dropout,
+        q, k, v, band, mask=mask, segments=segments, bias=bias, exclude_self=exclude_self, dropout=dropout,
         position=position, positions=positions, first=first,
     )  # fmt: skip
 
@@ -142,7 +153,7 @@ def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
 class LocalCache:
     """Keys, values and positions of earlier tokens, only those that a later query can still see.
 
-    At most W·b − 1 tokens stay ("exact"), W·b ("inclusive") or W·(b + 1) − 1 ("block"), however many have passed.
+    At most W·b − 1 tokens stay (exact), W·b (inclusive) or W·(b + 1) − 1 (block), however many have passed.
 
     Args:
         window: which keys a query sees, causal.
@@ -208,7 +219,7 @@ class LocalAttention(nn.Module):
         causal: a query sees no later key.
         look_backward: b, windows seen on the way back.
         look_forward: f, windows seen ahead; by default 0 if causal, else 1.
-        kind: "exact", "inclusive" or "block"; the table is at the top of this module.
+        exact, inclusive: exact, inclusive or block windows; the table is at the top of this module.
         position: the encoding, by default none (NoPE). Positions are those of the whole sequence, so a rotation
             depends on the distance alone, causal or not.
         shared_qk: queries and keys live in one space (Reformer, arXiv:2001.04451): keys are normalised to length 1,
@@ -228,7 +239,8 @@ class LocalAttention(nn.Module):
         causal: bool = True,
         look_backward: int = 1,
         look_forward: int | None = None,
-        kind: Kind = "exact",
+        exact: bool = True,
+        inclusive: bool = False,
         position: PositionEncoding | None = None,
         shared_qk: bool = False,
         dropout: float = 0.0,
@@ -236,7 +248,7 @@ class LocalAttention(nn.Module):
         backend: Backend = "sdpa",
     ) -> None:
         super().__init__()
-        self.window = Window(window, causal, look_backward, look_forward, kind)
+        self.window = Window(window, causal, look_backward, look_forward, exact, inclusive)
         self.position = NoPE() if position is None else position
         check_position(self.position, self.window)
         _check_dropout(dropout)
@@ -297,8 +309,10 @@ class LocalAttention(nn.Module):
             padding = None if mask is None else mask.expand(batch, count).long() - 1
             k, v, k_positions, padding = cache.append(k, v, positions, padding)
             mask = None if padding is None else padding >= 0
+        w = self.window
         out = local_attention(
-            q, k, v, window=self.window, mask=mask, bias=bias, exclude_self=self.shared_qk,
+            q, k, v, window=w.size, causal=w.causal, look_backward=w.look_backward, look_forward=w.look_forward,
+            exact=w.exact, inclusive=w.inclusive, mask=mask, bias=bias, exclude_self=self.shared_qk,
             dropout=self.dropout if self.training else 0.0, scale=self.scale, position=self.position,
             positions=k_positions, first=past + count - k.shape[-2], backend=self.backend,
         )  # fmt: skip

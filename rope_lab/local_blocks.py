@@ -7,10 +7,11 @@ fused kernel a chunk at a time, so that the gradients of the overlapping ranges 
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,6 @@ from torch import Tensor
 
 from rope_lab.attention import attend
 from rope_lab.encoding import PositionEncoding
-
-Kind = Literal["exact", "inclusive", "block"]
 
 _CHUNK_BYTES = 2**24  # of the key ranges of a chunk, about what a processor's cache holds
 
@@ -33,17 +32,19 @@ class Window:
         causal: a query sees no later key.
         look_backward: b, windows (or blocks) seen on the way back.
         look_forward: f, likewise ahead; by default 0 if causal, else 1.
-        kind: "exact", "inclusive" or "block".
+        exact: the window moves on with every query; otherwise with every W queries ("block").
+        inclusive: an exact window reaches one key further on each side.
 
     Raises:
-        ValueError: if a field is out of range, or `look_forward` is positive and `causal` true.
+        ValueError: if a field is out of range, or two contradict each other.
     """
 
     size: int
     causal: bool = True
     look_backward: int = 1
     look_forward: int | None = None
-    kind: Kind = "exact"
+    exact: bool = True
+    inclusive: bool = False
 
     def __post_init__(self) -> None:
         if self.look_forward is None:
@@ -58,12 +59,12 @@ class Window:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
         if self.causal and self.look_forward:
             raise ValueError(f"look_forward must be 0 where causal=True, got {self.look_forward}")
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
+        if self.inclusive and not self.exact:
+            raise ValueError("inclusive must be False where exact=False, got True")
 
     @property
     def blocks(self) -> int:
-        """b + 1 + f: windows that a "block" query sees all or part of."""
+        """b + 1 + f: windows that a query of a block window sees all or part of."""
         return self.look_backward + 1 + (self.look_forward or 0)
 
     @property
@@ -78,16 +79,18 @@ class Window:
 
     def _reach(self, windows: int) -> int:
         tokens = windows * self.size
-        return {"exact": max(tokens - 1, 0), "inclusive": tokens, "block": tokens + self.size - 1}[self.kind]
+        if not self.exact:
+            return tokens + self.size - 1
+        return tokens if self.inclusive else max(tokens - 1, 0)
 
     def first_seen(self, index: int) -> int:
         """The lowest index that the query at `index` sees, and so any later one; negative near the start."""
         block_start = (index // self.size - self.look_backward) * self.size
-        return block_start if self.kind == "block" else index - self.back
+        return index - self.back if self.exact else block_start
 
     def sees(self, i: Tensor, j: Tensor) -> Tensor:
         """Whether query i sees key j, for tensors of indices that broadcast."""
-        if self.kind != "block":
+        if self.exact:
             return (i - j <= self.back) & (j - i <= self.ahead)
         blocks_back = i // self.size - j // self.size
         near = (blocks_back <= self.look_backward) & (-blocks_back <= (self.look_forward or 0))
@@ -118,17 +121,28 @@ class _Grid:
     def up(self, tokens: int) -> int:
         return -(-tokens // self.block) * self.block
 
+    def chunks(self, past: int, queries: int, *, split: bool) -> list[tuple[int, int]]:
+        """Spans of queries; with `split`, blocks whose keys stick out of the sequence stand in spans of their own."""
+        ends = [0, queries]
+        inner = self.up(max(self.back - past, 0)), (queries - self.ahead) // self.block * self.block
+        if split and self.uniform and inner[0] < inner[1]:
+            ends[1:1] = inner
+        sections = itertools.pairwise(ends)
+        return [
+            (low, min(low + self.chunk, high)) for a, high in sections for low in range(a, high, self.chunk)
+        ]
+
     @classmethod
     def plan(cls, window: Window, queries: int, index: int, biased: bool, hop: int | None, row: int) -> _Grid:
         """For `queries` of which the first has this `index`; `hop` limits the chunk, `row` is bytes of a token's k."""
         size = window.size
-        periodic = window.kind == "block" or biased  # the pattern moves on W tokens at a time, not one
+        periodic = biased or not window.exact  # the pattern moves on W tokens at a time, not one
         # small blocks waste least on keys that only some of their queries see, large ones need least memory
         block = size * -(-64 // size) if periodic else max(64, min(512, size // 4))
         block = min(block, queries, hop or queries)
         uniform = not periodic or (index % size == 0 and block % size == 0)
         # a block that starts where a window starts has no query with more of its window behind it
-        spare = size - 1 if window.kind == "block" and uniform else 0
+        spare = size - 1 if uniform and not window.exact else 0
         back, ahead = (-(-max(reach - spare, 0) // block) * block for reach in (window.back, window.ahead))
         fits = _CHUNK_BYTES // (row * (back + block + ahead)) * block
         chunk = max(block, min(max(fits, back + ahead), hop or queries) // block * block)
@@ -178,7 +192,7 @@ def attend_in_blocks(
     grid = _Grid.plan(
         window, n_q, first + past, bias is not None, position.query_block, k.nbytes // max(n_k, 1)
     )
-    chunks = [(low, min(low + grid.chunk, n_q)) for low in range(0, n_q, grid.chunk)]
+    chunks = grid.chunks(past, n_q, split=mask is None and segments is None)
     # the keys of each chunk, which may stick out at either end, and the part of them that exists
     ranges = [(past + low - grid.back, past + low + grid.up(high - low) + grid.ahead) for low, high in chunks]
     real = [(max(start, 0), min(stop, n_k)) for start, stop in ranges]
@@ -234,7 +248,7 @@ def _slices(x: Tensor, spans: list[tuple[int, int]]) -> Iterator[Tensor]:
         yield from (x[..., a:b, :] for a, b in spans)
         return
     cuts = sorted({0, x.shape[-2], *(cut for span in spans for cut in span)})
-    pieces = x.split([b - a for a, b in zip(cuts, cuts[1:], strict=False)], dim=-2)
+    pieces = x.split([b - a for a, b in itertools.pairwise(cuts)], dim=-2)
     for a, b in spans:
         own = pieces[bisect_left(cuts, a) : bisect_left(cuts, b)]
         yield own[0] if len(own) == 1 else torch.cat(own, dim=-2)
@@ -287,7 +301,7 @@ def _encoding_bias(
 
 
 def _fold(x: Tensor, batch: int, heads: int, groups: int) -> Tensor:
-    """(1 or B, 1 or H, blocks, block, ·) -> (1 or B·H_k, blocks, H/H_k·block, ·): heads that share keys as more queries."""
+    """(1 or B, 1 or H, blocks, block, ·) -> (1 or B·H_k, blocks, H/H_k·block, ·): more queries, not more heads."""
     size = (1, groups) if x.shape[:2] == (1, 1) else (batch, heads)
     x = x.expand(*size, -1, -1, -1).unflatten(1, (-1, groups))
     return x.transpose(2, 3).flatten(3, 4).flatten(0, 1)
