@@ -40,7 +40,7 @@ def frequencies(dim: int, base: float = 10_000.0, *, device: torch.device | str 
 
     Source: Su et al. 2021 (arXiv:2104.09864), section 3.2.2.
     """
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim <= 0 or dim % 2:
+    if not isinstance(dim, int) or dim <= 0 or dim % 2:
         raise ValueError(f"dim must be a positive even integer, got {dim!r}")
     if not 0 < base < math.inf:
         raise ValueError(f"base must be positive and finite, got {base!r}")
@@ -83,7 +83,7 @@ def angles(
         raise ValueError(f"freqs must have shape (D/2,), got {tuple(freqs.shape)}")
     device = _table_device(positions.device)
     m = positions.to(device).to(torch.float64) + offset
-    product = m[..., None] * freqs.to(device).to(torch.float64)
+    product = m[..., None] * freqs.to(device)
     table = reduce_turns(product).to(dtype).to(positions.device)
     return table if positions.ndim == 1 else table[:, None]
 

@@ -194,12 +194,7 @@ MUTANTS = [
     Mutant("exponent one too large", lambda: exponent(lambda e, dim: e + 2 / dim), WRONG),
     Mutant("exponent one too small", lambda: exponent(lambda e, dim: e - 2 / dim), WRONG),
     Mutant("exponent i/d for 2i/d", lambda: exponent(lambda e, dim: e / 2), WRONG),
-    Mutant(
-        "exponent without its minus",
-        lambda: exponent(lambda e, dim: -e),
-        WRONG
-        | {"shift_keeps_scores", "turns_add"},  # θ above 1: m·θ leaves no digits for what the bound allows
-    ),
+    Mutant("frequencies in reverse", lambda: exponent(lambda e, dim: e.flip(0)), WRONG),
     Mutant(
         "base 500,000 for 10,000", lambda: chain(freqs=lambda dim, base: frequencies(dim, 50 * base)), WRONG
     ),
