@@ -45,7 +45,11 @@ def book(folder: Path, chapters: dict[str, str], **environment: str) -> subproce
     for name in ("_ext", "_static", "references.bib"):
         if not (folder / "book" / name).exists():
             (folder / "book" / name).symlink_to(ROOT / "book" / name)
-    for name in ("rope_lab", "requirements.txt", "_config.yml"):
+    if not (
+        folder / "rope_lab"
+    ).exists():  # a copy, so that an edit in the middle of a test run changes no cache key
+        shutil.copytree(ROOT / "rope_lab", folder / "rope_lab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("requirements.txt", "_config.yml"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     (folder / "book" / "index.md").write_text("# Welcome\n", encoding="utf-8")
