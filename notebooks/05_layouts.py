@@ -42,8 +42,10 @@ pairings({"interleaved": interleaved, "half": half, "at random": at_random})
 # $x_{a_i}$ and $x_{b_i}$. Then the rotated vector $x'$ has
 #
 # $$
-# x'_{a_i} = x_{a_i}\cos m\theta_i - x_{b_i}\sin m\theta_i, \qquad
-# x'_{b_i} = x_{b_i}\cos m\theta_i + x_{a_i}\sin m\theta_i .
+# \begin{aligned}
+# x'_{a_i} &= x_{a_i}\cos m\theta_i - x_{b_i}\sin m\theta_i, \\
+# x'_{b_i} &= x_{b_i}\cos m\theta_i + x_{a_i}\sin m\theta_i .
+# \end{aligned}
 # $$ (eq-5-1)
 #
 # A **layout** is a rule for $(a_i, b_i)$. The *interleaved* layout of the RoFormer paper {cite:p}`su2021` takes
@@ -128,9 +130,11 @@ check("eq. 5.2, in the package", convert_layout(x, "interleaved", "half"), x[...
 # alike, and the score stays:
 #
 # $$
+# \begin{aligned}
 # \langle \tilde R_m P q,\; \tilde R_n P k \rangle
-# = \langle P R_m q,\; P R_n k \rangle
-# = \langle R_m q,\; R_n k \rangle .
+# &= \langle P R_m q,\; P R_n k \rangle \\
+# &= \langle R_m q,\; R_n k \rangle .
+# \end{aligned}
 # $$ (eq-5-3)
 
 
@@ -154,7 +158,7 @@ check("eq. 5.3", reordered, scores(rotate(q, table), rotate(k, table)))
 # distance alone. For every shift $t$ of both positions,
 #
 # $$
-# \langle R^{\pi}_{m+t}\, q,\; R^{\pi}_{n+t}\, k \rangle = \langle R^{\pi}_m\, q,\; R^{\pi}_n\, k \rangle .
+# \langle R^{\pi}_{m+t} q,\, R^{\pi}_{n+t} k \rangle = \langle R^{\pi}_m q,\, R^{\pi}_n k \rangle .
 # $$ (eq-5-5)
 #
 # Here is a random pairing of 64 coordinates:
@@ -206,7 +210,10 @@ for name, crowd in crowds.items():
 # step,
 #
 # $$
-# \mathrm{loss}\big(R^{\pi},\; W_q,\; W_k\big) = \mathrm{loss}\big(R,\; P_\pi W_q,\; P_\pi W_k\big) .
+# \begin{aligned}
+# &\mathrm{loss}(R^{\pi},\, W_q,\, W_k) \\
+# &\quad = \mathrm{loss}(R,\, P_\pi W_q,\, P_\pi W_k) .
+# \end{aligned}
 # $$ (eq-5-6)
 #
 # And which order the rows start in is chance: they are drawn independently, all from one distribution.
@@ -387,8 +394,10 @@ mismatch(distances, errors)
 # the head stays in place. With $P$ the reordering of $R$ coordinates and $I$ the identity on the others,
 #
 # $$
-# \begin{pmatrix} P & \\ & I \end{pmatrix} \begin{pmatrix} R_m & \\ & I \end{pmatrix} x
-# = \begin{pmatrix} \tilde R_m & \\ & I \end{pmatrix} \begin{pmatrix} P & \\ & I \end{pmatrix} x .
+# \begin{aligned}
+# &\begin{pmatrix} P & \\ & I \end{pmatrix} \begin{pmatrix} R_m & \\ & I \end{pmatrix} x \\
+# &\quad = \begin{pmatrix} \tilde R_m & \\ & I \end{pmatrix} \begin{pmatrix} P & \\ & I \end{pmatrix} x .
+# \end{aligned}
 # $$ (eq-5-8)
 
 # %%
@@ -584,7 +593,7 @@ for name, form in forms.items():
     check(name, form(), rotate(x.double(), table.double(), name.split(",")[0]).float())
 copies = median_ratios(forms | {"x.clone()": x.clone}, unit="x.clone()")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of six forms of the rotation, three for each layout, in units of one copy of a 4 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout. Written in few passes (dark bars, this package, which forms its cosines in the measured time as well) each layout comes near a copy; written in many, each is several times slower.", "name": "fig-speed"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of six forms of the rotation, three for each layout, in units of one copy of a 4 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout. Written in few passes (dark bars: this package, which also forms its cosines in that time) either layout takes a few copies; written in many, it takes a multiple of that.", "name": "fig-speed"}}
 from rope_lab.figures.layouts import speed
 
 speed(copies, emphasised=["interleaved, rope_lab", "half, rope_lab"])

@@ -85,7 +85,11 @@ check("eq. 6.1", left, (h * arrows(m - n, freqs)).sum(-1).real)
 # $\sqrt{2}\cdot\sqrt{2} = 2$, and the score divided by $D$ is the mean cosine that the picture shows. Call it $c(s)$:
 #
 # $$
-# \frac{1}{D} \langle R_m q,\, R_n k \rangle = \frac{2}{D} \sum_{i=0}^{D/2-1} \cos s\theta_i = c(s) .
+# \begin{aligned}
+# \frac{1}{D} \langle R_m q,\, R_n k \rangle
+# &= \frac{2}{D} \sum_{i=0}^{D/2-1} \cos s\theta_i \\
+# &= c(s) .
+# \end{aligned}
 # $$ (eq-6-2)
 
 
@@ -105,8 +109,10 @@ check("eq. 6.2", (turn(ones, s, freqs) * ones).sum(-1) / dim, mean_cosine(s, fre
 # pairs the mean becomes an integral over $\ln u$, and $\mathrm{d}(\ln u) = \mathrm{d}u/u$:
 #
 # $$
-# c(s) \;\xrightarrow{D \to \infty}\; \frac{1}{\ln b} \int_{s/b}^{s} \frac{\cos u}{u}\, \mathrm{d}u
-# = \frac{\operatorname{Ci}(s) - \operatorname{Ci}(s/b)}{\ln b} ,
+# \begin{aligned}
+# \lim_{D \to \infty} c(s) &= \frac{1}{\ln b} \int_{s/b}^{s} \frac{\cos u}{u}\, \mathrm{d}u \\
+# &= \frac{\operatorname{Ci}(s) - \operatorname{Ci}(s/b)}{\ln b} ,
+# \end{aligned}
 # $$ (eq-6-3)
 #
 # where $\operatorname{Ci}$ is the cosine integral, a tabulated function. It vanishes for large arguments and behaves
@@ -147,22 +153,29 @@ check("eq. 6.4", mean_cosine(s, wide), line, tolerance=5e-3)
 # sum of the first $j$ unit arrows, so that each arrow is the difference of two sums:
 #
 # $$
-# S_j = \sum_{i=0}^{j-1} \mathrm{e}^{\mathrm{i}s\theta_i}, \qquad
-# \mathrm{e}^{\mathrm{i}s\theta_i} = S_{i+1} - S_i .
+# \begin{aligned}
+# S_j &= \sum_{i=0}^{j-1} \mathrm{e}^{\mathrm{i}s\theta_i}, \\
+# \mathrm{e}^{\mathrm{i}s\theta_i} &= S_{i+1} - S_i .
+# \end{aligned}
 # $$ (eq-6-5)
 #
 # Insert this into equation {eq}`eq-6-1`, collect what belongs to each $S$, and set $h_{D/2} = 0$. Since $S_0 = 0$,
 #
 # $$
-# \sum_{i=0}^{D/2-1} h_i\, (S_{i+1} - S_i) = - \sum_{i=0}^{D/2-1} S_{i+1}\, (h_{i+1} - h_i) .
+# \begin{aligned}
+# &\sum_{i=0}^{D/2-1} h_i\, (S_{i+1} - S_i) \\
+# &\quad = - \sum_{i=0}^{D/2-1} S_{i+1}\, (h_{i+1} - h_i) .
+# \end{aligned}
 # $$ (eq-6-6)
 #
 # Content and distance now stand apart. Take absolute values, and bound every step from one $h$ to the next by the
 # largest:
 #
 # $$
-# \Big| \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}s\theta_i} \Big|
-# \;\le\; \max_i \big| h_{i+1} - h_i \big| \; \sum_{j=1}^{D/2} \big| S_j \big| .
+# \begin{aligned}
+# &\Big| \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}s\theta_i} \Big| \\
+# &\quad \le\; \max_i \big| h_{i+1} - h_i \big| \; \sum_{j=1}^{D/2} \big| S_j \big| .
+# \end{aligned}
 # $$ (eq-6-7)
 
 # %%
@@ -201,11 +214,11 @@ print(f"distance 1000: {at[0]:.1f}, distance 5000: {at[1]:.1f}")
 # %% [markdown]
 # It is no monotone decay, as the numbers show, and it does not go to zero either. At distances beyond every wavelength
 # the arrows point in all directions, and $S_j$ is a random walk of $j$ steps of length 1, whose mean distance from its
-# start is close to $\sqrt{\pi j}/2$. So the curve ends on a floor:
+# start is close to $\sqrt{\pi j}/2$. So on average over distances $s \gg b$ the curve
+# ends on a floor:
 #
 # $$
-# \frac{2}{D} \sum_{j=1}^{D/2} |S_j| \;\approx\; \frac{2}{D} \sum_{j=1}^{D/2} \frac{\sqrt{\pi j}}{2}
-# \qquad \text{on average over } s \gg b .
+# \frac{2}{D} \sum_{j=1}^{D/2} |S_j| \;\approx\; \frac{2}{D} \sum_{j=1}^{D/2} \frac{\sqrt{\pi j}}{2} .
 # $$ (eq-6-8)
 
 # %%
@@ -231,9 +244,10 @@ bound((near, curve), (far, mean_sum(far, freqs)), float(floor))
 # $k = R_r q$. Then
 #
 # $$
-# \langle R_m q,\, R_n k \rangle = \sum_{i=0}^{D/2-1} |q_i|^2 \cos (s - r)\theta_i
-# \;\le\; \lVert q \rVert^2 ,
-# \quad \text{with equality at } s = r .
+# \begin{aligned}
+# \langle R_m q,\, R_n k \rangle &= \sum_{i=0}^{D/2-1} |q_i|^2 \cos (s - r)\theta_i \\
+# &\le \lVert q \rVert^2 , \text{ equal at } s = r .
+# \end{aligned}
 # $$ (eq-6-9)
 #
 # Nothing is larger than $\lVert q \rVert \lVert k \rVert = \lVert q \rVert^2$, so this key gets the largest score that
@@ -263,8 +277,10 @@ peaks(s, dict(zip(r.tolist(), scores / query.square().sum(), strict=True)))
 # every direction alike, wherever the key stands. So at *every* distance
 #
 # $$
-# \mathbb{E}\, \langle R_m q,\, R_n k \rangle = 0, \qquad
-# \operatorname{Var} \langle R_m q,\, R_n k \rangle = D .
+# \begin{aligned}
+# \mathbb{E}\, \langle R_m q,\, R_n k \rangle &= 0, \\
+# \operatorname{Var} \langle R_m q,\, R_n k \rangle &= D .
+# \end{aligned}
 # $$ (eq-6-10)
 #
 # The first half is Proposition 3.2 of Barbero et al. {cite:p}`barbero2025`. The tolerances below are those of 20,000
@@ -291,8 +307,10 @@ random_scores(s, mean_cosine(s, freqs), scores)
 # $\delta$, **how large can a score be at distance $s$?** Abel's summation gives an upper limit,
 #
 # $$
-# \Big| \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}s\theta_i} \Big| \;\le\;
-# \delta \sum_{j=1}^{D/2-1} |S_j| \;+\; |S_{D/2}| ,
+# \begin{aligned}
+# &\Big| \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}s\theta_i} \Big| \\
+# &\quad \le\; \delta \sum_{j=1}^{D/2-1} |S_j| \;+\; |S_{D/2}| ,
+# \end{aligned}
 # $$ (eq-6-11)
 #
 # but the question can be answered exactly: it is a convex problem in $h$, and any multipliers $y_i$ of the constraints
@@ -355,21 +373,23 @@ worst_cases(s, {delta: value / (dim / 2) for delta, value in worst.items()})
 # key $k$ at the same distance. By equation {eq}`eq-6-10` the stranger scores 0 on average, and
 #
 # $$
-# \mathbb{E}\, \langle R_m q,\, R_n k^* \rangle - \mathbb{E}\, \langle R_m q,\, R_n k \rangle
-# = \rho \operatorname{tr} R_s = \rho\, D\, c(s) .
+# \begin{aligned}
+# &\mathbb{E}\, \langle R_m q,\, R_n k^* \rangle - \mathbb{E}\, \langle R_m q,\, R_n k \rangle \\
+# &\quad = \rho \operatorname{tr} R_s = \rho\, D\, c(s) .
+# \end{aligned}
 # $$ (eq-6-12)
 #
 # The curve of the all-ones vectors is also the advantage of a match. Where $c(s)$ is negative, a stranger beats the
 # match more often than not. This is the argument by which Xu et al. {cite:p}`xu2024` conclude that the base bounds
-# the context. The match wins with probability
+# the context. The match wins with a probability $p$ of
 #
 # $$
-# \mathbb{P}(\text{match wins}) \approx \Phi\!\left(
+# p \approx \Phi\!\left(
 # \frac{\rho\, D\, c(s)}{\sqrt{(2 - \rho^2)\, D + 4\rho^2 \sum_i \cos^2 s\theta_i}} \right) ,
 # $$ (eq-6-13)
 #
-# with $\Phi$ the distribution function of a Gaussian: numerator and root are mean and deviation of the difference of the
-# two scores.
+# with $\Phi$ the distribution function of a Gaussian: numerator and root are mean and standard deviation of the
+# difference of the two scores.
 
 # %%
 s = torch.tensor([1, 10, 100, 1000, 10_000])
@@ -442,9 +462,9 @@ bases(
 #
 # ## In the wild: the base of another model
 #
-# A model is trained with one base, and the code that runs it has another built in. Nothing fails. Short prompts even
-# look right, because at small distances small angles differ by little; then the text falls apart. So it went with
-# Llama 3 ($b = 500{,}000$) in code that assumed 10,000
+# A model is trained with one base, and the code that runs it has another built in. Nothing fails, and short prompts
+# can look right: the fastest pair turns alike with any base, and at the smallest distances so does every pair. Then
+# the text falls apart. So it went with Llama 3 ($b = 500{,}000$) in code that assumed 10,000
 # ([gpt-fast#179](https://github.com/meta-pytorch/gpt-fast/issues/179),
 # [airllm#369](https://github.com/lyogavin/airllm/pull/369)) and with Code Llama ($b = 1{,}000{,}000$)
 # ([llama2.c#356](https://github.com/karpathy/llama2.c/issues/356),
