@@ -52,6 +52,8 @@ class TrainConfig:
             number, least = getattr(self, name), int(name != "seed")
             if type(number) is not int or number < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
         for name in ("matrix_lr", "lr", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")

@@ -139,8 +139,7 @@ def prepare(folder: str | Path | None, resume: bool) -> Path | None:
     """The folder of a run, made if need be.
 
     Raises:
-        ValueError: if a new run would overwrite another, or there is none to resume.
-        OSError: if it cannot be made.
+        ValueError: if a new run would overwrite another, there is none to resume, or it cannot be made.
         ModuleNotFoundError: if safetensors or labml is not installed.
     """
     if folder is None:
@@ -153,7 +152,12 @@ def prepare(folder: str | Path | None, resume: bool) -> Path | None:
         raise ValueError(f"folder must {must}, got {str(folder)!r}")
     checkpoint.require()
     tracking.require()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"folder must be one that can be made, got {str(folder)!r}: {error.strerror}"
+        ) from error
     return folder
 
 

@@ -58,7 +58,7 @@ def sample(
         (0 <= temperature < math.inf, f"temperature must be finite and not negative, got {temperature}"),
         (top_k is None or top_k >= 1, f"top_k must be at least 1, got {top_k}"),
         (top_p is None or 0 < top_p <= 1, f"top_p must lie in (0, 1], got {top_p}"),
-        (seed >= 0, f"seed must not be negative, got {seed}"),
+        (0 <= seed < 2**63, f"seed must lie in [0, 2**63), got {seed}"),
         (context >= 1, f"context must be at least 1, got {context}"),
         (context <= rows, f"context must be at most {rows} for learned positions, got {context}"),
     ):
@@ -104,7 +104,8 @@ def choose(
     """Draw one token from logits of shape (V,)."""
     if temperature == 0:
         return int(logits.argmax())
-    probabilities, tokens = (logits / temperature).softmax(-1).sort(descending=True, stable=True)
+    scaled = (logits - logits.max()).double() / temperature  # 64 bits: no temperature is too small
+    probabilities, tokens = scaled.softmax(-1).sort(descending=True, stable=True)
     if top_k is not None:
         probabilities = probabilities[:top_k]
     if top_p is not None:  # up to and including the token that reaches top_p
