@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import importlib
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +31,7 @@ def _silence_future_typing() -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     _silence_future_typing()
+    os.environ.setdefault("KERAS_BACKEND", "torch")  # for the API page, before anything imports keras
     for part in (chapters, numbering, ledger, assets, docstrings, publish):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
