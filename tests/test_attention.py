@@ -48,6 +48,7 @@ class EveryHook(PositionEncoding):
         assert q.shape[2] == q_positions.shape[-1]
         assert k.shape[2] == k_positions.shape[-1]
         back = q_positions[..., :, None] - k_positions[..., None, :]  # (N_q, N_k) or (B, N_q, N_k)
+        back = 0.1 * back.square() - back  # not linear: softmax would forgive wrong query positions
         return self.slopes[:, None, None] * back.view(-1, 1, *back.shape[-2:]).to(self.slopes.dtype)
 
 
