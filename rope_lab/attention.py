@@ -255,27 +255,35 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             k, v, k_positions, segments = cache.append(k, v, positions, segments)
 
-        step = self.position.query_block
-        if step is None or count <= step:
-            out = self._attend(q, k, v, positions, k_positions, segments)
-        else:
-            ends = [*range(step, count, step), count]
-            out = torch.cat(
-                [
-                    self._attend(
-                        q[..., start:end, :],
-                        k[..., : past + end, :],
-                        v[..., : past + end, :],
-                        positions[..., start:end],
-                        k_positions[..., : past + end],
-                        None if segments is None else segments[:, : past + end],
-                    )
-                    for start, end in zip([0, *ends], ends, strict=False)
-                ],
-                dim=-2,
-            )
+        out = self._attend_all(q, k, v, k_positions, segments, past + count - k.shape[-2])
         out = self.position.unrotate(out, positions)
         return self.out(out.transpose(1, 2).flatten(-2))
+
+    def _attend_all(
+        self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None, first: int
+    ) -> Tensor:
+        """Attention of the new tokens, as many at once as the encoding takes.
+
+        k, v, positions and segments are of all tokens at hand; `first` is the index of their first in the sequence.
+        """
+        count, past, step = q.shape[-2], k.shape[-2] - q.shape[-2], self.position.query_block
+        if step is None or count <= step:
+            return self._attend(q, k, v, positions[..., past:], positions, segments)
+        ends = [*range(step, count, step), count]
+        return torch.cat(
+            [
+                self._attend(
+                    q[..., start:end, :],
+                    k[..., : past + end, :],
+                    v[..., : past + end, :],
+                    positions[..., past + start : past + end],
+                    positions[..., : past + end],
+                    None if segments is None else segments[:, : past + end],
+                )
+                for start, end in zip([0, *ends], ends, strict=False)
+            ],
+            dim=-2,
+        )
 
     def _attend(
         self,
