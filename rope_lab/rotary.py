@@ -148,7 +148,7 @@ def rotate(
 
 
 def _rotate_interleaved(x: Tensor, angles: Tensor, factor: float) -> Tensor:
-    pairs = x.unflatten(-1, (angles.shape[-1], 2))
+    pairs = x.unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():  # Inductor fuses real arithmetic only
         (a, b), cos, sin = pairs.unbind(-1), angles.cos() * factor, angles.sin() * factor
         return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
