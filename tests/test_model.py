@@ -294,11 +294,23 @@ def test_autocast_computes_in_bfloat16_near_the_truth(kind):
         assert (out - truth).abs().max() <= 4 * torch.finfo(torch.bfloat16).eps * truth.abs().max()
 
 
-def test_dropout_acts_in_training_only():
+@pytest.mark.parametrize("parts", ["attention weights", "sublayer outputs"])
+def test_dropout_acts_in_training_only(parts):
     net, tokens = model(dropout=0.5), ids()
+    for block in net.blocks:
+        if parts == "attention weights":
+            block.dropout = 0.0
+        else:
+            block.attention.dropout = 0.0
     assert not torch.equal(net(tokens), net(tokens))
     net.eval()
     assert torch.equal(net(tokens), net(tokens))
+
+
+def test_the_feed_forward_layer_squares_what_is_positive():
+    block, x = model().blocks[0], torch.randn(2, N, 32, dtype=torch.float64)
+    wide = x @ block.up.weight.T
+    close(block.feed_forward(x), (wide.clamp(min=0) ** 2) @ block.down.weight.T, 1e-12)
 
 
 class Counter:
