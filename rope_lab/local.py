@@ -17,14 +17,16 @@ Source: Beltagy et al. 2020, Longformer (arXiv:2004.05150), section 3.1.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache as once
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rope_lab.attention import KVCache
 from rope_lab.encoding import NoPE, PositionEncoding
 from rope_lab.local_blocks import Window, attend_in_blocks
 
@@ -147,17 +149,19 @@ def _flex(
 def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention) if compiled else flex_attention
+    kernel: Any = flex_attention
+    return torch.compile(kernel) if compiled else kernel
 
 
-class LocalCache:
+class LocalCache(KVCache):
     """Keys, values and positions of earlier tokens, only those that a later query can still see.
 
     At most W·b − 1 tokens stay (exact), W·b (inclusive) or W·(b + 1) − 1 (block), however many have passed.
 
     Args:
         window: which keys a query sees, causal.
-        capacity: tokens the sequence may have in all, for scalings that depend on it; None is unlimited.
+        capacity: tokens the sequence may have in all, by default unlimited; it costs nothing, but scalings that
+            depend on the length need it.
 
     Attributes:
         length: tokens that have passed.
@@ -165,48 +169,42 @@ class LocalCache:
 
     def __init__(self, window: Window, capacity: int | None = None) -> None:
         if not window.causal:
-            raise ValueError("causal must be True for a cache: cached tokens cannot look ahead")
-        if capacity is not None and capacity <= 0:
-            raise ValueError(f"capacity must be positive or None, got {capacity}")
-        self.window, self.capacity, self.length = window, capacity, 0
-        self._held: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
-        self._segmented = False
+            raise ValueError("causal must be True for a cache: cached tokens cannot look ahead, got False")
+        super().__init__(sys.maxsize if capacity is None else capacity)
+        self.window = window
 
     def append(
         self, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Add new tokens; return them after those that the first of them may see.
+        """Add new tokens; return those the first of them may see, and them.
 
         Arguments, results and errors as `KVCache.append`; the first key returned has the index
         `length − k.shape[-2]`.
         """
-        end = self.length + k.shape[-2]
-        if self.capacity is not None and end > self.capacity:
-            raise ValueError(
-                f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger capacity"
-            )
+        count = k.shape[-2]
+        end = self.length + count
+        if end > self.capacity:
+            raise ValueError(f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger one")
         given = segments is not None
-        segments = (
-            positions.new_zeros(k.shape[0], k.shape[-2]).long() if segments is None else segments.long()
-        )
-        new = (k, v, positions, segments)
-        axes = (-2, -2, -1, -1)
-        if self._held is not None:
-            for name, axis, old, tensor in zip(
-                ("k", "v", "positions", "segments"), axes, self._held, new, strict=True
-            ):
-                wanted, shape = list(old.shape), list(tensor.shape)
-                wanted[axis] = k.shape[-2]
-                if shape != wanted or tensor.dtype != old.dtype:
-                    got = f"{tuple(shape)} {tensor.dtype}"
-                    raise ValueError(f"{name} must be {tuple(wanted)} {old.dtype} as held, got {got}")
-            new = tuple(torch.cat(pair, axis) for axis, *pair in zip(axes, self._held, new, strict=True))
+        segments = positions.new_zeros(k.shape[0], count) if segments is None else segments
+        new = {"k": k, "v": v, "positions": positions, "segments": segments.long()}
+        axes = {"k": -2, "v": -2, "positions": -1, "segments": -1}
+        for name, tensor in new.items():  # before anything is held
+            held = self._held.get(name, tensor)
+            wanted = list(held.shape)
+            wanted[axes[name]] = count
+            if list(tensor.shape) != wanted or tensor.dtype != held.dtype:
+                got = f"{tuple(tensor.shape)} {tensor.dtype}"
+                raise ValueError(f"{name} must be {tuple(wanted)} {held.dtype} as held, got {got}")
+        full = {
+            name: torch.cat((self._held[name], x), axes[name]) if self._held else x for name, x in new.items()
+        }
+        kept = min(end - self.window.first_seen(end), full["k"].shape[-2])
+        self._held = {  # cloned, so that what is left behind is freed
+            name: x.narrow(axes[name], x.shape[axes[name]] - kept, kept).clone() for name, x in full.items()
+        }
         self.length, self._segmented = end, self._segmented or given
-        kept = min(end - max(self.window.first_seen(end), 0), new[0].shape[-2])
-        self._held = tuple(
-            x.narrow(axis, x.shape[axis] - kept, kept).clone() for axis, x in zip(axes, new, strict=True)
-        )
-        return (*new[:3], new[3] if self._segmented else None)
+        return full["k"], full["v"], full["positions"], full["segments"] if self._segmented else None
 
 
 class LocalAttention(nn.Module):
@@ -302,7 +300,7 @@ class LocalAttention(nn.Module):
         _check_rows(k, mask, None, positions)
         if self.shared_qk:
             k = F.normalize(k, dim=-1)
-        length = past + count if cache is None or cache.capacity is None else cache.capacity
+        length = past + count if cache is None or cache.capacity == sys.maxsize else cache.capacity
         q, k, v = self.position.rotate(q, k, v, positions, length)
         k_positions = positions
         if cache is not None:

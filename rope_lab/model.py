@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -141,17 +141,21 @@ class RoFormerConfig:
             return LearnedEmbedding(self.context, self.dim)
         return NoPE()
 
+    def build_attention(self, layer: int, position: PositionEncoding) -> MultiHeadAttention:
+        """The attention of block `layer`, counted from 0."""
+        return MultiHeadAttention(
+            self.dim, self.heads, kv_heads=self.kv_heads, position=position, causal=self.causal,
+            window=self.window, qk_norm=self.qk_norm, bias=self.bias, dropout=self.dropout,
+        )  # fmt: skip
+
 
 class Block(nn.Module):
     """Attention, then a feed-forward layer, each inside a residual sum."""
 
-    def __init__(self, config: RoFormerConfig, position: PositionEncoding) -> None:
+    def __init__(self, config: RoFormerConfig, layer: int, position: PositionEncoding) -> None:
         super().__init__()
         c = config
-        self.attention = MultiHeadAttention(
-            c.dim, c.heads, kv_heads=c.kv_heads, position=position, causal=c.causal, window=c.window,
-            qk_norm=c.qk_norm, bias=c.bias, dropout=c.dropout,
-        )  # fmt: skip
+        self.attention = c.build_attention(layer, position)
         self.up = nn.Linear(c.dim, int(c.ff_mult * c.dim), bias=c.bias)
         self.down = nn.Linear(int(c.ff_mult * c.dim), c.dim, bias=c.bias)
         self.attention_norm, self.feed_forward_norm = _norm(c), _norm(c)
@@ -179,12 +183,14 @@ class RoFormer(nn.Module):
         position: an encoding to use instead of the one `config.position` names.
     """
 
+    config_class: ClassVar[type[RoFormerConfig]] = RoFormerConfig  # which `load` reads from the file
+
     def __init__(self, config: RoFormerConfig, position: PositionEncoding | None = None) -> None:
         super().__init__()
         self.config = config
         self.position = config.build_position() if position is None else position
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        self.blocks = nn.ModuleList(Block(config, self.position) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config, layer, self.position) for layer in range(config.depth))
         self.norm = _norm(config)  # after the last block; with post_norm, on the embeddings
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
         self._initialise()
@@ -272,7 +278,7 @@ class RoFormer(nn.Module):
             raise FileNotFoundError(f"path must be a RoFormer's safetensors file, got {path}: no such file")
         try:
             with safe_open(path, framework="pt") as file:
-                config = RoFormerConfig(**json.loads((file.metadata() or {})["config"]))
+                config = cls.config_class(**json.loads((file.metadata() or {})["config"]))
                 names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
