@@ -131,9 +131,8 @@ check("eq. 5.2, in the package", convert_layout(x, "interleaved", "half"), x[...
 #
 # $$
 # \begin{aligned}
-# \langle \tilde R_m P q,\; \tilde R_n P k \rangle
-# &= \langle P R_m q,\; P R_n k \rangle \\
-# &= \langle R_m q,\; R_n k \rangle .
+# &\langle \tilde R_m P q,\, \tilde R_n P k \rangle \\
+# &\quad = \langle P R_m q,\, P R_n k \rangle = \langle R_m q,\, R_n k \rangle .
 # \end{aligned}
 # $$ (eq-5-3)
 

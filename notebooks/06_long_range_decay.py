@@ -82,13 +82,12 @@ check("eq. 6.1", left, (h * arrows(m - n, freqs)).sum(-1).real)
 
 # %% [markdown]
 # The simplest content is $q = k = (1, \dots, 1)$. Every arrow then starts in the same direction with length
-# $\sqrt{2}\cdot\sqrt{2} = 2$, and the score divided by $D$ is the mean cosine that the picture shows. Call it $c(s)$:
+# $\sqrt{2}\cdot\sqrt{2} = 2$, and the score divided by $D$ is the mean cosine that the picture shows. Call that $c(s)$:
 #
 # $$
 # \begin{aligned}
-# \frac{1}{D} \langle R_m q,\, R_n k \rangle
-# &= \frac{2}{D} \sum_{i=0}^{D/2-1} \cos s\theta_i \\
-# &= c(s) .
+# \frac{1}{D} \langle R_m q,\, R_n k \rangle &= c(s) , \\
+# c(s) &= \frac{2}{D} \sum_{i=0}^{D/2-1} \cos s\theta_i .
 # \end{aligned}
 # $$ (eq-6-2)
 
@@ -245,8 +244,9 @@ bound((near, curve), (far, mean_sum(far, freqs)), float(floor))
 #
 # $$
 # \begin{aligned}
-# \langle R_m q,\, R_n k \rangle &= \sum_{i=0}^{D/2-1} |q_i|^2 \cos (s - r)\theta_i \\
-# &\le \lVert q \rVert^2 , \text{ equal at } s = r .
+# &\langle R_m q,\, R_n k \rangle \\
+# &\quad = \sum_{i=0}^{D/2-1} |q_i|^2 \cos (s - r)\theta_i \\
+# &\quad \le\; \lVert q \rVert^2 , \text{ equal at } s = r .
 # \end{aligned}
 # $$ (eq-6-9)
 #
@@ -370,12 +370,13 @@ worst_cases(s, {delta: value / (dim / 2) for delta, value in worst.items()})
 #
 # One thing does depend on the decay: telling a match from a stranger. Say a query looks for a key like itself,
 # $k^* = \rho q + \sqrt{1 - \rho^2}\, z$ with Gaussian $q$ and $z$ and correlation $\rho$, and meets an unrelated Gaussian
-# key $k$ at the same distance. By equation {eq}`eq-6-10` the stranger scores 0 on average, and
+# key $k$ at the same distance. By equation {eq}`eq-6-10` the stranger scores 0 on average. The match
+# scores
 #
 # $$
 # \begin{aligned}
-# &\mathbb{E}\, \langle R_m q,\, R_n k^* \rangle - \mathbb{E}\, \langle R_m q,\, R_n k \rangle \\
-# &\quad = \rho \operatorname{tr} R_s = \rho\, D\, c(s) .
+# \mathbb{E}\, \langle R_m q,\, R_n k^* \rangle &= \rho \operatorname{tr} R_s \\
+# &= \rho\, D\, c(s) .
 # \end{aligned}
 # $$ (eq-6-12)
 #
@@ -384,12 +385,14 @@ worst_cases(s, {delta: value / (dim / 2) for delta, value in worst.items()})
 # the context. The match wins with a probability $p$ of
 #
 # $$
-# p \approx \Phi\!\left(
-# \frac{\rho\, D\, c(s)}{\sqrt{(2 - \rho^2)\, D + 4\rho^2 \sum_i \cos^2 s\theta_i}} \right) ,
+# \begin{aligned}
+# p &\approx \Phi\big( \rho\, D\, c(s) / \sigma \big) , \\
+# \sigma^2 &= (2 - \rho^2)\, D + 4\rho^2 \sum_i \cos^2 s\theta_i ,
+# \end{aligned}
 # $$ (eq-6-13)
 #
-# with $\Phi$ the distribution function of a Gaussian: numerator and root are mean and standard deviation of the
-# difference of the two scores.
+# where $\rho D c(s)$ and $\sigma$ are mean and standard deviation of the difference of the two scores, and $\Phi$ is the
+# distribution function of a Gaussian.
 
 # %%
 s = torch.tensor([1, 10, 100, 1000, 10_000])
