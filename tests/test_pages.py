@@ -45,9 +45,10 @@ def test_teaching_grades_each_exercise(tmp_path: Path) -> None:
 def test_the_api_page_lists_every_module() -> None:
     page = (ROOT / "book" / "api.md").read_text("utf-8")
     listed = re.findall(r"automodule:: (\S+)", page)
-    found = pkgutil.walk_packages(rope_lab.__path__, "rope_lab.")
+    found = [*pkgutil.walk_packages(rope_lab.__path__, "rope_lab.")]
     modules = {info.name for info in found if not info.ispkg and not info.name.endswith("__main__")}
-    assert sorted(listed) == sorted(modules)
+    assert len(listed) == len(set(listed))
+    assert modules <= set(listed) <= {info.name for info in found}
 
 
 def test_the_welcome_page_links_every_chapter() -> None:
