@@ -45,9 +45,10 @@ class RotaryEmbedding(keras.layers.Layer):
 
     Args:
         dim: the first so many coordinates turn, positive and even; by default all of them.
-        base: of the frequencies θ_i = base^(−2i/dim).
-        layout: "interleaved" pairs coordinates (0, 1), (2, 3), …; "half" pairs i with i + dim/2, as KerasHub does.
-        sequence_axis: the token axis: 1 for (B, N, H, D) and (B, N, D), 2 for (B, H, N, D).
+        base: of the frequencies θ_i = base^(−2i/dim), by default 10,000.
+        layout: "interleaved", the default, pairs coordinates (0, 1), (2, 3), …; "half" pairs i with i + dim/2, as
+            KerasHub does.
+        sequence_axis: the token axis: 1, the default, for (B, N, H, D) and (B, N, D), 2 for (B, H, N, D).
 
     Raises:
         ValueError: if an argument is not as above.
@@ -194,7 +195,7 @@ class RotaryEmbeddingLayer(keras.layers.Layer):
     Args:
         seq_len: the most tokens a sequence may have; by default any number.
         dim: of the embeddings, checked where given.
-        base: of the frequencies θ_i = base^(−2i/D).
+        base: of the frequencies θ_i = base^(−2i/D), by default 10,000.
 
     Raises:
         ValueError: if `dim` or D is not positive and even, or they differ, or N exceeds `seq_len`.
