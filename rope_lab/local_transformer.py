@@ -19,8 +19,7 @@ from rope_lab.attention import KVCache, MultiHeadAttention
 from rope_lab.encoding import PositionEncoding
 from rope_lab.local import LocalCache, local_attention
 from rope_lab.local_blocks import Window
-from rope_lab.model import RoFormer, RoFormerConfig
-from rope_lab.sample import choose
+from rope_lab.model import RoFormer, RoFormerConfig, choose
 
 
 @dataclass(frozen=True)

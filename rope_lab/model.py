@@ -314,3 +314,19 @@ def _norm(config: RoFormerConfig) -> nn.Module:
         return nn.RMSNorm(config.dim)
     eps = 1e-12 if config.post_norm else 1e-5  # as in BERT, and as everywhere else
     return nn.LayerNorm(config.dim, eps=eps, bias=config.bias)
+
+
+def choose(
+    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
+) -> int:
+    """Draw one token from logits of shape (V,)."""
+    if temperature == 0:
+        return int(logits.argmax())
+    scaled = (logits - logits.max()).double() / temperature  # 64 bits: no temperature is too small
+    probabilities, tokens = scaled.softmax(-1).sort(descending=True, stable=True)
+    if top_k is not None:
+        probabilities = probabilities[:top_k]
+    if top_p is not None:  # up to and including the token that reaches top_p
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities = probabilities[before < top_p]
+    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])

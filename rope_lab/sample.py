@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from rope_lab.absolute import LearnedEmbedding
-from rope_lab.model import RoFormer
+from rope_lab.model import RoFormer, choose
 
 
 def sample(
@@ -96,19 +95,3 @@ def _draw(
             yield token
     finally:
         model.train(training)
-
-
-def choose(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator
-) -> int:
-    """Draw one token from logits of shape (V,)."""
-    if temperature == 0:
-        return int(logits.argmax())
-    scaled = (logits - logits.max()).double() / temperature  # 64 bits: no temperature is too small
-    probabilities, tokens = scaled.softmax(-1).sort(descending=True, stable=True)
-    if top_k is not None:
-        probabilities = probabilities[:top_k]
-    if top_p is not None:  # up to and including the token that reaches top_p
-        before = probabilities.cumsum(-1) - probabilities
-        probabilities = probabilities[before < top_p]
-    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
