@@ -54,7 +54,7 @@ lab: $(READY)
 	@$(BIN)/jupyter-lab notebooks
 
 bench: $(READY)
-	@$(BIN)/rope-lab bench
+	@$(BIN)/rope-lab bench --out benchmarks
 
 # The newest versions that fit pyproject.toml, with torch held at the version the book is built with. What torch or a
 # platform adds on another machine (CUDA libraries, colorama) is left to pip there.

@@ -1,4 +1,4 @@
-"""The command line: `rope-lab train | sample | evaluate | info`, also `python -m rope_lab`.
+"""The command line: `rope-lab train | sample | evaluate | bench | info`, also `python -m rope_lab`.
 
 Every bad input is one line on stderr and exit code 2. Ctrl-C ends with exit code 130.
 """
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("rope-lab", description="Train a RoFormer on a text, measure it and let it write.")
     parser.add_argument("--version", action="version", version=rope_lab.__version__)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="train | sample | evaluate | info"
+        dest="command", required=True, metavar="train | sample | evaluate | bench | info"
     )
 
     command = commands.add_parser("train", help="train a model", description="Train a model.")
@@ -78,6 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(command)
 
     command = commands.add_parser(
+        "bench", help="speed beside the neighbours", description="Speed beside the neighbours, as ratios."
+    )
+    command.add_argument("--out", metavar="FOLDER", help="write bench.json and bench.svg there too")
+    command.add_argument("--quick", action="store_true", help="small tensors, to see that everything works")
+    _add_device(command)
+
+    command = commands.add_parser(
         "info", help="what a run is, or this machine", description="Show a run's record."
     )
     command.add_argument(
@@ -104,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        {"train": _train, "sample": _sample, "evaluate": _evaluate, "info": _info}[options.command](options)
+        _COMMANDS[options.command](options)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
         print(f"\nrope-lab: interrupted{stop}", file=sys.stderr)
@@ -202,6 +209,18 @@ def _info(options: argparse.Namespace) -> None:
     record = checkpoint.load(options.run).run
     for name in [name for name in record if name not in ("random", "recent", "history", "vocab")]:
         print(f"{name}: {json.dumps(record[name], ensure_ascii=False)}")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from rope_lab import bench
+
+    results = bench.run(device=str(choose_device(options.device)), quick=options.quick)
+    print(bench.table(results))
+    for path in bench.save(results, options.out) if options.out else ():
+        print(path)
+
+
+_COMMANDS = {"train": _train, "sample": _sample, "evaluate": _evaluate, "bench": _bench, "info": _info}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,236 @@
+"""Speed and memory beside the neighbours, in one process, interleaved, as ratios.
+
+Rotating a tensor is bound by memory: its speed of light is a `clone()` of the same tensor, so that is the unit. Every
+candidate runs once to warm up, then all take turns, and the median of the rounds counts. A neighbour that is not
+installed is left out and named.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rope_lab.local import local_attention
+from rope_lab.rotary import RotaryEmbedding, angles, frequencies, rotate
+
+Call = Callable[[], Any]
+
+
+def interleave(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
+    """Median seconds of each call, all taking turns for `rounds` rounds after one to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            _synchronize()
+            began = time.perf_counter()
+            call()
+            _synchronize()
+            times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, Callable[[Tensor], Any]], list[str]]:
+    """Ways to rotate x (B, H, N, D) by its positions, and the neighbours that are missing."""
+    dim, length = x.shape[-1], x.shape[-2]
+    positions = torch.arange(length, device=x.device)
+    table = angles(positions, frequencies(dim, device=x.device))
+    heads = x.shape[1] // 2  # for those that take queries and keys: half the heads each
+    ways: dict[str, Callable[[Tensor], Any]] = {"clone": torch.clone}
+    for layout in ("interleaved", "half"):
+        ways[f"rope_lab {layout}"] = partial(rotate, angles=table, layout=layout)
+        rope = RotaryEmbedding(dim, layout=layout)
+        ways[f"rope_lab {layout}, table formed too"] = partial(_split, rope)
+    if compiled:
+        for layout in ("interleaved", "half"):
+            ways[f"rope_lab {layout}, compiled"] = torch.compile(ways[f"rope_lab {layout}"], dynamic=False)
+    missing = []
+    try:
+        from rotary_embedding_torch import RotaryEmbedding as Theirs
+
+        theirs = Theirs(dim).to(x.device)
+        ways["rotary-embedding-torch"] = lambda x: theirs.rotate_queries_or_keys(x)
+    except ImportError:
+        missing.append("rotary-embedding-torch")
+    try:
+        from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+        emb = torch.cat((table, table), dim=-1)[None]
+        cos, sin = emb.cos().to(x.dtype), emb.sin().to(x.dtype)
+        ways["transformers (Llama)"] = lambda x: apply_rotary_pos_emb(x[:, :heads], x[:, heads:], cos, sin)
+    except ImportError:
+        missing.append("transformers")
+    return ways, missing
+
+
+def _split(rope: RotaryEmbedding, x: Tensor) -> tuple[Tensor, Tensor]:
+    return rope(x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :])
+
+
+def bench_rotation(
+    shape: tuple[int, ...] = (4, 16, 4096, 64),
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    rounds: int = 15,
+    compiled: bool = True,
+) -> dict[str, Any]:
+    """Forward and backward of rotating one tensor, in clones of it."""
+    x = torch.randn(shape, dtype=dtype, device=device)
+    ways, missing = rotations(x, compiled=compiled)
+    with torch.no_grad():
+        forward = interleave({name: partial(way, x) for name, way in ways.items()}, rounds)
+
+    leaf = x.clone().requires_grad_()
+    graphs: dict[str, Call] = {"clone": x.clone}
+    for name, way in ways.items():
+        if name != "clone":
+            out = way(leaf)
+            outs = out if isinstance(out, tuple) else (out,)
+            seeds = tuple(torch.randn_like(o) for o in outs)
+            graphs[name] = partial(torch.autograd.grad, outs, leaf, seeds, retain_graph=True)
+    backward = interleave(graphs, rounds)
+    return {
+        "shape": list(shape),
+        "dtype": str(dtype).removeprefix("torch."),
+        "clone_seconds": forward["clone"],
+        "clone_bytes_per_second": 2 * x.nbytes / forward["clone"],
+        "forward_in_clones": {name: seconds / forward["clone"] for name, seconds in forward.items()},
+        "backward_in_clones": {name: seconds / backward["clone"] for name, seconds in backward.items()},
+        "missing": missing,
+    }
+
+
+def bench_local(
+    length: int = 8192, window: int = 256, *, device: str = "cpu", rounds: int = 5, full: bool = True
+) -> dict[str, Any]:
+    """Causal local attention of (1, 8, length, 64), block windows, in units of our own time."""
+    q, k, v = (torch.randn(1, 8, length, 64, device=device, requires_grad=True) for _ in range(3))
+    ways: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+        "rope_lab": lambda q, k, v: local_attention(q, k, v, window=window, exact=False)
+    }
+    missing = []
+    try:
+        from local_attention import LocalAttention
+
+        theirs = LocalAttention(window, causal=True, use_rotary_pos_emb=False).to(device)
+        ways["local-attention"] = lambda q, k, v: theirs(q, k, v)
+    except ImportError:
+        missing.append("local-attention")
+    if full:
+        ways["full causal attention"] = lambda q, k, v: F.scaled_dot_product_attention(
+            q, k, v, is_causal=True
+        )
+
+    def both(way: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        torch.autograd.grad(way(q, k, v).sum(), (q, k, v))
+
+    with torch.no_grad():
+        forward = interleave({name: partial(way, q, k, v) for name, way in ways.items()}, rounds)
+    training = interleave({name: partial(both, way) for name, way in ways.items()}, rounds)
+    return {
+        "shape": [1, 8, length, 64],
+        "window": window,
+        "seconds": forward["rope_lab"],
+        "training_seconds": training["rope_lab"],
+        "forward": {name: seconds / forward["rope_lab"] for name, seconds in forward.items()},
+        "forward_and_backward": {name: seconds / training["rope_lab"] for name, seconds in training.items()},
+        "missing": missing,
+    }
+
+
+def bench_length(
+    lengths: tuple[int, ...] = (8192, 16384, 32768, 65536), *, device: str = "cpu", rounds: int = 3
+) -> dict[str, Any]:
+    """Time a token of local attention as the text grows, in units of the shortest."""
+    inputs = {n: [torch.randn(1, 8, n, 64, device=device) for _ in range(3)] for n in lengths}
+    with torch.no_grad():
+        taken = interleave(
+            {str(n): partial(local_attention, *qkv, window=256) for n, qkv in inputs.items()}, rounds
+        )
+    unit = taken[str(lengths[0])] / lengths[0]
+    return {"lengths": list(lengths), "time_a_token": [taken[str(n)] / n / unit for n in lengths]}
+
+
+def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
+    """All benchmarks and where they ran; `quick` takes small tensors, to see that everything works."""
+    shape, length, rounds = ((1, 2, 64, 32), 512, 2) if quick else ((4, 16, 4096, 64), 8192, 15)
+    lengths = (512, 1024) if quick else (8192, 16384, 32768, 65536)
+    packages = ("torch", "rotary-embedding-torch", "local-attention", "transformers")
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in packages if (version := _version(name))},
+        "rotation": [
+            bench_rotation(shape, dtype=dtype, device=device, rounds=rounds, compiled=not quick)
+            for dtype in (torch.float32, torch.bfloat16)
+        ],
+        "local": bench_local(length, 256 if not quick else 64, device=device, rounds=2 if quick else 7),
+        "length": bench_length(lengths, device=device, rounds=2 if quick else 3),
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as text."""
+    lines = [f"{results['device']}, {results['threads']} threads, torch {results['versions']['torch']}"]
+    for part in results["rotation"]:
+        lines += ["", f"rotating {tuple(part['shape'])} {part['dtype']}, in clones of it   forward  backward"]
+        for name, clones in part["forward_in_clones"].items():
+            back = part["backward_in_clones"][name]
+            lines.append(f"  {name:46s}{clones:8.2f}" + ("" if name == "clone" else f"{back:10.2f}"))
+    part = results["local"]
+    lines += [
+        "",
+        f"local attention {tuple(part['shape'])}, window {part['window']}, ours = 1   forward  training",
+    ]
+    for name, ratio in part["forward"].items():
+        lines.append(f"  {name:46s}{ratio:8.2f}{part['forward_and_backward'][name]:10.2f}")
+    part = results["length"]
+    lines += ["", "local attention, time a token, the shortest = 1"]
+    lines += [
+        f"  {n:7,d} tokens {r:38.2f}" for n, r in zip(part["lengths"], part["time_a_token"], strict=True)
+    ]
+    missing = {name for part in (*results["rotation"], results["local"]) for name in part["missing"]}
+    if missing:
+        lines += ["", f'not installed: {", ".join(sorted(missing))} (pip install "rope-lab[peers]")']
+    return "\n".join(lines)
+
+
+def save(results: dict[str, Any], folder: str | Path) -> list[Path]:
+    """Write bench.json and, where matplotlib is installed, bench.svg."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / "bench.json"]
+    written[0].write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    try:
+        from rope_lab.figures.speed import speed
+    except ImportError:
+        return written
+    written.append(folder / "bench.svg")
+    speed(results).savefig(written[1])
+    return written
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,105 @@
+"""The benchmark measures what it says and writes what it prints; speed itself is counted in kernels, not seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from rope_lab import angles, bench, frequencies, rotate
+from rope_lab.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def results() -> dict:
+    return bench.run(quick=True)
+
+
+def test_every_candidate_has_a_ratio_both_ways(results: dict):
+    for part in results["rotation"]:
+        names = {
+            "clone",
+            "rope_lab interleaved",
+            "rope_lab half",
+            "rope_lab interleaved, table formed too",
+            "rope_lab half, table formed too",
+            "rotary-embedding-torch",
+            "transformers (Llama)",
+        }
+        assert set(part["forward_in_clones"]) == set(part["backward_in_clones"]) == names
+        assert part["forward_in_clones"]["clone"] == 1
+        assert not part["missing"]
+    assert [part["dtype"] for part in results["rotation"]] == ["float32", "bfloat16"]
+    assert results["local"]["forward"]["rope_lab"] == 1
+    assert set(results["local"]["forward"]) == {"rope_lab", "local-attention", "full causal attention"}
+    assert results["length"]["time_a_token"][0] == 1
+
+
+def test_the_table_holds_every_number(results: dict):
+    text = bench.table(results)
+    for part in results["rotation"]:
+        for name, ratio in part["forward_in_clones"].items():
+            assert any(line.strip().startswith(name) and f"{ratio:.2f}" in line for line in text.splitlines())
+
+
+def test_a_missing_neighbour_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "rotary_embedding_torch", None)
+    monkeypatch.setitem(sys.modules, "local_attention", None)
+    results = bench.run(quick=True)
+    assert "rotary-embedding-torch" not in results["rotation"][0]["forward_in_clones"]
+    assert (
+        'not installed: local-attention, rotary-embedding-torch (pip install "rope-lab[peers]")'
+        in bench.table(results)
+    )
+
+
+def test_what_all_candidates_compute_is_the_same_rotation():
+    x = torch.randn(1, 2, 16, 8)
+    ways, _ = bench.rotations(x, compiled=False)
+    table = angles(torch.arange(16), frequencies(8))
+    for name, way in ways.items():
+        out = way(x)
+        out = torch.cat(out, dim=1) if isinstance(out, tuple) else out
+        layout = "half" if "half" in name or "Llama" in name else "interleaved"
+        wanted = x if name == "clone" else rotate(x, table, layout)
+        torch.testing.assert_close(out, wanted, rtol=0, atol=1e-6)
+
+
+def test_medians_are_of_interleaved_rounds():
+    order: list[str] = []
+    calls = {"a": lambda: order.append("a"), "b": lambda: (order.append("b"), time.sleep(0.01))}
+    taken = bench.interleave(calls, rounds=3)
+    assert order == ["a", "b"] * 4  # once to warm up
+    assert taken["a"] < taken["b"]
+
+
+def test_the_command_writes_json_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["bench", "--quick", "--device", "cpu", "--out", str(tmp_path / "new")]) == 0
+    assert "in clones of it" in capsys.readouterr().out
+    assert json.loads((tmp_path / "new" / "bench.json").read_text())["versions"]["torch"] == torch.__version__
+    assert (tmp_path / "new" / "bench.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="Inductor needs a C++ compiler")
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
+def test_a_compiled_rotation_is_one_kernel(layout: str):
+    """One pass over memory: everything is fused into a single loop."""
+    from torch._inductor import metrics
+
+    table = angles(torch.arange(32), frequencies(16))
+
+    def turn(x: Tensor) -> Tensor:
+        return rotate(x, table, layout)
+
+    x = torch.randn(1, 2, 32, 16)
+    torch._dynamo.reset()
+    metrics.reset()
+    compiled = torch.compile(turn, fullgraph=True)(x)
+    assert metrics.generated_kernel_count == 1
+    torch.testing.assert_close(compiled, turn(x), rtol=0, atol=1e-6)
