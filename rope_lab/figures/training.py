@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -108,6 +109,6 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
     """Heights moved up just enough that no two labels touch, in the order given."""
     placed = list(heights)
     order = sorted(range(len(placed)), key=lambda i: placed[i])
-    for below, above in zip(order, order[1:], strict=False):
+    for below, above in pairwise(order):
         placed[above] = max(placed[above], placed[below] + least)
     return placed
