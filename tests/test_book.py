@@ -148,7 +148,8 @@ def test_a_failing_check_fails_the_build(tmp_path):
     assert "CheckFailed" in done.stdout + done.stderr
 
 
-def test_the_cache_is_keyed_on_the_package(tmp_path):
+def test_the_cache_is_keyed_on_the_package_and_the_budget(tmp_path, monkeypatch):
+    monkeypatch.delenv("ROPE_LAB_PRESET", raising=False)
     (tmp_path / "rope_lab").mkdir()
     (tmp_path / "requirements.txt").write_text("torch==2.13.0\n")
     module = tmp_path / "rope_lab" / "rotary.py"
@@ -158,7 +159,9 @@ def test_the_cache_is_keyed_on_the_package(tmp_path):
     module.write_text("base = 500_000\n")
     changed = package_key(tmp_path)
     module.rename(module.with_name("turn.py"))
-    assert len({before, changed, package_key(tmp_path)}) == 3
+    renamed = package_key(tmp_path)
+    monkeypatch.setenv("ROPE_LAB_PRESET", "smoke")
+    assert len({before, changed, renamed, package_key(tmp_path)}) == 4
 
 
 def test_reading_a_chapter_twice_gives_the_same_notebook():

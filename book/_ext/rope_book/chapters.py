@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -59,7 +60,8 @@ def _store(app: Sphinx, doctree: nodes.document) -> None:
 
 def package_key(root: Path) -> str:
     """A hash of what a chapter's outputs depend on besides itself: package, pins, interpreter."""
-    digest = hashlib.sha256(f"{platform.python_version()} {metadata.version('torch')}".encode())
+    budget = os.environ.get("ROPE_LAB_PRESET", "")  # a page trained at the smoke budget is another page
+    digest = hashlib.sha256(f"{platform.python_version()} {metadata.version('torch')} {budget}".encode())
     for path in [root / "requirements.txt", *sorted((root / "rope_lab").rglob("*.py"))]:
         digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
