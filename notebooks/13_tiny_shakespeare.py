@@ -1,0 +1,427 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (chapter-tiny-shakespeare)=
+# # 13 · A RoFormer on Tiny Shakespeare
+#
+# The mathematics is done. **Does it matter?** Take a small transformer that learns to write Shakespeare, character by
+# character. Give it rotations, a learned vector for each position, sinusoids, or no positions at all, and change nothing
+# else. Below are four short runs, trained while this page was built.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against updates for four small models of equal budget. All fall steeply; the line of the model with rotary positions ends lowest, those with learned and sinusoidal vectors and without positions end above it."}, "figure": {"caption": "Four equal short runs that differ in one word. These are a tenth of a full training and one seed each: enough to see the order, not to quote the numbers. Chapter 14 is planned to repeat them with error bars.", "name": "fig-four-encodings"}}
+import os
+
+import torch
+
+from rope_lab.data import tiny_shakespeare
+from rope_lab.figures.training import side_by_side
+from rope_lab.presets import preset
+from rope_lab.train import train
+
+budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" runs this page in seconds
+corpus = tiny_shakespeare()
+short = preset(budget, steps=96, reports=6, evaluations=6)
+names = {"rope": "RoPE", "learned": "learned", "sinusoidal": "sinusoidal", "none": "none"}
+shorts = {name: train(short.change(position=word), corpus, quiet=True) for word, name in names.items()}
+side_by_side(
+    {
+        name: ([point.step for point in run.history], [point.val for point in run.history])
+        for name, run in shorts.items()
+    }
+)
+
+# %% [markdown]
+# The order is a claim, so it is checked, like every claim of this book:
+
+# %%
+from rope_lab.verify import check, check_at_most
+
+losses = {name: run.val for name, run in shorts.items()}
+if budget != "smoke":
+    for name in ("learned", "sinusoidal", "none"):
+        check_at_most(f"fig. 13.1, RoPE and {name}", losses["RoPE"], losses[name])
+
+# %% [markdown]
+# This chapter shows what those losses mean, trains the model in full, looks at what it does with distances, and breaks it
+# in the way that most people break theirs.
+#
+# ## The text
+#
+# Tiny Shakespeare is nine plays in 40,000 lines, about a million characters. The first nine tenths are for training, the
+# last tenth is held out. A token is a character.
+
+# %%
+print(f"{corpus.name}, SHA-256 {corpus.sha256[:12]}…")
+print(f"{len(corpus.text):,} characters, {len(corpus.vocab)} distinct: {corpus.vocab!r}")
+print(corpus.val[:150])
+
+# %% [markdown]
+# If the name above ends in `-offline`, the page was built without a network and the plays come from a Python package; the
+# text is the same but for a few characters in ten thousand.
+#
+# ## What a loss means
+#
+# The model reads characters $c_0, \dots, c_{t-1}$ and gives every character of the vocabulary a probability to be the
+# next one. Its loss on a text of $T$ predictions is what it loses, on average, by not being sure:
+#
+# $$ \mathcal{L} = -\frac{1}{T} \sum_{t=1}^{T} \ln p(c_t \mid c_0, \dots, c_{t-1}), $$ (eq-13-1)
+#
+# in *nats* a character, since the logarithm is natural. A loss $\mathcal{L}$ is as good as choosing evenly among
+# $\mathrm{e}^{\mathcal{L}}$ characters. Three predictors that only count give the scale: one that knows nothing, one that
+# knows how frequent each character is, and one that knows which character follows which.
+
+# %%
+import math
+
+V = len(corpus.vocab)
+train_ids, val_ids = corpus.encode(corpus.train), corpus.encode(corpus.val)
+
+frequency = train_ids.bincount(minlength=V).double() + 1
+pairs = torch.zeros(V, V, dtype=torch.float64)
+pairs.index_put_((train_ids[:-1], train_ids[1:]), torch.ones(len(train_ids) - 1).double(), accumulate=True)
+follows = (pairs + 1) / (pairs + 1).sum(-1, keepdim=True)
+
+levels = {
+    "any character": math.log(V),
+    "its frequency": -(frequency / frequency.sum()).log()[val_ids[1:]].mean().item(),
+    "the one before it": -follows.log()[val_ids[:-1], val_ids[1:]].mean().item(),
+}
+for name, level in levels.items():
+    print(f"knowing {name:18s} {level:.3f} nats, as good as {math.exp(level):4.1f} even choices")
+
+# %% [markdown]
+# How a loss is measured changes it, so here is the convention of this book. The held-out text is cut into segments as long
+# as the model's context, one after the other, and each character is predicted exactly once. This is `evaluate`:
+
+# %% tags=["hide-input"]
+from rope_lab.evaluate import evaluate
+from rope_lab.figures.source import source
+
+source(evaluate)
+
+# %% [markdown]
+# On a short piece of text, with an untrained model, it is equation {eq}`eq-13-1` summed one character at a time:
+
+# %%
+from rope_lab import RoFormer
+
+torch.manual_seed(13)
+untrained = RoFormer(short.architecture(V)).eval()
+piece, context = val_ids[:301], untrained.config.context
+losses = []
+with torch.no_grad():
+    for t in range(1, len(piece)):
+        start = (t - 1) // context * context  # of the segment that predicts character t
+        logits = untrained(piece[None, start:t])[0, -1]
+        losses.append(-logits.double().log_softmax(-1)[piece[t]])
+check("eq. 13.1", evaluate(untrained, piece), torch.stack(losses).mean(), tolerance=1e-6)
+
+# %% [markdown]
+# ## The model
+#
+# It is a decoder: blocks of attention and a feed-forward layer, with rotated queries and keys. Where
+# the paper of 2021 has LayerNorm and GELU, it has the choices that train faster today: RMSNorm {cite:p}`zhang2019`,
+# queries and keys normalised before they are rotated {cite:p}`henry2020`, a squared ReLU {cite:p}`so2021`, and Muon
+# {cite:p}`jordan2024` for the matrices of the blocks.
+
+# %%
+config = preset(budget)
+model_config = config.architecture(V)
+print(f"{sum(p.numel() for p in RoFormer(model_config).parameters()):,} parameters")
+print(f"{model_config.depth} blocks, {model_config.heads} heads of {model_config.dim // model_config.heads}")
+print(f"{config.steps} updates of {config.batch} segments of {model_config.context} characters")
+
+# %% [markdown]
+# The loop that trains it is short enough to be read aloud. All that fixes a run is in `config`: with the same seed,
+# machine and versions it gives the same bits.
+
+# %% tags=["hide-input"]
+source(train)
+
+# %% [markdown]
+# Now run it in full. This takes a minute and a half on two cores; `train("cpu", corpus, folder="runs/cpu")` would also
+# leave a checkpoint, a record and labml's log in that folder, and so does `rope-lab train --preset cpu` in a terminal.
+
+# %%
+run = train(config, corpus)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss falls from above four, past the dotted lines of the counting predictors, to below two. Dots of the validation loss lie close to the line and end slightly above it."}, "figure": {"caption": "The full run. It passes each counting predictor (dotted) within its first updates; everything below them it has learned from context. The last stretch, where the learning rate falls to zero, is worth the wait.", "name": "fig-learning-curve"}}
+from rope_lab.figures.training import learning_curve
+
+measured = [point for point in run.history if point.val is not None]
+learning_curve(
+    [point.step for point in run.history],
+    [point.loss for point in run.history],
+    ([point.step for point in measured], [point.val for point in measured]),
+    levels,
+)
+
+# %% [markdown]
+# What does a loss of that size sound like? Let it speak. The probabilities are sharpened a little (temperature 0.8: the
+# logits are divided by it before the softmax).
+
+# %%
+from rope_lab.sample import sample
+
+prompt = "ROMEO:\n"
+drawn = sample(run.model, corpus.encode(prompt).tolist(), 400, temperature=0.8, seed=3)
+print(prompt + corpus.decode(list(drawn)))
+
+# %% [markdown]
+# It spells, it knows that a speech begins with a name and a colon, and it keeps to the length of a line. It has no idea
+# what it is talking about.
+#
+# ## What it does with distance
+#
+# A score knows the distance of two tokens and not where they are (chapter 3), and nothing else in the model knows
+# positions. So the whole network must be blind to a shift of all positions by any $s$:
+#
+# $$ \mathrm{model}(c;\, 0, 1, 2, \dots) = \mathrm{model}(c;\, s, s + 1, s + 2, \dots) . $$ (eq-13-2)
+#
+# Training cannot break this; it holds for the trained weights as it does for random ones, up to the rounding of float32.
+
+# %%
+model = run.model.eval()
+positions = torch.arange(context)
+ids = val_ids[: 16 * context].view(16, context)
+with torch.no_grad():
+    here = model(ids).log_softmax(-1)
+    for s in (1, 1_000, 1_000_000):
+        there = model(ids, positions=positions + s).log_softmax(-1)
+        check(f"eq. 13.2, s = {s:,}", there, here, tolerance=1e-4)
+
+    moved = {}
+    for name, other in shorts.items():
+        if name != "learned":  # its table has no rows past the context
+            other = other.model.eval()
+            shift = other(ids, positions=positions + 1000).log_softmax(-1) - other(ids).log_softmax(-1)
+            moved[name] = shift.abs().mean().item()
+for name, change in moved.items():
+    print(f"{name:10s} moved on by 1,000: log-probabilities change by {change:.1e} on average")
+
+# %% [markdown]
+# What does it look back at? Here is how much attention each head pays to each distance, averaged over queries that have a
+# full view of it.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of panels, a row a layer, a column a head, each with mean attention weight against the number of characters back on a log scale. In the first layers several heads peak at distances 0 to 2; in the last layers the weight is spread over tens of characters."}, "figure": {"caption": "Mean attention of every head by distance, on held-out text. Low layers have heads for the last one or two characters, which assemble letters to words; higher heads read further back. No one told them how to share the work.", "name": "fig-heads"}}
+from rope_lab.attention import MultiHeadAttention
+from rope_lab.figures.training import heads_by_distance
+
+
+def attention_by_distance(model: RoFormer, ids: torch.Tensor, far: int) -> torch.Tensor:
+    """Mean weight that queries with at least `far` keys give each distance 0 … far − 1, (layers, heads, far)."""
+    found = []
+
+    def look(layer: MultiHeadAttention, inputs: tuple, kwargs: dict) -> None:
+        x = inputs[0]
+        q, k = (p(x).unflatten(-1, (-1, layer.head_dim)).transpose(1, 2) for p in (layer.query, layer.key))
+        if layer.qk_norm:
+            q, k = (torch.nn.functional.rms_norm(h, (layer.head_dim,)) for h in (q, k))
+        q, k = layer.position(q, k)
+        hidden = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        weights = (q @ k.mT / layer.head_dim**0.5).masked_fill(hidden, -torch.inf).softmax(-1)
+        by_distance = [weights.diagonal(-s, -2, -1)[..., far - 1 - s :].mean((0, -1)) for s in range(far)]
+        found.append(torch.stack(by_distance, dim=-1))
+
+    hooks = [b.attention.register_forward_pre_hook(look, with_kwargs=True) for b in model.blocks]
+    with torch.no_grad():
+        model(ids)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(found)
+
+
+far = context // 2
+by_distance = attention_by_distance(model, ids, far)
+heads_by_distance(range(far), by_distance)
+
+# %% [markdown]
+# And is a long view worth anything? Sort the losses by the place of a character in its segment. The first has nothing to
+# go by, the last almost the whole context.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the number of characters seen, log scale: above three at the first character, falling steeply over the first ten and slowly after that, crossing the dashed mean line at around ten characters."}, "figure": {"caption": "Loss by place in the segment. Most is gained in the first ten characters; the line goes on falling as far as the context reaches. The mean over all places (dashed) is the loss of the run, so a longer context looks better for two reasons: it sees more, and fewer of its characters stand at the start.", "name": "fig-loss-by-place"}}
+from rope_lab.figures.training import loss_by_place
+
+with torch.no_grad():
+    count = (len(val_ids) - 1) // context * context
+    inputs, targets = val_ids[:count].view(-1, context), val_ids[1 : count + 1].view(-1, context)
+    rows = [
+        torch.nn.functional.cross_entropy(model(i).mT, t, reduction="none")
+        for i, t in zip(inputs.split(64), targets.split(64), strict=True)
+    ]
+by_place = torch.cat(rows).mean(0)
+loss_by_place(range(1, context + 1), by_place, by_place.mean().item())
+
+# %% [markdown]
+# :::{admonition} Compare losses only under one rule
+# :class: tip
+#
+# The same model on the same text has a lower loss if each prediction may see a full context (a window that slides one
+# character at a time) than if segments stand side by side. Tables that mix the two rules compare rules, not encodings
+# {cite:p}`press2022`.
+# :::
+#
+# ## What goes wrong: a cache that forgets where it is
+#
+# To write a text, a model need not read it anew for every character: keys and values of past tokens stay in a cache
+# (chapter 7), and only the new token goes in. With $C$ the cache filled by $c_0, \dots, c_{t-1}$, what comes out is the
+# same,
+#
+# $$ \mathrm{model}(c_t \mid C;\; t) = \mathrm{model}(c_0, \dots, c_t;\; 0, \dots, t)_t , $$ (eq-13-3)
+#
+# *if the new token is told its position $t$.* It is one token long, and code that counts positions from the input alone
+# puts it at 0. Then the score of the new query with the key at $n$ is that of the distance $-n$, and the text falls
+# apart. On this very corpus the symptom was reported as
+# [x-transformers#219](https://github.com/lucidrains/x-transformers/issues/219), which compares pages of text with
+# the cache on and off; another project's decoding loop advanced its position by the number of tokens of the step before,
+# so that a prompt of 6 was followed by position 12
+# ([tiny-llm#46](https://github.com/skyzh/tiny-llm/pull/46)). Neither raises an error.
+
+
+# %%
+def decode(prompt: str, length: int, position_of) -> tuple[str, torch.Tensor]:
+    """Greedy text after `prompt` through a cache, and its log-probabilities; `position_of(t)` places token t."""
+    ids, log_p = corpus.encode(prompt).tolist(), []
+    cache, new = model.new_cache(len(ids) + length), ids
+    for _ in range(length):
+        places = torch.tensor([position_of(t) for t in range(len(ids) - len(new), len(ids))])
+        with torch.no_grad():
+            log_p.append(model(torch.tensor([new]), positions=places, cache=cache)[0, -1].log_softmax(-1))
+        new = [int(log_p[-1].argmax())]
+        ids = ids + new
+    return corpus.decode(ids), torch.stack(log_p)
+
+
+prompt = "KING RICHARD II:\nWhat, "
+P = len(prompt)
+right, log_p = decode(prompt, 60, lambda t: t)
+with torch.no_grad():
+    whole = model(corpus.encode(right)[None, :-1])[0, P - 1 :].log_softmax(-1)
+check("eq. 13.3", log_p, whole, tolerance=1e-4)
+print(right)
+
+# %%
+wrong = {
+    "every new token at position 0": lambda t: t if t < P else 0,
+    "the prompt counted twice": lambda t: t if t < P else t + P,
+}
+for name, position_of in wrong.items():
+    text, log_p = decode(prompt, 60, position_of)
+    with torch.no_grad():
+        truth = model(corpus.encode(text)[None, :-1])[0, P - 1 :].log_softmax(-1)
+    chosen = corpus.encode(text[P:])[:, None]
+    print(f"{name}, {-truth.gather(-1, chosen).mean():.2f} nats a character by the right model:")
+    print("   ", text[P:].replace("\n", "⏎"))
+
+# %% [markdown]
+# The first text is broken at once. The second is the dangerous one: all new tokens agree among themselves, only the gap to
+# the prompt is wrong, and what comes out may pass for a slightly worse model. A test finds both in a line: decode with
+# and without the cache, and compare ({eq}`eq-13-3`). This package does so for every encoding and every split.
+#
+# ## Summary
+#
+# - A loss in nats a character is a logarithm of even choices; counting pairs of characters is the line to beat.
+# - Equal short runs put RoPE ahead of learned and sinusoidal vectors and of no positions, on this text and at this size.
+# - A trained RoFormer is exactly as blind to a shift of all positions as an untrained one; a cache has to be told where
+#   it is.
+#
+# ## Exercises
+#
+# **13.1** Write `nats(logits, targets)`: equation {eq}`eq-13-1` for logits of shape `(B, N, V)` and target ids of shape
+# `(B, N)`, as one number.
+
+# %%
+from torch import Tensor
+
+from rope_lab.exercises.ch13 import check_nats
+
+
+def nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return None  # your turn: a tensor without axes
+
+
+check_nats(nats)
+
+# %% tags=["hide-cell"]
+# Solution of 13.1
+
+
+def nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return -logits.log_softmax(-1).gather(-1, targets[..., None]).mean()
+
+
+check_nats(nats)
+
+# %% [markdown]
+# **13.2** Write `bigram_loss(train, val, V)`: count which id follows which in `train`, add 1 to every count, divide each
+# row by its sum, and return the loss on the pairs of `val`.
+
+# %%
+from rope_lab.exercises.ch13 import check_bigram_loss
+
+
+def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
+    return None  # your turn: a tensor without axes
+
+
+check_bigram_loss(bigram_loss)
+
+# %% tags=["hide-cell"]
+# Solution of 13.2
+
+
+def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
+    counts = (train[:-1] * V + train[1:]).bincount(minlength=V * V).view(V, V).double() + 1
+    p = counts / counts.sum(-1, keepdim=True)
+    return -p.log()[val[:-1], val[1:]].mean()
+
+
+check_bigram_loss(bigram_loss)
+
+# %% [markdown]
+# **13.3** Prompts of different lengths share a batch: the shorter ones are padded on the left, and `mask` of shape
+# `(B, N)` is True where a token is real. Real tokens of each row are at positions $0, 1, 2, \dots$ Write
+# `next_positions(mask, new)`: the positions of the next `new` tokens of every row, shape `(B, new)`.
+
+# %%
+from rope_lab.exercises.ch13 import check_next_positions
+
+
+def next_positions(mask: Tensor, new: int) -> Tensor:
+    return None  # your turn: shape (B, new), integers
+
+
+check_next_positions(next_positions)
+
+# %% tags=["hide-cell"]
+# Solution of 13.3
+
+
+def next_positions(mask: Tensor, new: int) -> Tensor:
+    return mask.sum(-1, keepdim=True) + torch.arange(new)
+
+
+check_next_positions(next_positions)
+
+# %% [markdown]
+# **13.4** Train on a text of your own: `Corpus.from_text("mine", text)` from `rope_lab.data` takes any string, and
+# `train(preset("cpu", steps=200), corpus)` the rest. Which counting predictor does your model pass first?
+#
+# ## References
+#
+# - {cite:t}`su2021`: the RoFormer, trained there as an encoder.
+# - {cite:t}`press2022`: two ways to measure a loss, and how they differ.
+# - {cite:t}`zhang2019`, {cite:t}`henry2020`, {cite:t}`so2021`, {cite:t}`jordan2024`: the choices that train faster.
+#
+# Full entries are on the page {doc}`/book/references`.
