@@ -10,7 +10,7 @@ from rope_lab.model import RoFormer
 
 
 @torch.inference_mode()
-def evaluate(model: RoFormer, ids: Tensor, *, batch: int = 64) -> float:
+def evaluate(model: RoFormer, ids: Tensor, *, batch: int = 32) -> float:
     """Mean negative log-likelihood of each character given those before it in its segment.
 
     The text is cut into segments of the model's context, one after the other; the last may be shorter. So

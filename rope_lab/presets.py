@@ -34,14 +34,14 @@ class TrainConfig:
 
     name: str = "custom"
     model: dict[str, Any] = field(default_factory=dict)
-    steps: int = 800
+    steps: int = 1100
     batch: int = 16
-    matrix_lr: float = 0.02
-    lr: float = 0.003
+    matrix_lr: float = 0.015
+    lr: float = 0.02
     weight_decay: float = 0.0
     iterations: int = 5
     warmup: float = 0.05
-    cooldown: float = 0.6
+    cooldown: float = 0.9
     bfloat16: bool = False
     reports: int = 20
     evaluations: int = 4
@@ -83,17 +83,25 @@ class TrainConfig:
 
 
 _SMOKE = {"context": 32, "dim": 32, "depth": 2, "heads": 2}
-_CPU = {"context": 128, "dim": 128, "depth": 4, "heads": 4}
+_CPU = {"context": 128, "dim": 80, "depth": 4, "heads": 2}
 _GPU = {"context": 256, "dim": 384, "depth": 6, "heads": 6, "dropout": 0.2}
 
 PRESETS = {
     # seconds: to see that everything works
     "smoke": TrainConfig("smoke", _SMOKE, steps=40, batch=8, reports=4, evaluations=2),
-    # about 90 s on two cores, 0.8 million parameters
+    # about 90 s on two cores, 0.3 million parameters: in that time a larger model sees too little text
     "cpu": TrainConfig("cpu", _CPU),
     # 10 million parameters
     "gpu": TrainConfig(
-        "gpu", _GPU, steps=3000, batch=64, weight_decay=0.1, bfloat16=True, reports=30, evaluations=10
+        "gpu",
+        _GPU,
+        steps=3000,
+        batch=64,
+        lr=0.005,
+        weight_decay=0.1,
+        bfloat16=True,
+        reports=30,
+        evaluations=10,
     ),
 }
 
