@@ -149,6 +149,7 @@ def test_same_bits_inside_contexts(dtype: torch.dtype, layout: str) -> None:
     try:
         assert all(map(torch.equal, module(q, k, offset=77), before))
         assert all(map(torch.equal, RotaryEmbedding(6, layout=layout)(q, k, offset=77), before))
+        assert RotaryEmbedding(6, learned=True).learned_freqs.dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
 
