@@ -65,7 +65,7 @@ def tree(folder):
 
 
 BAD = [
-    ("", "arguments are required: train | sample | evaluate | info"),
+    ("", "arguments are required: train | sample | evaluate"),
     ("dance", "invalid choice: 'dance'"),
     ("train --preset huge", "preset must be one of smoke, cpu, gpu, got 'huge'"),
     ("train --steps none", "--steps: invalid int value: 'none'"),
@@ -73,7 +73,7 @@ BAD = [
     ("train --seed -1", "seed must be an integer of at least 0, got -1"),
     ("train --seed 9223372036854775808", "seed must be below 2**63"),
     ("train --position spiral", "position must be one of"),
-    ("train --heads 7", "heads must divide dim=128, got 7"),
+    ("train --heads 7", "heads must divide dim=80, got 7"),
     ("train --dropout 1", "dropout must lie in [0, 1), got 1.0"),
     ("train --lr nan", "lr must be finite and not negative, got nan"),
     ("train --device tpu --text words", "device must be one of"),
