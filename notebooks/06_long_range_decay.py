@@ -387,7 +387,8 @@ worst_cases(s, {delta: value / (dim / 2) for delta, value in worst.items()})
 # $$
 # \begin{aligned}
 # p &\approx \Phi\big( \rho\, D\, c(s) / \sigma \big) , \\
-# \sigma^2 &= (2 - \rho^2)\, D + 4\rho^2 \sum_i \cos^2 s\theta_i ,
+# \sigma^2 &= (2 - \rho^2)\, D \\
+# &\quad + 4\rho^2 \sum_i \cos^2 s\theta_i ,
 # \end{aligned}
 # $$ (eq-6-13)
 #

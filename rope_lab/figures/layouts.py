@@ -86,16 +86,14 @@ def walks(kilobytes: ArrayLike, ratios: Mapping[str, ArrayLike]) -> Figure:
 
 
 def speed(ratios: Mapping[str, float], emphasised: Sequence[str] = ()) -> Figure:
-    """Horizontal bars: time of each form in units of one copy of the tensor."""
-    figure, axes = new_figure(size=(7.5, 0.5 * len(ratios) + 1.0))
-    names = list(ratios)
-    values = [ratios[name] for name in names]
-    colors = [COLORS["blue"] if name in emphasised else COLORS["sky"] for name in names]
-    axes.barh(names, values, color=colors)
-    for row, value in enumerate(values):
-        axes.text(value, row, f" {value:.1f}", va="center", fontsize=12)
-    axes.axvline(1, color=GREY, linestyle="--", linewidth=1)
+    """A bar a form: its time in units of one copy of the tensor."""
+    figure, axes = new_figure(size=(7.5, 0.45 * len(ratios) + 1.0))
+    for row, (name, value) in enumerate(ratios.items()):
+        color = COLORS["blue"] if name in emphasised else GREY
+        axes.barh(row, value, height=0.6, color=color)
+        axes.text(value, row, f" {value:.1f}", va="center", color=color, fontsize=12)
+    axes.axvline(1, color=COLORS["black"], linestyle="--", linewidth=1)
+    axes.set_yticks(range(len(ratios)), list(ratios))
     axes.invert_yaxis()
-    axes.set(xlabel="time / time of x.clone()")
-    axes.set_xlim(right=1.1 * max(values))
+    axes.set(xlabel="time / time of x.clone()", xlim=(0, 1.1 * max(ratios.values())))
     return figure
