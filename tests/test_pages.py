@@ -1,5 +1,6 @@
 """The pages without code tell the truth: their snippets run, and their lists name what is there."""
 
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -55,6 +56,23 @@ def test_the_welcome_page_links_every_chapter() -> None:
     page = (ROOT / "book" / "index.md").read_text("utf-8")
     linked = re.findall(r"/notebooks/(\w+)", page)
     assert sorted(linked) == sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_recorded_run() -> None:
+    run = json.loads((ROOT / "results" / "cpu_preset.json").read_text("utf-8"))
+    assert run["step"] == run["config"]["steps"]
+    assert run["corpus"]["name"] == "tiny-shakespeare"
+    written = (
+        (ROOT / "README.md").read_text("utf-8").split("<!-- numbers -->")[1].split("<!-- /numbers -->")[0]
+    )
+    cells = [line.split("|")[2].strip() for line in written.strip().splitlines()[2:]]
+    assert cells == [
+        f"{run['val_loss']:.3f} nats per character",
+        f"{run['train_loss']:.3f}",
+        f"{run['seconds']:.0f} s, {run['threads']} threads",
+        f"{run['step']:,}",
+        f"{run['parameters']:,}",
+    ]
 
 
 def test_every_reference_has_its_group() -> None:
