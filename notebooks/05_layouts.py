@@ -493,7 +493,7 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 clock = thread_time if device == "cpu" else timer  # what others do on a CPU does not count
 
 
-def median_ratios(forms: dict, unit: str, repeats: int = 1, rounds: int = 25) -> dict:
+def median_ratios(forms: dict, unit: str, repeats: int = 1, rounds: int = 15) -> dict:
     """Time over that of `unit` in the same round, median of the rounds."""
     ratios = []
     for _ in range(rounds):
@@ -597,7 +597,7 @@ for name, form in forms.items():
     head, angle = x[:1].double(), table.double()
     right = rotate(head, angle, name.split(",")[0])
     check(name, form()[0], right[0], tolerance=1e-5)
-copies = median_ratios(forms | {"copy": x.clone}, unit="copy", rounds=7)
+copies = median_ratios(forms | {"copy": x.clone}, unit="copy", rounds=5)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of six forms of the rotation, three for each layout, in units of one copy of a 64 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout. Written in few passes (blue: this package, which also forms its cosines in that time) either layout takes little more than a copy; written in many, it takes a multiple of that.", "name": "fig-speed"}}
 from rope_lab.figures.layouts import speed
