@@ -17,6 +17,7 @@ Source: Beltagy et al. 2020, Longformer (arXiv:2004.05150), section 3.1.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from functools import cache as once
@@ -95,7 +96,7 @@ def local_attention(
     mask = mask[None] if mask is not None and mask.ndim == 1 else mask
     _check_tensors(q, k, v)
     _check_rows(k, mask, segments, positions)
-    _check_dropout(dropout)
+    _check_numbers(dropout, scale)
     check_position(position, band)
     rows_and_columns = (window, window * band.blocks)
     if bias is not None and bias.shape not in (
@@ -106,8 +107,7 @@ def local_attention(
         raise ValueError(f"bias must have shape {wanted}, got {tuple(bias.shape)}")
     if first < 0:
         raise ValueError(f"first must be an index of at least 0, got {first}")
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
+    _check_backend(backend)
     if not q.numel():
         return q.new_zeros(*q.shape[:-1], v.shape[-1])
     if scale is not None:
@@ -249,7 +249,8 @@ class LocalAttention(nn.Module):
         self.window = Window(window, causal, look_backward, look_forward, exact, inclusive)
         self.position = NoPE() if position is None else position
         check_position(self.position, self.window)
-        _check_dropout(dropout)
+        _check_numbers(dropout, scale)
+        _check_backend(backend)
         self.shared_qk, self.dropout, self.scale, self.backend = shared_qk, dropout, scale, backend
 
     def new_cache(self, capacity: int | None = None) -> LocalCache:
@@ -357,6 +358,13 @@ def _check_rows(k: Tensor, mask: Tensor | None, segments: Tensor | None, positio
         raise ValueError(f"positions must have shape {wanted}, got {tuple(positions.shape)}")
 
 
-def _check_dropout(dropout: float) -> None:
+def _check_numbers(dropout: float, scale: float | None) -> None:
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"scale must be finite, got {scale}")
+
+
+def _check_backend(backend: str) -> None:
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")

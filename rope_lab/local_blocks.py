@@ -8,7 +8,6 @@ fused kernel a chunk at a time, so that the gradients of the overlapping ranges 
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -249,8 +248,9 @@ def _slices(x: Tensor, spans: list[tuple[int, int]]) -> Iterator[Tensor]:
         return
     cuts = sorted({0, x.shape[-2], *(cut for span in spans for cut in span)})
     pieces = x.split([b - a for a, b in itertools.pairwise(cuts)], dim=-2)
+    number = {cut: piece for piece, cut in enumerate(cuts)}
     for a, b in spans:
-        own = pieces[bisect_left(cuts, a) : bisect_left(cuts, b)]
+        own = pieces[number[a] : number[b]]
         yield own[0] if len(own) == 1 else torch.cat(own, dim=-2)
 
 

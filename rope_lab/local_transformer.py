@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rope_lab.absolute import LearnedEmbedding
 from rope_lab.attention import KVCache, MultiHeadAttention
 from rope_lab.encoding import PositionEncoding
 from rope_lab.local import LocalCache, local_attention
@@ -193,12 +194,20 @@ class LocalTransformer(RoFormer):
         Raises:
             ValueError: naming the first argument that is out of range.
         """
+        last = self.config.vocab_size - 1
+        room = None
+        if isinstance(self.position, LearnedEmbedding):
+            room = self.position.table.num_embeddings - prime.shape[-1]
+        shape = tuple(prime.shape)
         for fits, message in (
             (self.config.causal, "generate needs causal=True"),
+            (prime.ndim == 2 and shape[-1] > 0, f"prime must have shape (B, N), N ≥ 1, got {shape}"),
+            (((prime >= 0) & (prime <= last)).all(), f"prime must hold ids from 0 to {last}, got others"),
             (
-                prime.ndim == 2 and prime.shape[-1] > 0,
-                f"prime must have shape (B, N), N ≥ 1, got {tuple(prime.shape)}",
+                room is None or length <= room,
+                f"length must be at most {room} for learned positions, got {length}",
             ),
+            (seed >= 0, f"seed must not be negative, got {seed}"),
             (length >= 0, f"length must not be negative, got {length}"),
             (0 <= temperature < math.inf, f"temperature must be finite and not negative, got {temperature}"),
             (top_k is None or top_k >= 1, f"top_k must be at least 1, got {top_k}"),
