@@ -65,6 +65,8 @@ class XPos(RotaryEmbedding):
         return q, k, v
 
     def relate(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> tuple[Tensor, Tensor]:
+        if not q_positions.shape[-1]:
+            return q, k  # no query, no centre
         centre = q_positions[..., :1]
         return self._scale(q, q_positions - centre), self._scale(k, centre - k_positions)
 
