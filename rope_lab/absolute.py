@@ -89,7 +89,7 @@ class LearnedEmbedding(PositionEncoding):
 
 
 def _add(x: Tensor, table: Tensor) -> Tensor:
-    if table.shape not in (x.shape, x.shape[-2:]):
+    if table.ndim not in (2, 3) or table.shape not in (x.shape, x.shape[-2:]):
         given = f"positions {tuple(table.shape[:-1])} and dim {table.shape[-1]}"
         raise ValueError(f"positions (N,) or (B, N) and dim C must fit x of {tuple(x.shape)}, got {given}")
     return (x + table).to(x.dtype)

@@ -83,8 +83,8 @@ def test_sinusoidal_is_added_in_full_and_rounded_once(dtype: torch.dtype) -> Non
 
 
 @given(
-    shape=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-    x=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    shape=st.lists(st.integers(1, 2), max_size=3),
+    x=st.lists(st.integers(1, 2), max_size=3),
     width=st.sampled_from([1, 2, 4]),
     module=st.sampled_from([SinusoidalEmbedding(4), LearnedEmbedding(32, 4)]),
 )
@@ -92,7 +92,7 @@ def test_nothing_broadcasts(
     shape: list[int], x: list[int], width: int, module: SinusoidalEmbedding | LearnedEmbedding
 ) -> None:
     positions, tokens = torch.arange(torch.Size(shape).numel()).view(shape), torch.zeros(*x, width)
-    if width == 4 and len(shape) < 3 and shape in (x, x[-1:]):
+    if width == 4 and len(shape) in (1, 2) and shape in (x, x[-1:]):
         out = module.embed(tokens, positions)
         assert out.shape == tokens.shape
         if isinstance(module, SinusoidalEmbedding):
