@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rope_lab.encoding import PositionEncoding
-from rope_lab.rotary import Layout, frequencies, keep_float32, reduce_turns, rotate
+from rope_lab.rotary import Layout, frequencies, keep_float32, reduce_turns, rotate, table_device
 
 Grid = Literal["index", "pixel"]
 
@@ -82,13 +82,14 @@ def angles_nd(coordinates: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.
         raise ValueError(f"coordinates must have shape {expected}, got {tuple(coordinates.shape)}")
     if freqs.ndim not in (2, 3):
         raise ValueError(f"freqs must have shape (A, D/2) or (A, H, D/2), got {tuple(freqs.shape)}")
-    p, f = coordinates.double(), freqs.double().to(coordinates.device)
+    device = table_device(coordinates.device)
+    p, f = coordinates.to(device).double(), freqs.to(device).double()
     if freqs.ndim == 2:
         table = p @ f  # (N, F) or (B, N, F)
         table = table if p.ndim == 2 else table[:, None]
     else:
         table = torch.einsum("bna,ahf->bhnf", p if p.ndim == 3 else p[None], f)
-    return reduce_turns(table).to(dtype)
+    return reduce_turns(table).to(dtype).to(coordinates.device)
 
 
 def axial_frequencies(dim: int, axes: int, base: float = 100.0) -> Tensor:
@@ -163,7 +164,8 @@ class RotaryEmbeddingND(PositionEncoding):
         if sizes is not None and len(sizes) != freqs.shape[0]:
             raise ValueError(f"sizes must have {freqs.shape[0]} numbers, one an axis, got {len(sizes)}")
         self.sizes, self.kind, self.prefix, self.layout = sizes, kind, prefix, layout
-        self.fixed_freqs = None if learned else freqs.detach().double().clone()  # no buffer: never cast
+        fixed = None if learned else freqs.detach().to(table_device(freqs.device)).double().clone()
+        self.fixed_freqs = fixed  # no buffer: never cast
         self.learned_freqs = nn.Parameter(freqs.detach().float().clone()) if learned else None
 
     @property
@@ -194,7 +196,7 @@ class RotaryEmbeddingND(PositionEncoding):
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        axes = self.freqs.shape[0]
+        axes, positions = self.freqs.shape[0], positions.to(table_device(positions.device))
         if self.sizes is None:
             cells = (positions - self.prefix).clamp(min=0)
             coordinates = cells[..., None].expand(*cells.shape, axes).double()
@@ -203,7 +205,9 @@ class RotaryEmbeddingND(PositionEncoding):
             coordinates = nn.functional.pad(grid, (0, 0, self.prefix, 0))[positions]
         still = positions < self.prefix
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-        table = angles_nd(coordinates.masked_fill(still[..., None], 0.0), self.freqs, dtype=dtype)
+        table = angles_nd(coordinates.masked_fill(still[..., None], 0.0), self.freqs, dtype=dtype).to(
+            q.device
+        )
         return rotate(q, table, self.layout), rotate(k, table, self.layout), v
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RotaryEmbeddingND:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rope_lab.absolute import sinusoidal
 from rope_lab.encoding import PositionEncoding
+from rope_lab.rotary import table_device
 
 
 def relative_positions(q_positions: Tensor, k_positions: Tensor) -> Tensor:
@@ -48,6 +49,7 @@ def t5_buckets(
         raise ValueError(f"buckets must be even and at least {2 if causal else 4}, got {buckets}")
     if max_distance <= exact:
         raise ValueError(f"max_distance must exceed the {exact} exact distances, got {max_distance}")
+    device, relative = relative.device, relative.to(table_device(relative.device))
     ahead = torch.zeros_like(relative) if causal else (relative > 0) * side
     distance = (-relative).clamp(min=0) if causal else relative.abs()
     # bucket b ≥ exact begins at distance exact · (max_distance/exact)^((b − exact)/(side − exact))
@@ -55,7 +57,7 @@ def t5_buckets(
         torch.arange(1, side - exact, dtype=torch.float64, device=relative.device) / (side - exact)
     )
     starts = torch.cat((torch.arange(1, exact + 1, device=relative.device), (starts - 1e-9).ceil()))
-    return ahead + torch.bucketize(distance.double(), starts, right=True)
+    return (ahead + torch.bucketize(distance.double(), starts, right=True)).to(device)
 
 
 class T5Bias(PositionEncoding):

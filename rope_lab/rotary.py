@@ -44,7 +44,7 @@ def frequencies(dim: int, base: float = 10_000.0, *, device: torch.device | str 
         raise ValueError(f"dim must be a positive even integer, got {dim!r}")
     if not 0 < base < math.inf:
         raise ValueError(f"base must be positive and finite, got {base!r}")
-    exponents = torch.arange(0, dim, 2, dtype=torch.float64, device=_table_device(device)) / dim
+    exponents = torch.arange(0, dim, 2, dtype=torch.float64, device=table_device(device)) / dim
     return torch.pow(float(base), -exponents)
 
 
@@ -81,7 +81,7 @@ def angles(
         raise ValueError(f"positions must have shape (N,) or (B, N), got {tuple(positions.shape)}")
     if freqs.ndim != 1:
         raise ValueError(f"freqs must have shape (D/2,), got {tuple(freqs.shape)}")
-    device = _table_device(positions.device)
+    device = table_device(positions.device)
     m = positions.to(device).to(torch.float64) + offset
     product = m[..., None] * freqs.to(device)
     table = reduce_turns(product).to(dtype).to(positions.device)
@@ -249,7 +249,9 @@ class RotaryEmbedding(PositionEncoding):
         self.dim, self.base, self.layout, self.scaling = dim, float(base), layout, scaling
         self.start, self.heads, self.length = start, heads, length
         # No buffer, so that nothing casts it.
-        self.custom_freqs = None if freqs is None else freqs.detach().cpu().double().clone()
+        self.custom_freqs = (
+            None if freqs is None else freqs.detach().to(table_device(freqs.device)).double().clone()
+        )
         self.learned_freqs = nn.Parameter(torch.empty(dim // 2, dtype=torch.float32)) if learned else None
         self.reset_parameters()
 
@@ -267,7 +269,7 @@ class RotaryEmbedding(PositionEncoding):
 
     def _fixed(self, device: torch.device | str | None) -> Tensor:
         if self.custom_freqs is not None:
-            return self.custom_freqs.to(_table_device(device))
+            return self.custom_freqs.to(table_device(device))
         return frequencies(self.dim, self.base, device=device)
 
     def table(
@@ -276,7 +278,7 @@ class RotaryEmbedding(PositionEncoding):
         """Angles of the positions in a sequence of `length` tokens, and the attention factor of the scaling."""
         freqs, factor = self.frequencies(positions.device), 1.0
         if self.scaling is not None:
-            freqs = freqs.to(_table_device(freqs.device)).double()
+            freqs = freqs.to(table_device(freqs.device)).double()
             freqs, factor = self.scaling(freqs, self.length or length)
         return angles(positions, freqs, offset=offset, dtype=dtype), factor
 
@@ -360,7 +362,8 @@ def keep_float32(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return move
 
 
-def _table_device(device: torch.device | str | None) -> torch.device:
+def table_device(device: torch.device | str | None) -> torch.device:
+    """Where float64 tables for `device` are formed: there, or on the CPU if it has no float64."""
     chosen = torch.get_default_device() if device is None else torch.device(device)
     return torch.device("cpu") if chosen.type in _WITHOUT_FLOAT64 else chosen
 

@@ -105,15 +105,15 @@ class YaRN:
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
         if freqs.numel() < 2:
             raise ValueError(f"freqs must have at least 2 pairs for a ramp over them, got {freqs.numel()}")
-        log_ratio = (freqs[0] / freqs[1]).log().item()  # θ_i = θ_0 · e^(−i·log_ratio)
+        log_ratio = (freqs[0] / freqs[1]).log().detach()  # θ_i = θ_0 · e^(−i·log_ratio)
         low, high = (  # the pair index that turns so many times
             math.log(self.original_length / (turns * 2 * math.pi)) / log_ratio
             for turns in (self.beta_fast, self.beta_slow)
         )
         if self.truncate:
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, 2 * freqs.numel() - 1)
-        high += 0.001 if low == high else 0.0
+            low, high = low.floor(), high.ceil()
+        low, high = (end.clamp(0, 2 * freqs.numel() - 1) for end in (low, high))
+        high = high + 0.001 * (low == high)
         ramp = (
             (torch.arange(freqs.numel(), device=freqs.device, dtype=freqs.dtype) - low) / (high - low)
         ).clamp(0, 1)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rope_lab.rotary import RotaryEmbedding
+from rope_lab.rotary import RotaryEmbedding, table_device
 
 
 class XPos(RotaryEmbedding):
@@ -78,10 +78,11 @@ class XPos(RotaryEmbedding):
             raise ValueError(
                 f"positions must lie within {limit} of the first query, got {-distance.amin():g}"
             )
-        pairs = torch.arange(0, self.dim, 2, dtype=torch.float64, device=x.device)
+        distance = distance.to(table_device(distance.device)).double()
+        pairs = torch.arange(0, self.dim, 2, dtype=torch.float64, device=distance.device)
         log_zeta = ((pairs / self.dim + 0.4) / 1.4).log()
-        scale = (distance.double()[..., None] / self.scale_base * log_zeta).exp()
-        scale = scale.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
+        scale = (distance[..., None] / self.scale_base * log_zeta).exp()
+        scale = scale.to(torch.float64 if x.dtype == torch.float64 else torch.float32).to(x.device)
         scale = (
             scale.repeat_interleave(2, dim=-1)
             if self.layout == "interleaved"
@@ -89,4 +90,4 @@ class XPos(RotaryEmbedding):
         )
         scale = scale if distance.ndim == 1 else scale[:, None]
         scaled = (x[..., : self.dim] * scale).to(x.dtype)
-        return scaled if self.dim == x.shape[-1] else torch.cat((scaled, x[..., self.dim :]), dim=-1)
+        return scaled if self.dim == x.shape[-1] else x.slice_scatter(scaled, dim=-1, end=self.dim)

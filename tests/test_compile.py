@@ -11,6 +11,7 @@ from functorch.compile import make_boxed_func
 from torch import Tensor, fx, nn
 
 from rope_lab import LearnedEmbedding, RotaryEmbedding, SinusoidalEmbedding
+from rope_lab.scaling import DynamicNTK, Scaling, YaRN
 
 LAYOUTS = ("interleaved", "half")
 
@@ -68,6 +69,16 @@ def test_positions_of_their_own_compile_two_graphs_and_decoding_two_more(layout:
         m = torch.tensor([[position], [position + 3]])
         torch.testing.assert_close(compiled(q, k, k, m), module.rotate(q, k, k, m), atol=2e-6, rtol=0)
     assert len(backend.graphs) <= 4
+
+
+@pytest.mark.parametrize("scaling", [DynamicNTK(2.0, 40), YaRN(2.0, 40)], ids=["dynamic NTK", "YaRN"])
+def test_scaled_frequencies_compile_as_few(scaling: Scaling) -> None:
+    module, backend = RotaryEmbedding(16, scaling=scaling), Counting()
+    compiled = torch.compile(module, backend=backend, fullgraph=True)
+    for length in (7, 2, 64, 33, 128, 5, 100, 12, 3, 50):
+        q, k = tokens(length)
+        torch.testing.assert_close(compiled(q, k), module(q, k), atol=2e-6, rtol=0)
+    assert len(backend.graphs) <= 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

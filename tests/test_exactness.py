@@ -18,12 +18,17 @@ from without_float64 import WithoutFloat64
 
 import rope_lab.rotary
 from rope_lab import RotaryEmbedding, SinusoidalEmbedding, angles, frequencies, rotate
-from rope_lab.scaling import DynamicNTK, PositionInterpolation
+from rope_lab.axial import RotaryEmbeddingND, axial_frequencies
+from rope_lab.bias import ALiBi, t5_buckets
+from rope_lab.scaling import DynamicNTK, PositionInterpolation, YaRN
+from rope_lab.variants import RotaryValueEmbedding
+from rope_lab.xpos import XPos
 
 LAYOUTS = ("interleaved", "half")
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 Q, K = torch.randn(2, 3, 9, 8, generator=torch.Generator().manual_seed(0)).split([5, 4], dim=2)
 K = torch.cat((Q, K), dim=2)
+N = torch.arange(5)
 
 FAR = [1, 2, 3, 1_000, 65_537, 999_999, 8_388_609, 9_999_999, 10_000_000]
 POSITIONS = {
@@ -296,11 +301,26 @@ def test_learned_frequencies_learn_on_a_device_without_float64(
         assert torch.equal(there.learned_freqs.grad.to("cpu"), here.learned_freqs.grad)
 
 
-def test_sinusoidal_tables_reach_a_device_without_float64(stand_in: str) -> None:
-    x, module = torch.randn(2, 5, 8), SinusoidalEmbedding(8)
-    here = module.embed(x, torch.arange(5))
+HOOKS: dict[str, Callable[[str], Tensor]] = {  # what each other encoding does to tokens on a device
+    "sinusoidal": lambda at: SinusoidalEmbedding(8).embed(Q.to(at), N.to(at)),
+    "scaled": lambda at: RotaryEmbedding(8, scaling=YaRN(4.0, 8))(Q.to(at), Q.to(at))[0],
+    "custom": lambda at: RotaryEmbedding(8, freqs=torch.full((4,), 0.3).to(at))(Q.to(at), Q.to(at))[0],
+    "xpos": lambda at: XPos(8, scale_base=64)(Q.to(at), Q.to(at))[1],
+    "values": lambda at: RotaryValueEmbedding(8).rotate(*3 * [Q.to(at)], N.to(at))[2],
+    "axial": lambda at: RotaryEmbeddingND(axial_frequencies(8, 2), sizes=(2, 2), prefix=1).rotate(
+        *3 * [Q.to(at)], N.to(at)
+    )[0],
+    "ALiBi": lambda at: ALiBi(3).bias(Q.to(at), Q.to(at), N.to(at), N.to(at)),
+    "T5 buckets": lambda at: t5_buckets(N.to(at) - 100, buckets=32, max_distance=128, causal=True),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_encoding_reaches_a_device_without_float64(stand_in: str, hook: str) -> None:
+    here = HOOKS[hook]("cpu")
     with WithoutFloat64():
-        there = module.embed(x.to(stand_in), torch.arange(5).to(stand_in))
+        there = HOOKS[hook](stand_in)
+        assert there.device.type == stand_in
         assert torch.equal(there.to("cpu"), here)
 
 
