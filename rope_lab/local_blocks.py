@@ -145,7 +145,7 @@ class _Grid:
         back, ahead = (-(-max(reach - spare, 0) // block) * block for reach in (window.back, window.ahead))
         fits = _CHUNK_BYTES // (row * (back + block + ahead)) * block
         chunk = max(block, min(max(fits, back + ahead), hop or queries) // block * block)
-        return cls(block, back, 0 if window.causal else ahead, chunk, uniform)
+        return cls(block, back, ahead, chunk, uniform)
 
 
 class _Ranges(torch.autograd.Function):

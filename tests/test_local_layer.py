@@ -119,7 +119,7 @@ def test_only_distances_count(causal):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_xpos_at_a_million(dtype):
     q, k, v = qkv(1, 2, count=300, dtype=dtype)
-    layer = LocalAttention(100, position=XPos(8, scale_base=8))
+    layer = LocalAttention(100, position=XPos(8, scale_base=4))  # fp16 reaches 35 tokens
     far, near = (layer(q, k, v, positions=torch.arange(300) + start) for start in (1_000_000, 0))
     exact = layer(*(x.double() for x in (q, k, v)))
     error = (near - exact).abs().max()
@@ -145,18 +145,20 @@ CACHED = [
 
 @pytest.mark.parametrize("options", CACHED, ids=str)
 @pytest.mark.parametrize("masked", [False, True])
-def test_cached_decode_equals_the_full_pass_at_every_split(options, masked):
+@pytest.mark.parametrize("biased", [False, True])
+def test_cached_decode_equals_the_full_pass_at_every_split(options, masked, biased):
     q, k, v = qkv(2, 4, 2, count=19)
     layer = LocalAttention(4, **options).double()
     mask = torch.rand(2, 19) < 0.7 if masked else None
-    full = layer(q, k, v, mask=mask)
+    bias = torch.randn(4, 4, layer.window.blocks * 4).double() if biased else None
+    full = layer(q, k, v, mask=mask, bias=bias)
     splits = [[n] + [1] * (19 - n) for n in range(1, 20)] + [[5, 9, 5], [1, 17, 1], [4, 4, 8, 3]]
     for split in splits:
         cache, out, start = layer.new_cache(19), [], 0
         for count in split:
             part = [x[:, :, start : start + count] for x in (q, k, v)]
             rows = None if mask is None else mask[:, start : start + count]
-            out.append(layer(*part, mask=rows, cache=cache))
+            out.append(layer(*part, mask=rows, bias=bias, cache=cache))
             start += count
         close([torch.cat(out, dim=2)], [full], 1e-12)
         assert cache.length == 19
