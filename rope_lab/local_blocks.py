@@ -63,7 +63,7 @@ class Window:
 
     @property
     def blocks(self) -> int:
-        """b + 1 + f: windows that a query of a block window sees all or part of."""
+        """Windows that a query of a block window sees all or part of, b + 1 + f."""
         return self.look_backward + 1 + (self.look_forward or 0)
 
     @property
