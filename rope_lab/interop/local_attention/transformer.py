@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rope_lab.interop.local_attention.attention import LocalAttention
-from rope_lab.sample import choose
+from rope_lab.model import choose
 
 
 class LocalMHA(nn.Module):
