@@ -11,6 +11,7 @@ from windows import close, dense, gradients, qkv, sees
 from rope_lab import LocalAttention, LocalCache, NoPE, RotaryEmbedding, local_blocks
 from rope_lab.bias import ALiBi, DeBERTa, Shaw, T5Bias, TransformerXL
 from rope_lab.local_blocks import Window
+from rope_lab.scaling import DynamicNTK
 from rope_lab.variants import RotaryValueEmbedding
 from rope_lab.xpos import XPos
 
@@ -139,6 +140,7 @@ CACHED = [
     {"position": XPos(8, scale_base=3)},
     {"position": XPos(8, scale_base=3), "exact": False},
     {"position": ALiBi(4)},
+    {"position": RotaryEmbedding(8, scaling=DynamicNTK(2.0, 8))},
     {"position": RotaryValueEmbedding(8), "shared_qk": True},
 ]
 
