@@ -32,6 +32,9 @@ $(READY): requirements.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
+# A thread that waits for others sleeps: beside another busy program a spinning one makes training 10 times slower.
+book test: export OMP_WAIT_POLICY := passive
+
 book: $(READY)
 	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going . \
 	  || { rm -rf _build/.doctrees; exit 1; } # the next build reads every page anew, so a warning stays an error

@@ -29,17 +29,15 @@ from rope_lab.figures.training import side_by_side
 from rope_lab.presets import preset
 from rope_lab.train import train
 
-budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" runs this page in seconds
+budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds
 corpus = tiny_shakespeare()
 short = preset(budget, steps=96, reports=6, evaluations=6)
-names = {"rope": "RoPE", "learned": "learned", "sinusoidal": "sinusoidal", "none": "none"}
-shorts = {name: train(short.change(position=word), corpus, quiet=True) for word, name in names.items()}
-side_by_side(
-    {
-        name: ([point.step for point in run.history], [point.val for point in run.history])
-        for name, run in shorts.items()
-    }
-)
+shorts = {
+    name: train(short.change(position=name.lower()), corpus, quiet=True)
+    for name in ("RoPE", "learned", "sinusoidal", "none")
+}
+steps = [point.step for point in shorts["RoPE"].history]
+side_by_side({name: (steps, [p.val for p in run.history]) for name, run in shorts.items()})
 
 # %% [markdown]
 # The order is a claim, so it is checked, like every claim of this book:
@@ -49,8 +47,9 @@ from rope_lab.verify import check, check_at_most
 
 losses = {name: run.val for name, run in shorts.items()}
 if budget != "smoke":
-    for name in ("learned", "sinusoidal", "none"):
-        check_at_most(f"fig. 13.1, RoPE and {name}", losses["RoPE"], losses[name])
+    rope = losses.pop("RoPE")
+    for name, loss in losses.items():
+        check_at_most(f"fig. 13.1, RoPE and {name}", rope, loss)
 
 # %% [markdown]
 # This chapter shows what those losses mean, trains the model in full, looks at what it does with distances, and breaks it
@@ -63,7 +62,8 @@ if budget != "smoke":
 
 # %%
 print(f"{corpus.name}, SHA-256 {corpus.sha256[:12]}…")
-print(f"{len(corpus.text):,} characters, {len(corpus.vocab)} distinct: {corpus.vocab!r}")
+print(f"{len(corpus.text):,} characters, {len(corpus.vocab)} distinct:")
+print(repr(corpus.vocab))
 print(corpus.val[:150])
 
 # %% [markdown]
@@ -88,17 +88,18 @@ V = len(corpus.vocab)
 train_ids, val_ids = corpus.encode(corpus.train), corpus.encode(corpus.val)
 
 frequency = train_ids.bincount(minlength=V).double() + 1
-pairs = torch.zeros(V, V, dtype=torch.float64)
-pairs.index_put_((train_ids[:-1], train_ids[1:]), torch.ones(len(train_ids) - 1).double(), accumulate=True)
-follows = (pairs + 1) / (pairs + 1).sum(-1, keepdim=True)
+frequency /= frequency.sum()
+pairs = (train_ids[:-1] * V + train_ids[1:]).bincount(minlength=V * V).view(V, V).double() + 1
+follows = pairs / pairs.sum(-1, keepdim=True)
 
 levels = {
     "any character": math.log(V),
-    "its frequency": -(frequency / frequency.sum()).log()[val_ids[1:]].mean().item(),
+    "its frequency": -frequency.log()[val_ids[1:]].mean().item(),
     "the one before it": -follows.log()[val_ids[:-1], val_ids[1:]].mean().item(),
 }
 for name, level in levels.items():
-    print(f"knowing {name:18s} {level:.3f} nats, as good as {math.exp(level):4.1f} even choices")
+    choices = math.exp(level)
+    print(f"knowing {name:18s} {level:.3f} nats, as good as {choices:4.1f} even choices")
 
 # %% [markdown]
 # How a loss is measured changes it, so here is the convention of this book. The held-out text is cut into segments as long
@@ -122,10 +123,11 @@ piece, context = val_ids[:301], untrained.config.context
 losses = []
 with torch.no_grad():
     for t in range(1, len(piece)):
-        start = (t - 1) // context * context  # of the segment that predicts character t
+        start = (t - 1) // context * context  # of its segment
         logits = untrained(piece[None, start:t])[0, -1]
         losses.append(-logits.double().log_softmax(-1)[piece[t]])
-check("eq. 13.1", evaluate(untrained, piece), torch.stack(losses).mean(), tolerance=1e-6)
+one_by_one = torch.stack(losses).mean()
+check("eq. 13.1", evaluate(untrained, piece), one_by_one, tolerance=1e-6)
 
 # %% [markdown]
 # ## The model
@@ -137,10 +139,10 @@ check("eq. 13.1", evaluate(untrained, piece), torch.stack(losses).mean(), tolera
 
 # %%
 config = preset(budget)
-model_config = config.architecture(V)
-print(f"{sum(p.numel() for p in RoFormer(model_config).parameters()):,} parameters")
-print(f"{model_config.depth} blocks, {model_config.heads} heads of {model_config.dim // model_config.heads}")
-print(f"{config.steps} updates of {config.batch} segments of {model_config.context} characters")
+shape = config.architecture(V)
+size = sum(p.numel() for p in RoFormer(shape).parameters())
+print(f"{size:,} parameters: {shape.depth} blocks, {shape.heads} heads of {shape.dim // shape.heads}")
+print(f"{config.steps:,} updates, {config.batch} segments of {shape.context} characters each")
 
 # %% [markdown]
 # The loop that trains it is short enough to be read aloud. All that fixes a run is in `config`: with the same seed,
@@ -156,7 +158,7 @@ source(train)
 # %%
 run = train(config, corpus)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss falls from above four, past the dotted lines of the counting predictors, to below two. Dots of the validation loss lie close to the line and end slightly above it."}, "figure": {"caption": "The full run. It passes each counting predictor (dotted) within its first updates; everything below them it has learned from context. The last stretch, where the learning rate falls to zero, is worth the wait.", "name": "fig-learning-curve"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss falls from above four, past the dotted lines of the counting predictors, to below two. Dots of the validation loss lie close to the line and end slightly above it."}, "figure": {"caption": "The full run. It passes the counting predictors (dotted) within its first updates; everything below them it has learned from context. Training and validation part slowly: the model begins to know its text by heart.", "name": "fig-learning-curve"}}
 from rope_lab.figures.training import learning_curve
 
 measured = [point for point in run.history if point.val is not None]
@@ -175,7 +177,8 @@ learning_curve(
 from rope_lab.sample import sample
 
 prompt = "ROMEO:\n"
-drawn = sample(run.model, corpus.encode(prompt).tolist(), 400, temperature=0.8, seed=3)
+ids = corpus.encode(prompt).tolist()
+drawn = sample(run.model, ids, 400, temperature=0.8, seed=3)
 print(prompt + corpus.decode(list(drawn)))
 
 # %% [markdown]
@@ -205,16 +208,16 @@ with torch.no_grad():
     for name, other in shorts.items():
         if name != "learned":  # its table has no rows past the context
             other = other.model.eval()
-            shift = other(ids, positions=positions + 1000).log_softmax(-1) - other(ids).log_softmax(-1)
-            moved[name] = shift.abs().mean().item()
+            there = other(ids, positions=positions + 1000).log_softmax(-1)
+            moved[name] = (there - other(ids).log_softmax(-1)).abs().mean()
 for name, change in moved.items():
-    print(f"{name:10s} moved on by 1,000: log-probabilities change by {change:.1e} on average")
+    print(f"{name:10s} moved on by 1,000: log-probabilities change by {change:.1e}")
 
 # %% [markdown]
 # What does it look back at? Here is how much attention each head pays to each distance, averaged over queries that have a
 # full view of it.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of panels, a row a layer, a column a head, each with mean attention weight against the number of characters back on a log scale. In the first layers several heads peak at distances 0 to 2; in the last layers the weight is spread over tens of characters."}, "figure": {"caption": "Mean attention of every head by distance, on held-out text. Low layers have heads for the last one or two characters, which assemble letters to words; higher heads read further back. No one told them how to share the work.", "name": "fig-heads"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of panels, a row a layer, a column a head, each with mean attention weight against the number of characters back on a log scale. Most heads peak one to three characters back and have little weight beyond ten; a few are spread over tens of characters."}, "figure": {"caption": "Mean attention of every head by distance, on held-out text. Most heads spend most of their weight on the last few characters, where the letters of a word are. What they read further back is thin on average, but it need not be for a single query.", "name": "fig-heads"}}
 from rope_lab.attention import MultiHeadAttention
 from rope_lab.figures.training import heads_by_distance
 
@@ -250,18 +253,26 @@ heads_by_distance(range(far), by_distance)
 # And is a long view worth anything? Sort the losses by the place of a character in its segment. The first has nothing to
 # go by, the last almost the whole context.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the number of characters seen, log scale: above three at the first character, falling steeply over the first ten and slowly after that, crossing the dashed mean line at around ten characters."}, "figure": {"caption": "Loss by place in the segment. Most is gained in the first ten characters; the line goes on falling as far as the context reaches. The mean over all places (dashed) is the loss of the run, so a longer context looks better for two reasons: it sees more, and fewer of its characters stand at the start.", "name": "fig-loss-by-place"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the number of characters seen, log scale, with error bars: highest at the first character, falling steeply over the first ten and hardly after that, crossing the dashed mean line at around ten characters."}, "figure": {"caption": "Loss by place in the segment, with standard errors. Most is gained in the first ten characters, little after that. The mean over all places (dashed) is the loss of the run, so a longer context looks better for two reasons: it sees more, and fewer of its characters stand at the start.", "name": "fig-loss-by-place"}}
 from rope_lab.figures.training import loss_by_place
 
 with torch.no_grad():
     count = (len(val_ids) - 1) // context * context
-    inputs, targets = val_ids[:count].view(-1, context), val_ids[1 : count + 1].view(-1, context)
+    inputs = val_ids[:count].view(-1, context)
+    targets = val_ids[1 : count + 1].view(-1, context)
     rows = [
         torch.nn.functional.cross_entropy(model(i).mT, t, reduction="none")
         for i, t in zip(inputs.split(64), targets.split(64), strict=True)
     ]
-by_place = torch.cat(rows).mean(0)
-loss_by_place(range(1, context + 1), by_place, by_place.mean().item())
+losses = torch.cat(rows)  # (segments, places)
+edges = [2**i for i in range(context.bit_length())]  # places 1, 2–3, 4–7, …
+groups = [losses[:, first - 1 : 2 * first - 1] for first in edges]
+loss_by_place(
+    [first * 2**0.5 for first in edges],
+    [group.mean() for group in groups],
+    [group.mean(1).std() / len(group) ** 0.5 for group in groups],
+    losses.mean().item(),
+)
 
 # %% [markdown]
 # :::{admonition} Compare losses only under one rule
@@ -291,13 +302,15 @@ loss_by_place(range(1, context + 1), by_place, by_place.mean().item())
 
 # %%
 def decode(prompt: str, length: int, position_of) -> tuple[str, torch.Tensor]:
-    """Greedy text after `prompt` through a cache, and its log-probabilities; `position_of(t)` places token t."""
+    """Likeliest text after `prompt`, and its log-probabilities; token t is at `position_of(t)`."""
     ids, log_p = corpus.encode(prompt).tolist(), []
     cache, new = model.new_cache(len(ids) + length), ids
     for _ in range(length):
-        places = torch.tensor([position_of(t) for t in range(len(ids) - len(new), len(ids))])
+        past = len(ids) - len(new)
+        places = torch.tensor([position_of(t) for t in range(past, len(ids))])
         with torch.no_grad():
-            log_p.append(model(torch.tensor([new]), positions=places, cache=cache)[0, -1].log_softmax(-1))
+            logits = model(torch.tensor([new]), positions=places, cache=cache)
+        log_p.append(logits[0, -1].log_softmax(-1))
         new = [int(log_p[-1].argmax())]
         ids = ids + new
     return corpus.decode(ids), torch.stack(log_p)
@@ -320,8 +333,8 @@ for name, position_of in wrong.items():
     text, log_p = decode(prompt, 60, position_of)
     with torch.no_grad():
         truth = model(corpus.encode(text)[None, :-1])[0, P - 1 :].log_softmax(-1)
-    chosen = corpus.encode(text[P:])[:, None]
-    print(f"{name}, {-truth.gather(-1, chosen).mean():.2f} nats a character by the right model:")
+    loss = -truth.gather(-1, corpus.encode(text[P:])[:, None]).mean()
+    print(f"{name}, {loss:.2f} nats a character if the right model reads it:")
     print("   ", text[P:].replace("\n", "⏎"))
 
 # %% [markdown]
@@ -382,8 +395,8 @@ check_bigram_loss(bigram_loss)
 
 
 def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
-    counts = (train[:-1] * V + train[1:]).bincount(minlength=V * V).view(V, V).double() + 1
-    p = counts / counts.sum(-1, keepdim=True)
+    counts = (train[:-1] * V + train[1:]).bincount(minlength=V * V) + 1.0
+    p = counts.view(V, V) / counts.view(V, V).sum(-1, keepdim=True)
     return -p.log()[val[:-1], val[1:]].mean()
 
 

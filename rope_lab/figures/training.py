@@ -67,15 +67,24 @@ def learning_curve(
     return figure
 
 
-def loss_by_place(places: ArrayLike, losses: ArrayLike, mean: float) -> Figure:
-    """Loss of a character against the number of characters the model has seen of its segment."""
+def loss_by_place(places: ArrayLike, losses: ArrayLike, errors: ArrayLike, mean: float) -> Figure:
+    """Loss of a character against the number of characters the model has seen of its segment.
+
+    Args:
+        places, losses, errors: the middle of each group of places, its mean loss and the standard error of that.
+        mean: over all places.
+    """
     figure, axes = new_figure(size=(7.5, 3.4))
-    axes.plot(np.asarray(places), np.asarray(losses), color=COLORS["blue"])
+    x, y, error = (np.asarray(values) for values in (places, losses, errors))
+    axes.errorbar(x, y, error, color=COLORS["blue"], marker="o", markersize=5, capsize=3)
     axes.axhline(mean, color=GREY, linestyle="--", linewidth=1.5)
     axes.annotate(
-        f"mean {mean:.2f}", (1, mean), xytext=(0, 4), textcoords="offset points", color=GREY, ha="left"
+        f"mean {mean:.2f}", (x[0], mean), xytext=(0, 4), textcoords="offset points", color=GREY, ha="left"
     )
     axes.set(xscale="log", xlabel="characters seen before it in the segment", ylabel=_LOSS)
+    ticks = [1, 10, 100]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
     return figure
 
 
@@ -94,7 +103,7 @@ def heads_by_distance(distances: ArrayLike, weights: ArrayLike) -> Figure:
     panel: Axes
     for (layer, head), panel in np.ndenumerate(axes):
         panel.fill_between(np.asarray(distances) + 1, values[layer, head], color=COLORS["blue"], step="mid")
-        panel.set(xscale="log", ylim=(0, 1))
+        panel.set(xscale="log", ylim=(0, 1.05 * float(values.max())))
         panel.set_xticks([1, 11, 101], ["0", "10", "100"])
         panel.minorticks_off()
         if head == 0:
