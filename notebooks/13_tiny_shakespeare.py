@@ -265,10 +265,11 @@ with torch.no_grad():
         for i, t in zip(inputs.split(64), targets.split(64), strict=True)
     ]
 losses = torch.cat(rows)  # (segments, places)
-edges = [2**i for i in range(context.bit_length())]  # places 1, 2–3, 4–7, …
-groups = [losses[:, first - 1 : 2 * first - 1] for first in edges]
+starts = [2**i for i in range(context.bit_length() - 1)]
+ends = [*starts[1:], context + 1]  # groups of places: 1, 2–3, 4–7, …
+groups = [losses[:, a - 1 : b - 1] for a, b in zip(starts, ends, strict=True)]
 loss_by_place(
-    [first * 2**0.5 for first in edges],
+    [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)],
     [group.mean() for group in groups],
     [group.mean(1).std() / len(group) ** 0.5 for group in groups],
     losses.mean().item(),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -114,25 +116,27 @@ def bench_rotation(
 
 
 def bench_local(
-    length: int = 8192, window: int = 256, *, device: str = "cpu", rounds: int = 5, full: bool = True
+    length: int = 8192, window: int = 256, *, exact: bool = True, device: str = "cpu", rounds: int = 5
 ) -> dict[str, Any]:
-    """Causal local attention of (1, 8, length, 64), block windows, in units of our own time."""
+    """Causal local attention of (1, 8, length, 64), in units of our own time.
+
+    Both sides see the same keys: with `exact` the window and one key more, as the neighbour counts, else whole blocks.
+    """
     q, k, v = (torch.randn(1, 8, length, 64, device=device, requires_grad=True) for _ in range(3))
     ways: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-        "rope_lab": lambda q, k, v: local_attention(q, k, v, window=window, exact=False)
+        "rope_lab": lambda q, k, v: local_attention(q, k, v, window=window, exact=exact, inclusive=exact)
     }
     missing = []
     try:
         from local_attention import LocalAttention
 
-        theirs = LocalAttention(window, causal=True, use_rotary_pos_emb=False).to(device)
+        theirs = LocalAttention(window, causal=True, use_rotary_pos_emb=False, exact_windowsize=exact).to(
+            device
+        )
         ways["local-attention"] = lambda q, k, v: theirs(q, k, v)
     except ImportError:
         missing.append("local-attention")
-    if full:
-        ways["full causal attention"] = lambda q, k, v: F.scaled_dot_product_attention(
-            q, k, v, is_causal=True
-        )
+    ways["full causal attention"] = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
     def both(way: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         torch.autograd.grad(way(q, k, v).sum(), (q, k, v))
@@ -143,6 +147,7 @@ def bench_local(
     return {
         "shape": [1, 8, length, 64],
         "window": window,
+        "windows": "exact" if exact else "block",
         "seconds": forward["rope_lab"],
         "training_seconds": training["rope_lab"],
         "forward": {name: seconds / forward["rope_lab"] for name, seconds in forward.items()},
@@ -164,6 +169,17 @@ def bench_length(
     return {"lengths": list(lengths), "time_a_token": [taken[str(n)] / n / unit for n in lengths]}
 
 
+def bench_import(rounds: int = 5) -> dict[str, float]:
+    """Seconds that `import torch` and `import rope_lab` take in fresh processes, less those of an empty one."""
+
+    def start(code: str) -> Call:
+        return partial(subprocess.run, [sys.executable, "-c", code], check=True)
+
+    codes = {"nothing": "", "torch": "import torch", "rope_lab": "import rope_lab"}
+    taken = interleave({name: start(code) for name, code in codes.items()}, rounds)
+    return {name: taken[name] - taken["nothing"] for name in ("torch", "rope_lab")}
+
+
 def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     """All benchmarks and where they ran; `quick` takes small tensors, to see that everything works."""
     shape, length, rounds = ((1, 2, 64, 32), 512, 2) if quick else ((4, 16, 4096, 64), 8192, 15)
@@ -178,8 +194,14 @@ def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
             bench_rotation(shape, dtype=dtype, device=device, rounds=rounds, compiled=not quick)
             for dtype in (torch.float32, torch.bfloat16)
         ],
-        "local": bench_local(length, 256 if not quick else 64, device=device, rounds=2 if quick else 7),
+        "local": [
+            bench_local(
+                length, 256 if not quick else 64, exact=exact, device=device, rounds=2 if quick else 7
+            )
+            for exact in (True, False)
+        ],
         "length": bench_length(lengths, device=device, rounds=2 if quick else 3),
+        "import_seconds": bench_import(1 if quick else 7),
     }
 
 
@@ -191,19 +213,22 @@ def table(results: dict[str, Any]) -> str:
         for name, clones in part["forward_in_clones"].items():
             back = part["backward_in_clones"][name]
             lines.append(f"  {name:46s}{clones:8.2f}" + ("" if name == "clone" else f"{back:10.2f}"))
-    part = results["local"]
-    lines += [
-        "",
-        f"local attention {tuple(part['shape'])}, window {part['window']}, ours = 1   forward  training",
-    ]
-    for name, ratio in part["forward"].items():
-        lines.append(f"  {name:46s}{ratio:8.2f}{part['forward_and_backward'][name]:10.2f}")
+    for part in results["local"]:
+        head = (
+            f"local attention {tuple(part['shape'])}, {part['windows']} windows of {part['window']}, ours = 1"
+        )
+        lines += ["", f"{head}   forward  training"]
+        for name, ratio in part["forward"].items():
+            lines.append(f"  {name:46s}{ratio:8.2f}{part['forward_and_backward'][name]:10.2f}")
     part = results["length"]
     lines += ["", "local attention, time a token, the shortest = 1"]
     lines += [
         f"  {n:7,d} tokens {r:38.2f}" for n, r in zip(part["lengths"], part["time_a_token"], strict=True)
     ]
-    missing = {name for part in (*results["rotation"], results["local"]) for name in part["missing"]}
+    part = results["import_seconds"]
+    extra = part["rope_lab"] - part["torch"]
+    lines += ["", f"import rope_lab: {extra:+.2f} s over import torch, {part['torch']:.2f} s"]
+    missing = {name for part in (*results["rotation"], *results["local"]) for name in part["missing"]}
     if missing:
         lines += ["", f'not installed: {", ".join(sorted(missing))} (pip install "rope-lab[peers]")']
     return "\n".join(lines)
