@@ -40,7 +40,7 @@ book: $(READY)
 	  || { rm -rf _build/.doctrees; exit 1; } # the next build reads every page anew, so a warning stays an error
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
