@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import sysconfig
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,27 +60,6 @@ def test_import_runs_without_any_extra_installed(tmp_path):
     )
     done = run(sys.executable, "-X", "utf8", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """Built from a copy of what git would hold, so that no build folder of an earlier one leaks in."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        (source / name).write_bytes((ROOT / name).read_bytes())
-    for path in [
-        *(ROOT / "rope_lab").rglob("*.py"),
-        ROOT / "rope_lab" / "py.typed",
-        ROOT / "tests" / "test_house.py",
-    ]:
-        copy = source / path.relative_to(ROOT)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", target, source]
-    done = run(*build)
-    assert done.returncode == 0, done.stderr
-    (built,) = target.glob("*.whl")
-    return zipfile.ZipFile(built)
 
 
 def test_wheel_holds_the_package_alone(wheel):
