@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -220,7 +221,11 @@ def _download(urls: Sequence[str], cache: Path) -> str:
 def _from_cache_or_network(cache: Path | None, urls: Sequence[str]) -> str:
     """The canonical text; raises ModuleNotFoundError without pooch, OSError without a network."""
     try:
-        import pooch
+        with (
+            warnings.catch_warnings()
+        ):  # tqdm, if it is there, would warn into a chapter that it cannot draw a bar
+            warnings.simplefilter("ignore")
+            import pooch
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('pooch is not installed: pip install "rope-lab[book]"') from error
     cache = pooch.os_cache("rope_lab") if cache is None else cache

@@ -1,6 +1,7 @@
 """The offline edition: the parser of the plays, and how near its text comes to the canonical one."""
 
 import os
+import subprocess
 import sys
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -53,3 +54,23 @@ def test_offline_edition_is_nearly_the_canonical_one() -> None:
     )
     assert wrong < 0.002 * 1_115_394
     assert set("".join(left)) == set("".join(right))
+
+
+@needs_plays
+def test_a_neighbour_of_the_downloader_writes_nothing_into_a_chapter(tmp_path: Path) -> None:
+    """pooch loads tqdm where it is installed, and tqdm warns, with a path, that it cannot draw a bar."""
+    fake = tmp_path / "tqdm"
+    fake.mkdir()
+    (fake / "__init__.py").write_text("")
+    (fake / "auto.py").write_text("import warnings\nwarnings.warn('no bar')\ntqdm = None\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from rope_lab.data import tiny_shakespeare; "
+        f"print(tiny_shakespeare(cache={str(tmp_path / 'cache')!r}, urls=['http://127.0.0.1:9/']).name)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ROPE_LAB_DATA"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "tiny-shakespeare-offline", done.stderr
+    assert "no bar" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1  # the announcement
