@@ -32,7 +32,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A thread that waits for others sleeps: beside another busy program a spinning one makes training 10 times slower.
+# A thread that waits for others sleeps: beside another busy program a spinning one makes training several times slower.
 book test: export OMP_WAIT_POLICY := passive
 
 book: $(READY)
