@@ -18,7 +18,7 @@ from typing import NoReturn
 import rope_lab
 from rope_lab import checkpoint
 from rope_lab.data import Corpus, tiny_shakespeare
-from rope_lab.evaluate import evaluate
+from rope_lab.evaluate import evaluate, token_losses
 from rope_lab.presets import PRESETS, TrainConfig, preset
 from rope_lab.record import choose_device
 from rope_lab.sample import sample
@@ -74,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate", help="measure a model", description="The loss on the whole validation split."
     )
     _add_run(command)
+    command.add_argument(
+        "--lengths",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="in segments of N characters, shorter or longer than trained",
+    )
     _add_text(command)
     _add_device(command)
 
@@ -194,7 +201,18 @@ def _evaluate(options: argparse.Namespace) -> None:
             f"--text must be the text the run was trained on, {trained['name']}, got {corpus.name}"
         )
     model = found.model().to(choose_device(options.device))
-    loss = evaluate(model, corpus.encode(corpus.val))
+    ids = corpus.encode(corpus.val)
+    if options.lengths:
+        rows = [
+            (n, *(token_losses(model, ids, n, stride=stride) for stride in (n, max(1, n // 2))))
+            for n in options.lengths
+        ]
+        print(f"trained on {model.config.context} characters at once; nats per character of {corpus.name}")
+        print("  length   cut into segments   sliding by half a length")
+        for n, cut, sliding in rows:
+            print(f"{n:8,d}{cut.mean():20.4f}{sliding[:, -max(1, n // 2) :].mean():27.4f}")
+        return
+    loss = evaluate(model, ids)
     print(
         f"validation loss {loss:.4f} nats per character, {len(corpus.val) - 1:,} characters of {corpus.name}"
     )

@@ -21,14 +21,28 @@ from torch import Tensor, nn
 
 from rope_lab.absolute import LearnedEmbedding, SinusoidalEmbedding
 from rope_lab.attention import KVCache, MultiHeadAttention
+from rope_lab.bias import ALiBi, T5Bias
 from rope_lab.encoding import NoPE, PositionEncoding
 from rope_lab.rotary import Layout, RotaryEmbedding
+from rope_lab.scaling import PRoPE
+from rope_lab.variants import RotaryValueEmbedding
+from rope_lab.xpos import XPos
 
-Position = Literal["rope", "sinusoidal", "learned", "none"]
+Position = Literal["rope", "xpos", "roper", "sinusoidal", "learned", "t5", "alibi", "none"]
+_ROTARY = ("rope", "xpos", "roper")
 Norm = Literal["rms", "layer"]
-Activation = Literal["relu2", "gelu"]
+Activation = Literal["relu2", "relu", "gelu", "swiglu"]
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu2": lambda x: F.relu(x).square(), "gelu": F.gelu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu2": lambda x: F.relu(x).square(),
+    "relu": F.relu,
+    "gelu": F.gelu,
+}
+
+# A Llama, but for its size. Its feed-forward layer is 2/3 · 4 times as wide as the model, rounded up to a whole
+# multiple: there of 256, here of 8, which leaves a small model at 8/3.
+LLAMA: dict[str, Any] = {"layout": "half", "qk_norm": False, "norm": "rms", "norm_eps": 1e-5}
+LLAMA |= {"activation": "swiglu", "ff_mult": 8 / 3, "ff_multiple": 8}
 
 
 @dataclass(frozen=True)
@@ -42,17 +56,22 @@ class RoFormerConfig:
         depth: number of blocks.
         heads: query heads H of each block.
         kv_heads: key and value heads, by default H.
-        position: "rope", "sinusoidal", "learned" or "none".
-        rotary_dim: rotated coordinates of each head, by default all (rope only).
-        layout: "interleaved" or "half" (rope only).
-        base: of the frequencies (rope and sinusoidal).
+        position: "rope", "xpos", "roper" (values turn too), "sinusoidal", "learned", "t5", "alibi" or "none".
+        rotary_dim: rotated coordinates of each head, by default all (the rotary three only).
+        proportion: share of their pairs that turn, the fastest ones, at the speed they have anyway (p-RoPE).
+        layout: "interleaved" or "half" (the rotary three only).
+        base: of the frequencies (the rotary three and sinusoidal).
         window: sliding window, keys a query sees, itself included; None is unlimited.
         causal: a token sees only itself and earlier ones.
         qk_norm: normalise queries and keys (arXiv:2010.04245).
         norm: "rms" (arXiv:1910.07467) or "layer" (arXiv:1607.06450).
+        norm_eps: added under the root of every norm, by default 2⁻²³ ("rms"), 1e-5 ("layer") or BERT's 1e-12
+            ("layer" with post_norm).
         post_norm: normalise after the residual sum, as in BERT, instead of before each sublayer.
-        activation: "relu2" (arXiv:2109.08668) or "gelu" (arXiv:1606.08415).
+        activation: "relu2" (arXiv:2109.08668), "relu", "gelu" (arXiv:1606.08415) or "swiglu", with a third
+            matrix (arXiv:2002.05202).
         ff_mult: width of the feed-forward layer in units of C.
+        ff_multiple: its width is rounded up to a multiple of this.
         bias: give the linear layers a bias.
         tied: use the token embedding as the output layer.
         dropout: of attention weights and sublayer outputs.
@@ -69,22 +88,25 @@ class RoFormerConfig:
     kv_heads: int | None = None
     position: Position = "rope"
     rotary_dim: int | None = None
+    proportion: float = 1.0
     layout: Layout = "interleaved"
     base: float = 10_000.0
     window: int | None = None
     causal: bool = True
     qk_norm: bool = True
     norm: Norm = "rms"
+    norm_eps: float | None = None
     post_norm: bool = False
     activation: Activation = "relu2"
     ff_mult: float = 4.0
+    ff_multiple: int = 1
     bias: bool = False
     tied: bool = False
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         optional = [n for n in ("kv_heads", "rotary_dim", "window") if getattr(self, n) is not None]
-        for name in ("vocab_size", "context", "dim", "depth", "heads", *optional):
+        for name in ("vocab_size", "context", "dim", "depth", "heads", "ff_multiple", *optional):
             size = getattr(self, name)
             if type(size) is not int or size <= 0:
                 raise ValueError(f"{name} must be a positive integer, got {size!r}")
@@ -98,6 +120,8 @@ class RoFormerConfig:
             )
         if not 0 < self.base < math.inf:
             raise ValueError(f"base must be positive and finite, got {self.base}")
+        if self.norm_eps is not None and not 0 < self.norm_eps < math.inf:
+            raise ValueError(f"norm_eps must be positive and finite, got {self.norm_eps}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         for name, kind in (
@@ -110,8 +134,12 @@ class RoFormerConfig:
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
         head_dim = self.dim // self.heads
         rotary_dim = self.rotary_dim or head_dim
-        if self.position == "rope" and (rotary_dim % 2 or rotary_dim > head_dim):
+        if not 0 <= self.proportion <= 1:
+            raise ValueError(f"proportion must lie in [0, 1], got {self.proportion}")
+        if self.position in _ROTARY and (rotary_dim % 2 or rotary_dim > head_dim):
             raise ValueError(f"rotary_dim must be even and at most dim/heads = {head_dim}, got {rotary_dim}")
+        if self.position == "xpos" and not self.causal:
+            raise ValueError("position must be causal, for a future key would grow and not fade, got 'xpos'")
         if self.position == "sinusoidal" and self.dim % 2:
             raise ValueError(f"dim must be even for sinusoidal positions, got {self.dim}")
 
@@ -129,16 +157,35 @@ class RoFormerConfig:
         bert |= {"causal": False, "qk_norm": False, "norm": "layer", "post_norm": True, "activation": "gelu"}
         return cls(vocab_size, **(bert | fields))
 
+    @classmethod
+    def llama(cls, vocab_size: int, **fields: Any) -> RoFormerConfig:
+        """A Llama (Touvron et al. 2023, arXiv:2302.13971, section 2.2): the fields of `LLAMA`, but for `fields`.
+
+        `rope_lab.interop.huggingface.export_llama` writes its model for transformers.
+        """
+        return cls(vocab_size, **(LLAMA | fields))
+
+    @property
+    def ff_width(self) -> int:
+        """Width of the feed-forward layer."""
+        return -(-int(self.ff_mult * self.dim) // self.ff_multiple) * self.ff_multiple
+
     def build_position(self) -> PositionEncoding:
         """The encoding that `position` names, in its usual form."""
-        if self.position == "rope":
-            return RotaryEmbedding(
-                self.rotary_dim or self.dim // self.heads, base=self.base, layout=self.layout
-            )
+        if self.position in _ROTARY:
+            kinds = {"rope": RotaryEmbedding, "xpos": XPos, "roper": RotaryValueEmbedding}
+            options: dict[str, Any] = {"base": self.base, "layout": self.layout}
+            if self.proportion < 1:
+                options["scaling"] = PRoPE(self.proportion)
+            return kinds[self.position](self.rotary_dim or self.dim // self.heads, **options)
         if self.position == "sinusoidal":
             return SinusoidalEmbedding(self.dim, base=self.base)
         if self.position == "learned":
             return LearnedEmbedding(self.context, self.dim)
+        if self.position == "t5":
+            return T5Bias(self.heads, causal=self.causal)
+        if self.position == "alibi":
+            return ALiBi(self.heads)
         return NoPE()
 
     def build_attention(self, layer: int, position: PositionEncoding) -> MultiHeadAttention:
@@ -156,12 +203,15 @@ class Block(nn.Module):
         super().__init__()
         c = config
         self.attention = c.build_attention(layer, position)
-        self.up = nn.Linear(c.dim, int(c.ff_mult * c.dim), bias=c.bias)
-        self.down = nn.Linear(int(c.ff_mult * c.dim), c.dim, bias=c.bias)
+        self.gate = nn.Linear(c.dim, c.ff_width, bias=c.bias) if c.activation == "swiglu" else None
+        self.up = nn.Linear(c.dim, c.ff_width, bias=c.bias)
+        self.down = nn.Linear(c.ff_width, c.dim, bias=c.bias)
         self.attention_norm, self.feed_forward_norm = _norm(c), _norm(c)
         self.activation, self.post_norm, self.dropout = c.activation, c.post_norm, c.dropout
 
     def feed_forward(self, x: Tensor) -> Tensor:
+        if self.gate is not None:
+            return self.down(F.silu(self.gate(x)) * self.up(x))
         return self.down(_ACTIVATIONS[self.activation](self.up(x)))
 
     def forward(self, x: Tensor, **attention: Any) -> Tensor:  # (B, N, C) -> (B, N, C)
@@ -310,9 +360,9 @@ class RoFormer(nn.Module):
 
 
 def _norm(config: RoFormerConfig) -> nn.Module:
-    if config.norm == "rms":
-        return nn.RMSNorm(config.dim)
-    eps = 1e-12 if config.post_norm else 1e-5  # as in BERT, and as everywhere else
+    if config.norm == "rms":  # 2⁻²³ is what torch takes in float32; it does not grow when the model is cast
+        return nn.RMSNorm(config.dim, eps=config.norm_eps or 2**-23)
+    eps = config.norm_eps or (1e-12 if config.post_norm else 1e-5)  # as in BERT, and as everywhere else
     return nn.LayerNorm(config.dim, eps=eps, bias=config.bias)
 
 

@@ -5,6 +5,7 @@ Sources: Jordan et al. 2024, the repository KellerJordan/Muon; Loshchilov and Hu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -76,21 +77,36 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and the output layer."""
+    """Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and the output layer.
+
+    With `config.optimizer` "adamw" AdamW takes all; then only tensors of two axes decay.
+    """
+    betas = (0.9, config.beta2)
+    if config.optimizer == "adamw":
+        tables = [p for p in model.parameters() if p.ndim >= 2]
+        vectors = [p for p in model.parameters() if p.ndim < 2]
+        groups: list[dict[str, Any]] = [{"params": tables}, {"params": vectors, "weight_decay": 0.0}]
+        return [torch.optim.AdamW(groups, config.lr, betas=betas, weight_decay=config.weight_decay)]
     matrices = {p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
     rest = [p for p in model.parameters() if p not in matrices]
     ordered = [p for p in model.parameters() if p in matrices]
     decay = config.weight_decay
     return [
         Muon(ordered, config.matrix_lr, weight_decay=decay, iterations=config.iterations),
-        torch.optim.AdamW(rest, config.lr, betas=(0.9, 0.95), weight_decay=decay),
+        torch.optim.AdamW(rest, config.lr, betas=betas, weight_decay=decay),
     ]
 
 
 def schedule(progress: float, config: TrainConfig) -> float:
-    """Share of the peak learning rate at `progress` in [0, 1]: up from 0, level, then down to 0, in lines."""
-    rise = progress / config.warmup if config.warmup else 1.0
-    fall = (1 - progress) / config.cooldown if config.cooldown else 1.0
+    """Share of the peak learning rate at `progress` in (0, 1): up from 0 in a line, then down as `config` says."""
+    warmup, floor = config.warmup, config.floor
+    rise = progress / warmup if warmup else 1.0
+    if config.schedule == "rsqrt":
+        return min(rise, math.sqrt(warmup / progress)) if warmup else 1.0
+    if config.schedule == "cosine":
+        way = min(1.0, max(0.0, progress - warmup) / (1 - warmup)) if warmup < 1 else 0.0
+        return min(rise, floor + (1 - floor) * (1 + math.cos(math.pi * way)) / 2)
+    fall = floor + (1 - floor) * ((1 - progress) / config.cooldown if config.cooldown else 1.0)
     return min(1.0, rise, fall)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rope_lab.model import RoFormerConfig
+
+Optimizer = Literal["muon", "adamw"]
+Schedule = Literal["linear", "cosine", "rsqrt"]
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,21 @@ class TrainConfig:
         name: of the preset it came from.
         model: fields of `RoFormerConfig` other than `vocab_size`, which is the text's.
         steps: updates of the parameters; a run ends after them whatever the time.
-        batch: segments of `context` characters an update sees.
-        matrix_lr: peak learning rate of Muon, for the matrices of the blocks.
-        lr: peak learning rate of AdamW, for all other parameters.
-        weight_decay: of both, decoupled.
+        batch: segments of `context` characters an update sees, those of all workers and pieces together.
+        accumulate: pieces a batch is computed in, one after the other, where it is too large for the memory at once.
+        optimizer: "muon" for the matrices of the blocks and AdamW for the rest, or "adamw" for all.
+        matrix_lr: peak learning rate of Muon.
+        lr: peak learning rate of AdamW.
+        beta2: AdamW's memory of squared gradients.
+        weight_decay: of both, decoupled; with "adamw" of the matrices alone.
+        clip: the largest norm all gradients together may have; None leaves them.
         iterations: Newton–Schulz iterations of Muon.
-        warmup, cooldown: fractions of the run in which the learning rate rises from 0, and falls to it.
-        bfloat16: form the products in bfloat16 where the device is cuda.
+        schedule: how the learning rate falls from its peak: "linear", "cosine", or "rsqrt", 1/√step (arXiv:1706.03762).
+        warmup: fraction of the run in which it rises from 0; above 1 ("rsqrt" only) it never gets to its peak.
+        cooldown: fraction of the run in which it falls, where the schedule is "linear".
+        floor: share of the peak at which "linear" and "cosine" end.
+        bfloat16: form the products in bfloat16 where the hardware does, on a GPU; elsewhere float32 stays.
+        compile: run the model through `torch.compile`, or as it is where that fails.
         reports: lines of progress a run, spread evenly.
         evaluations: how many of them measure the loss on the whole validation split.
         seed: of the parameters, the order of the text and dropout.
@@ -36,30 +47,47 @@ class TrainConfig:
     model: dict[str, Any] = field(default_factory=dict)
     steps: int = 1100
     batch: int = 16
+    accumulate: int = 1
+    optimizer: Optimizer = "muon"
     matrix_lr: float = 0.015
     lr: float = 0.02
+    beta2: float = 0.95
     weight_decay: float = 0.0
+    clip: float | None = None
     iterations: int = 5
+    schedule: Schedule = "linear"
     warmup: float = 0.05
     cooldown: float = 0.9
+    floor: float = 0.0
     bfloat16: bool = False
+    compile: bool = False
     reports: int = 20
     evaluations: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "iterations", "reports", "evaluations", "seed"):
+        for name in ("steps", "batch", "accumulate", "iterations", "reports", "evaluations", "seed"):
             number, least = getattr(self, name), int(name != "seed")
             if type(number) is not int or number < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate must divide batch={self.batch}, got {self.accumulate}")
         if self.seed >= 2**63:
             raise ValueError(f"seed must be below 2**63, got {self.seed}")
         for name in ("matrix_lr", "lr", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        for name in ("warmup", "cooldown"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 must lie in [0, 1), got {self.beta2}")
+        for name in ("warmup", "cooldown", "floor"):
+            most = float("inf") if (name, self.schedule) == ("warmup", "rsqrt") else 1
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie in [0, {most}], got {getattr(self, name)}")
         self.architecture(1)  # refuses a bad model here, not when training starts
 
     def architecture(self, vocab_size: int) -> RoFormerConfig:

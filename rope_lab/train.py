@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from rope_lab.checkpoint import seeded
 from rope_lab.data import Corpus
+from rope_lab.distributed import Team
 from rope_lab.evaluate import evaluate
+from rope_lab.machine import bfloat16_is_native, compiled, enough_memory, require_memory
 from rope_lab.model import RoFormer
 from rope_lab.optim import make_optimizers, set_learning_rates
 from rope_lab.presets import TrainConfig, preset
-from rope_lab.record import Run, choose_device, interruptible, prepare, provenance
+from rope_lab.record import Run, interruptible, prepare, provenance
 from rope_lab.tracking import Tracker
 
 
@@ -52,61 +54,85 @@ def train(
     config: TrainConfig | str, corpus: Corpus, *, folder: str | Path | None = None, device: str | None = None,
     resume: bool = False, quiet: bool = False,
 ) -> Run:  # fmt: skip
-    """Train a RoFormer on a text.
+    """Train a RoFormer on a text, here or, where `torchrun` started several of us, together.
 
     Args:
         config: the settings, or the name of a preset.
         corpus: the text.
-        folder: for checkpoint, record and log; None leaves nothing on the disk.
+        folder: for checkpoint, record and log, written at each report; None leaves nothing on the disk.
         device: "cuda", "mps" or "cpu"; by default the first of them there is.
-        resume: go on from the checkpoint in `folder`, to the same bits as if there had been no pause.
+        resume: go on from the checkpoint in `folder`, to the same bits as if there had been no pause. Workers that
+            `torchrun` starts again do so by themselves.
         quiet: print no progress.
 
     Returns:
-        The run: its model, its history and where its numbers come from.
+        The run: its model, its history and where its numbers come from. Only the first worker measures `val`.
 
     Raises:
         ValueError: naming the argument that does not fit.
+        Stopped: if the loss is not finite, the memory runs out or the disk is full.
         KeyboardInterrupt: on Ctrl-C, after the step is done and the checkpoint written.
     """
     config = preset(config) if isinstance(config, str) else config
-    where = choose_device(device)
-    batches = Batches(corpus.encode(corpus.train).to(where), config)
+    team = Team.here(device)
+    team.divide(config.batch, config.accumulate)
+    require_memory(config, len(corpus.vocab), team.size, team.device)
+    batches = Batches(corpus.encode(corpus.train).to(team.device), config)
     held_out = corpus.encode(corpus.val)
     if batches.segments < 1:
         least, got = 2 * batches.context, len(batches.ids)
         raise ValueError(f"corpus must have {least} characters to train on (two contexts), got {got}")
-    folder = prepare(folder, resume)
+    folder, saved = prepare(folder, resume, team.launch) if team.first else (None, None)
+    low = config.bfloat16 and bfloat16_is_native(team.device)
+    precision = torch.autocast(team.device.type, torch.bfloat16, enabled=low)
 
-    with seeded(config.seed), interruptible() as interrupted, Tracker(folder, quiet=quiet) as tracker:
-        model = RoFormer(config.architecture(len(corpus.vocab))).to(where)
+    with (
+        seeded(config.seed), enough_memory(config), interruptible() as interrupted, team.joined(),
+        Tracker(folder, quiet=quiet or not team.first) as tracker,
+    ):  # fmt: skip
+        model = RoFormer(config.architecture(len(corpus.vocab))).to(team.device)
         optimizers = make_optimizers(model, config)
-        run = Run(model, config, provenance(corpus, where))
-        if resume and folder:
-            run.resume(folder, optimizers)
+        run = Run(model, config, provenance(corpus, team.device) | team.record(), folder=folder)
+        net: nn.Module = model
+        if config.compile:
+            (inputs, _), *_ = team.share(*batches(0), config.accumulate)
+            with precision:
+                net = compiled(model, inputs, tracker.say)
+        net = team.parallel(net)
+        with team.copy(saved) as checkpoint:
+            if checkpoint:
+                run.resume(checkpoint, optimizers)
         began = time.perf_counter() - run.seconds
 
         for step in range(run.step, config.steps):
             set_learning_rates(optimizers, config, step)
-            inputs, targets = batches(step)
-            with torch.autocast(where.type, torch.bfloat16, enabled=config.bfloat16 and where.type == "cuda"):
-                logits = model(inputs)  # (B, N, V)
-            loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-            loss.backward()
+            team.seed(config.seed, step)
+            losses = []
+            pieces = team.share(*batches(step), config.accumulate)
+            for piece, (inputs, targets) in enumerate(pieces, 1):
+                with team.apart(net, piece, len(pieces)), precision:
+                    logits = net(inputs)  # (B, N, V)
+                loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten()) / len(pieces)
+                loss.backward()
+                losses.append(loss.detach())
+            if config.clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
 
             run.step = step + 1
-            run.recent.append(loss.detach())
+            run.recent.append(team.mean(torch.stack(losses).sum()))
+            if team.device.type == "cpu":  # to look at a loss on a GPU is to wait for it
+                run.watch(1)
             measure = due(run.step, config.evaluations, config.steps)
-            if measure or due(run.step, config.reports, config.steps):
-                val = evaluate(model, held_out) if measure else None
-                run.seconds = time.perf_counter() - began
+            report = measure or due(run.step, config.reports, config.steps)
+            val = evaluate(model, held_out) if measure and team.first else None
+            run.seconds = time.perf_counter() - began
+            if report:
                 run.report(val, tracker)
-            if folder and (measure or interrupted):
-                run.seconds = time.perf_counter() - began
-                run.save(folder, optimizers)
+            if report or interrupted:
+                run.save(optimizers)
             if interrupted:
                 raise KeyboardInterrupt
     return run

@@ -152,6 +152,15 @@ def test_train_evaluate_sample_info(capsys, tmp_path):
         f"validation loss {loss} nats per character, {count} characters of words\n",
         "",
     )
+    code, out, err = call(capsys, "evaluate", run, "--text", "words", "--lengths", "16", "40")
+    assert (code, err) == (0, "")
+    title, _, *rows = out.splitlines()
+    assert title == "trained on 16 characters at once; nats per character of words"
+    assert [row.split()[0] for row in rows] == ["16", "40"]
+    assert float(rows[0].split()[1]) == pytest.approx(float(loss), abs=0.05)  # without the short last segment
+    code, out, err = call(capsys, "evaluate", run, "--text", "words", "--lengths", "0")
+    assert (code, out) == (2, "")
+    assert err.startswith("rope-lab evaluate: length must lie between 1 and")
     code, out, err = call(capsys, "info", run)
     assert (code, err) == (0, "")
     shown = dict(line.split(": ", 1) for line in out.splitlines())

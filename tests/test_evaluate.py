@@ -5,7 +5,7 @@ import torch
 from training import tiny
 
 from rope_lab import RoFormer
-from rope_lab.evaluate import evaluate
+from rope_lab.evaluate import evaluate, token_losses
 
 
 @pytest.fixture(params=["rope", "learned", "none"])
@@ -60,3 +60,44 @@ def test_dropout_is_off_during_it_and_the_mode_is_back_afterwards(model, trainin
 def test_bad_input_is_named(model, ids, batch, said):
     with pytest.raises(ValueError, match=said):
         evaluate(model, ids, batch=batch)
+
+
+@pytest.mark.parametrize(("length", "stride"), [(4, 4), (16, 16), (16, 5), (12, 1)])
+@torch.no_grad()
+def test_token_losses_are_those_of_each_segment_alone(model, length, stride):
+    ids = torch.randint(9, (40,))
+    model.eval()
+    losses = token_losses(model, ids, length, stride=stride, batch=3)
+    starts = range(0, len(ids) - length, stride)
+    assert losses.shape == (len(starts), length)
+    for row, start in zip(losses, starts, strict=True):
+        scores = model(ids[None, start : start + length])[0].log_softmax(-1)
+        wanted = -scores.gather(1, ids[start + 1 : start + length + 1, None])[:, 0]
+        torch.testing.assert_close(row, wanted, rtol=0, atol=1e-6)
+
+
+def test_one_stride_counts_every_target_of_a_sliding_window_once(model):
+    ids = torch.arange(50) % 9
+    last = token_losses(model, ids, 12, stride=3)[:, -3:]
+    assert last.numel() == len(range(0, 50 - 12, 3)) * 3
+
+
+@pytest.mark.parametrize(
+    ("length", "stride", "said"),
+    [
+        (0, None, "length must lie between 1 and the 49 targets of the text, got 0"),
+        (50, None, "length must lie between 1 and the 49 targets of the text, got 50"),
+        (10, 11, "stride must lie between 1 and length=10, got 11"),
+        (10, 0, "stride must lie between 1 and length=10, got 0"),
+    ],
+)
+def test_bad_lengths_are_named(model, length, stride, said):
+    with pytest.raises(ValueError, match=said):
+        token_losses(model, torch.zeros(50, dtype=torch.long), length, stride=stride)
+
+
+def test_learned_positions_end_with_their_table():
+    model = RoFormer(tiny(position="learned").architecture(9))
+    rows = model.config.context
+    with pytest.raises(ValueError, match=f"length must be at most {rows}, the learned positions there are"):
+        token_losses(model, torch.zeros(200, dtype=torch.long), rows + 1)

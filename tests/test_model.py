@@ -4,6 +4,7 @@ import json
 import pickle
 from copy import deepcopy
 from dataclasses import asdict
+from typing import get_args
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rope_lab import NoPE, RoFormer, RoFormerConfig, RotaryEmbedding
+from rope_lab.model import Position
 
 N, V = 8, 11
 SMALL = {"vocab_size": V, "context": 16, "dim": 32, "depth": 2, "heads": 4}
-POSITIONS = ("rope", "sinusoidal", "learned", "none")
+POSITIONS = get_args(Position)
 KINDS = {
     "decoder": SMALL,
     "tied": SMALL | {"tied": True},
@@ -101,6 +103,30 @@ def test_there_is_no_learned_position_past_the_table():
     with pytest.raises(ValueError, match=r"^positions must lie in 0\.\.15, the learned table, got 0\.\.16$"):
         net(ids(count=17))
     assert model()(ids(count=17)).shape == (2, 17, V)  # RoPE has no table
+
+
+def test_each_word_builds_its_encoding():
+    built = {word: type(model(position=word).position).__name__ for word in POSITIONS}
+    assert built == {
+        "rope": "RotaryEmbedding",
+        "xpos": "XPos",
+        "roper": "RotaryValueEmbedding",
+        "sinusoidal": "SinusoidalEmbedding",
+        "learned": "LearnedEmbedding",
+        "t5": "T5Bias",
+        "alibi": "ALiBi",
+        "none": "NoPE",
+    }
+
+
+def test_a_proportion_of_the_pairs_turns_at_the_speed_it_has_anyway():
+    whole, part = (model(proportion=p).position.table(torch.arange(9), 9)[0] for p in (1.0, 0.5))
+    assert torch.equal(part[:, :2], whole[:, :2])
+    assert not part[:, 2:].any()
+    still, tokens = model(proportion=0.0), ids()
+    without = RoFormer(still.config, NoPE()).double()
+    without.load_state_dict(still.state_dict())
+    close(still(tokens), without(tokens), 1e-12)
 
 
 def test_another_encoding_takes_the_place_of_the_configs():
@@ -211,9 +237,12 @@ BAD_FIELDS = [
     {"dropout": -0.1},
     {"dropout": float("nan")},
     {"position": "rotary"},
+    {"position": "xpos", "causal": False},
+    {"rotary_dim": 3, "position": "roper"},
+    {"proportion": 1.5},
     {"layout": "Half"},
     {"norm": "batch"},
-    {"activation": "relu"},
+    {"activation": "relu3"},
     {"rotary_dim": None, "dim": 12},  # three coordinates a head: one would be left over
     {"dim": 33, "heads": 3, "position": "sinusoidal"},
 ]

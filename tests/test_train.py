@@ -174,6 +174,40 @@ class TestOptimizers:
         rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
         assert rates == pytest.approx([0.55 * config.matrix_lr, 0.55 * config.lr])
 
+    def test_adamw_alone_takes_every_parameter_and_spares_vectors_the_decay(self):
+        config = tiny(optimizer="adamw", weight_decay=0.1, beta2=0.99, bias=True)
+        model = RoFormer(config.architecture(9))
+        (adamw,) = make_optimizers(model, config)
+        decay = {id(p): group["weight_decay"] for group in adamw.param_groups for p in group["params"]}
+        assert decay == {id(p): 0.1 if p.ndim > 1 else 0.0 for p in model.parameters()}
+        assert all(group["betas"] == (0.9, 0.99) for group in adamw.param_groups)
+
+    def test_the_cosine_falls_to_the_floor_and_so_does_the_line(self):
+        cosine = tiny(schedule="cosine", warmup=0.2, floor=0.1)
+        assert schedule(0.1, cosine) == pytest.approx(0.5)
+        assert schedule(0.2, cosine) == pytest.approx(1.0)
+        assert schedule(0.6, cosine) == pytest.approx(0.55)
+        assert schedule(1.0, cosine) == pytest.approx(0.1)
+        assert schedule(1.0, tiny(floor=0.1)) == pytest.approx(0.1)
+
+    def test_one_over_the_root_of_the_step_is_that_of_the_transformers_paper(self):
+        config, dim, warmup = tiny(schedule="rsqrt", warmup=2.0, steps=1000), 128, 2000
+        peak = (dim * warmup) ** -0.5
+        for step in (1, 500, 1000):
+            paper = dim**-0.5 * min(step**-0.5, step * warmup**-1.5)
+            assert peak * schedule(step / 1000, config) == pytest.approx(paper)
+        short = config.change(warmup=0.25)
+        assert schedule(1.0, short) == pytest.approx(0.5)
+
+    def test_all_gradients_together_are_clipped(self):
+        def moved(clip: float | None) -> float:
+            config = tiny(clip=clip, dropout=0.0, steps=1, optimizer="adamw", beta2=0.0, lr=1e-3, warmup=0.0)
+            run = train(config, corpus(), quiet=True)
+            return sum(p.abs().sum().item() for p in run.model.parameters())
+
+        assert moved(1e-12) != moved(None)  # far below AdamW's epsilon nothing but rounding is left of a step
+        assert moved(1e9) == moved(None)
+
 
 class TestPresets:
     def test_sizes(self):
