@@ -1,6 +1,7 @@
 """The command line: `rope-lab train | sample | evaluate | bench | info`, also `python -m rope_lab`.
 
-Every bad input is one line on stderr and exit code 2. Ctrl-C ends with exit code 130.
+Every bad input is one line on stderr and exit code 2; a run that cannot go on is one line and exit code 1. Ctrl-C ends
+with exit code 130.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +20,10 @@ from typing import NoReturn
 import rope_lab
 from rope_lab import checkpoint
 from rope_lab.data import Corpus, tiny_shakespeare
+from rope_lab.distributed import rank
 from rope_lab.evaluate import evaluate, token_losses
 from rope_lab.presets import PRESETS, TrainConfig, preset
-from rope_lab.record import choose_device
+from rope_lab.record import Stopped, choose_device
 from rope_lab.sample import sample
 from rope_lab.train import train
 
@@ -28,12 +31,14 @@ _CHANGES = {
     "steps": int,
     "seed": int,
     "batch": int,
+    "accumulate": int,
     "position": str,
     "context": int,
     "dim": int,
     "depth": int,
 }
 _CHANGES |= {"heads": int, "dropout": float, "lr": float, "matrix_lr": float}
+_CHANGES |= {"bfloat16": bool, "compile": bool}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(command)
     group = command.add_argument_group("settings that differ from the preset's")
     for name, kind in _CHANGES.items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper())
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction)
+        else:
+            group.add_argument(flag, type=kind, metavar=kind.__name__.upper())
 
     command = commands.add_parser("sample", help="write text", description="Write text, as it is drawn.")
     _add_run(command)
@@ -126,10 +135,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: nothing to tell it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Stopped as error:
+        return _fail(options.command, error, 1)
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-        print(f"rope-lab {options.command}: {_line(error)}", file=sys.stderr)
-        return 2
+        return _fail(options.command, error, 2)
     return 0
+
+
+def _fail(command: str, error: Exception, code: int) -> int:
+    if (
+        worker := rank()
+    ):  # what befell all of a team its first worker says, upon which torchrun ends the others
+        time.sleep(5)
+        command += f" (worker {worker})"
+    print(f"rope-lab {command}: {_line(error)}", file=sys.stderr)
+    return code
 
 
 def _line(error: Exception) -> str:
@@ -170,7 +190,10 @@ def _train(options: argparse.Namespace) -> None:
             text = f" --text {options.text}" if options.text else ""
             raise KeyboardInterrupt(f"; go on with: rope-lab train --resume {folder}{text}") from None
         raise
-    print(f"validation loss {run.val:.4f} nats per character, {run.seconds:.0f} s; rope-lab sample {folder}")
+    if rank() == 0:
+        print(
+            f"validation loss {run.val:.4f} nats per character, {run.seconds:.0f} s; rope-lab sample {folder}"
+        )
 
 
 def _sample(options: argparse.Namespace) -> None:

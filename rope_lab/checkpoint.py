@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def save(
     Raises:
         OSError: if the file cannot be written; an earlier one is still there.
     """
-    save_file = require().torch.save_file
+    safetensors = require()
     generators, plain = random_states()
     tensors = {f"random.{device}": state for device, state in generators.items()}
     for name, p in model.named_parameters():
@@ -110,9 +111,24 @@ def save(
             for key, value in optimizer.state.get(p, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = value
     tensors = {name: t.contiguous() for name, t in tensors.items()}
+    with whole(path) as beside:
+        try:
+            safetensors.torch.save_file(
+                tensors, beside, {"run": json.dumps(run), "random": json.dumps(plain)}
+            )
+        except safetensors.SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))  # it keeps the system's error in its text alone
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place to write beside `path`; what is there takes the place of `path` at the end, or is gone if that fails."""
     beside = path.with_name(f".{path.name}.unfinished")
     try:
-        save_file(tensors, beside, {"run": json.dumps(run), "random": json.dumps(plain)})
+        yield beside
         _to_disk(beside)
         os.replace(beside, path)
     except BaseException:

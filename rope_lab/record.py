@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import platform
 import signal
 import threading
@@ -26,6 +26,10 @@ from rope_lab.presets import TrainConfig
 from rope_lab.tracking import Tracker
 
 FILE = "run.json"
+
+
+class Stopped(RuntimeError):
+    """A run that began well and cannot go on; the message is one line and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Run:
         step: updates made so far.
         seconds: spent on them.
         recent: training losses since the last report, scalars on the device.
+        folder: where it is saved, if it is.
     """
 
     model: RoFormer
@@ -66,6 +71,7 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     recent: list[Tensor] = field(default_factory=list)
+    folder: Path | None = None
 
     @property
     def val(self) -> float | None:
@@ -87,8 +93,20 @@ class Run:
             "recent": [loss.item() for loss in self.recent],
         }
 
+    def watch(self, last: int) -> None:
+        """Look at the `last` losses. On a GPU this waits for the steps to be done.
+
+        Raises:
+            Stopped: if one of them is not finite.
+        """
+        losses = [loss.item() for loss in self.recent[-last:]]
+        for step, loss in enumerate(losses, self.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise Stopped(f"the loss is {loss} at step {step}; {self._kept()}; {self._cure()}")
+
     def report(self, val: float | None, tracker: Tracker) -> None:
         """Add a point to the history, show it and log it."""
+        self.watch(len(self.recent))
         loss = torch.stack([loss.cpu() for loss in self.recent]).mean().item()
         self.recent = []
         self.history.append(Point(self.step, loss, self.seconds, val))
@@ -103,40 +121,69 @@ class Run:
             f"{rate:,.0f} characters/s  {left:.0f} s left",
         )
 
-    def save(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Write the checkpoint and `run.json` into `folder`."""
-        record = self.record()
-        checkpoint.save(folder / checkpoint.FILE, self.model, optimizers, record)
-        beside = folder / f".{FILE}.unfinished"
-        beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(beside, folder / FILE)
+    def save(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Write the checkpoint and `run.json` into the folder, if there is one.
 
-    def resume(self, folder: Path, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Go back to where the checkpoint in `folder` was written.
+        Raises:
+            Stopped: if a parameter is not finite or the disk is full; the checkpoint before is still there.
+        """
+        if self.folder is None:
+            return
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise Stopped(f"a parameter is not finite after step {self.step}; {self._kept()}; {self._cure()}")
+        record = self.record()
+        try:
+            checkpoint.save(self.folder / checkpoint.FILE, self.model, optimizers, record)
+            with checkpoint.whole(self.folder / FILE) as beside:
+                beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            again = f"make room, then: rope-lab train --resume {self.folder}"
+            raise Stopped(f"{error.strerror}: {self.folder}; {self._kept()}; {again}") from error
+
+    def _kept(self) -> str:
+        if self.folder is None or not (self.folder / checkpoint.FILE).is_file():
+            return "there is no checkpoint yet"
+        found = checkpoint.load(self.folder)
+        return f"the last good checkpoint is {found.path}, step {found.run['step']}"
+
+    def _cure(self) -> str:
+        c = self.config
+        rates = f"--lr (now {c.lr:g})" + (
+            f" and --matrix-lr ({c.matrix_lr:g})" if c.optimizer == "muon" else ""
+        )
+        return f"start a run with a lower {rates}" + (" or with --no-bfloat16" if c.bfloat16 else "")
+
+    def resume(self, saved: Path, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Go back to where the checkpoint `saved`, a file or its folder, was written.
 
         Raises:
             ValueError: if there is none, or it is of another text or of other settings.
         """
-        found = checkpoint.load(folder)
+        found = checkpoint.load(saved)
         then = found.run
         if then["corpus"] != self.provenance["corpus"]:
             trained, got = (
                 f"{c['name']} ({c['sha256'][:8]}…)" for c in (then["corpus"], self.provenance["corpus"])
             )
             raise ValueError(f"corpus must be {trained}, which the run was trained on, got {got}")
+        before = asdict(TrainConfig(**then["config"]))  # an older one has not every setting
         for name, value in asdict(self.config).items():
-            if then["config"][name] != value:
-                raise ValueError(
-                    f"{name} must be {then['config'][name]!r} as in {str(folder)!r}, got {value!r}"
-                )
+            if before[name] != value:
+                raise ValueError(f"{name} must be {before[name]!r} as in {str(saved)!r}, got {value!r}")
         checkpoint.restore(found, self.model, optimizers)
         self.history = [Point(**point) for point in then["history"]]
         self.recent = [torch.tensor(loss) for loss in then["recent"]]
         self.step, self.seconds = then["step"], then["seconds"]
 
 
-def prepare(folder: str | Path | None, resume: bool) -> Path | None:
-    """The folder of a run, made if need be.
+def prepare(
+    folder: str | Path | None, resume: bool, launch: str | None = None
+) -> tuple[Path | None, Path | None]:
+    """The folder of a run, made if need be, and the checkpoint in it to go on from.
+
+    Args:
+        folder, resume: as `train` takes them.
+        launch: of `torchrun`; a run that was saved under the same one goes on unasked, for it was started again.
 
     Raises:
         ValueError: if a new run would overwrite another, there is none to resume, or it cannot be made.
@@ -145,9 +192,12 @@ def prepare(folder: str | Path | None, resume: bool) -> Path | None:
     if folder is None:
         if resume:
             raise ValueError("folder must be that of the run to resume, got None")
-        return None
+        return None, None
     folder = Path(folder)
-    if (folder / checkpoint.FILE).is_file() != resume:
+    there = (folder / checkpoint.FILE).is_file()
+    if there and launch is not None:
+        resume = resume or checkpoint.load(folder).run.get("launch") == launch
+    if there != resume:
         must = "hold a run to resume" if resume else "hold no run yet: resume it or choose another"
         raise ValueError(f"folder must {must}, got {str(folder)!r}")
     checkpoint.require()
@@ -158,7 +208,7 @@ def prepare(folder: str | Path | None, resume: bool) -> Path | None:
         raise ValueError(
             f"folder must be one that can be made, got {str(folder)!r}: {error.strerror}"
         ) from error
-    return folder
+    return folder, folder / checkpoint.FILE if resume else None
 
 
 def provenance(corpus: Corpus, device: torch.device) -> dict[str, Any]:

@@ -31,10 +31,14 @@ class Tracker:
         if folder is not None:
             self._labml, self._writer = _labml(folder)
 
-    def report(self, step: int, numbers: dict[str, float], line: str) -> None:
-        """Print `line`, and record `numbers` under `step`."""
+    def say(self, line: str) -> None:
+        """Print `line` where it is not quiet."""
         if not self.quiet:
             print(line, flush=True)
+
+    def report(self, step: int, numbers: dict[str, float], line: str) -> None:
+        """Print `line`, and record `numbers` under `step`."""
+        self.say(line)
         if self._labml is not None:
             self._labml.set_global_step(step)
             for name, number in numbers.items():

@@ -116,7 +116,7 @@ calls, fsync = [], os.fsync
 
 def kill(handle):
     calls.append(handle)
-    if len(calls) == 3:  # the first checkpoint and its folder came before
+    if len(calls) == 5:  # the first checkpoint, its record, and their folder after each of them came before
         os.ftruncate(handle, int(share * os.fstat(handle).st_size))
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(handle)
@@ -135,7 +135,7 @@ train(tiny(), corpus(), folder=folder, quiet=True)
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert (tmp_path / f".{checkpoint.FILE}.unfinished").exists()
-        assert checkpoint.load(tmp_path).run["step"] == 3
+        assert checkpoint.load(tmp_path).run["step"] == 2
         assert same(train(tiny(), corpus(), folder=tmp_path, resume=True, quiet=True), finished[1])
         assert not (tmp_path / f".{checkpoint.FILE}.unfinished").exists()
 
