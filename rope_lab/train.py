@@ -51,14 +51,15 @@ class Batches:
 
 
 def train(
-    config: TrainConfig | str, corpus: Corpus, *, folder: str | Path | None = None, device: str | None = None,
-    resume: bool = False, quiet: bool = False,
+    config: TrainConfig | str, corpus: Corpus, *, start: RoFormer | None = None, folder: str | Path | None = None,
+    device: str | None = None, resume: bool = False, quiet: bool = False,
 ) -> Run:  # fmt: skip
     """Train a RoFormer on a text, here or, where `torchrun` started several of us, together.
 
     Args:
         config: the settings, or the name of a preset.
         corpus: the text.
+        start: a model to train further, in place, instead of a new one.
         folder: for checkpoint, record and log, written at each report; None leaves nothing on the disk.
         device: "cuda", "mps" or "cpu"; by default the first of them there is.
         resume: go on from the checkpoint in `folder`, to the same bits as if there had been no pause. Workers that
@@ -90,7 +91,7 @@ def train(
         seeded(config.seed), enough_memory(config), interruptible() as interrupted, team.joined(),
         Tracker(folder, quiet=quiet or not team.first) as tracker,
     ):  # fmt: skip
-        model = RoFormer(config.architecture(len(corpus.vocab))).to(team.device)
+        model = (start or RoFormer(config.architecture(len(corpus.vocab)))).to(team.device)
         optimizers = make_optimizers(model, config)
         run = Run(model, config, provenance(corpus, team.device) | team.record(), folder=folder)
         net: nn.Module = model
