@@ -1,0 +1,963 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (chapter-local)=
+# # 12 · Local attention
+#
+# Every token looks at every token before it. Double the text, and attention has four times the work. But most of what
+# a character depends on stands right in front of it (chapter 13 measures that). **What if each token looked only at the
+# last $W$?**
+#
+# Each square below is a score of one query (row) with one key (column), for a text of 16 tokens and $W = 4$. A white
+# score is never needed. One query is marked, and above each panel stands how many keys it sees:
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Six square maps of 16 queries by 16 keys. Full causal: the lower triangle, 12 keys for the marked query. Exact window: a band of four below the diagonal, 4 keys. Inclusive window: a band of five, 5 keys. Block window: staircase blocks of four with the block before, 8 keys. Exact window on both sides: a band of seven, 7 keys. Block window on both sides: three blocks, 12 keys."}, "figure": {"caption": "Full attention fills a triangle, a window a band along the diagonal. Three rules go by the name of a window of 4; the marked query sees 4, 5 or 8 keys by them. The last two panels let it look ahead as well.", "name": "fig-windows"}}
+import torch
+from torch import Tensor
+
+from rope_lab.figures.local import masks
+from rope_lab.local_blocks import Window
+
+
+def mask_of(window: Window, length: int) -> Tensor:
+    """True where query m (row) sees key n (column), (N, N)."""
+    at = torch.arange(length)
+    return window.sees(at[:, None], at)
+
+
+W, N = 4, 16
+kinds = {
+    "full, causal": Window(N),
+    "exact": Window(W),
+    "inclusive": Window(W, inclusive=True),
+    "block": Window(W, exact=False),
+    "exact, both sides": Window(W, causal=False),
+    "block, both sides": Window(W, causal=False, exact=False),
+}
+masks({name: mask_of(window, N) for name, window in kinds.items()}, query=11)
+
+# %% [markdown]
+# The band has $N$ rows of $W$ scores: work that grows with the length and no longer with its square. This chapter
+# defines the window, computes it without forming the white squares, measures what that saves, and asks what is lost: how
+# far can a stack of such layers see, and how far does it look?
+#
+# ## The window is a mask
+#
+# Let $q_m$, $k_n$ and $v_n$ be the query, key and value of the tokens at positions $m$ and $n$, rotated if there is RoPE.
+# A causal **window** of $W$ tokens restricts the sum of attention to the last $W$ keys, the query's own among them. The
+# output is
+#
+# $$
+# \begin{aligned}
+# \mathcal{W}(m) &= \{\, n \ge 0 : 0 \le m - n < W \,\} , \\
+# o_m &= \sum_{n \in \mathcal{W}(m)} \frac{\mathrm{e}^{a_{mn}}}{\sum_{n' \in \mathcal{W}(m)} \mathrm{e}^{a_{mn'}}}\; v_n , \\
+# a_{mn} &= \langle q_m, k_n \rangle / \sqrt{D} .
+# \end{aligned}
+# $$ (eq-12-1)
+#
+# Child et al. {cite:p}`child2019` used such bands as one half of their sparse attention, Longformer
+# {cite:p}`beltagy2020` named it sliding window attention, and Mistral 7B {cite:p}`jiang2023` brought it into a large
+# language model. As code it is full attention with minus infinity outside the band. This version forms all $N^2$ scores,
+# so it is no faster than full attention, and easy to trust:
+
+# %%
+from rope_lab.local import local_attention
+from rope_lab.verify import check, check_at_most
+
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)  # checks then show the 16th digit
+torch.manual_seed(12)
+
+
+def naive_local(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Equation 12.1 with every score formed. q, k, v (B, H, N, D), seen (N, N)."""
+    scores = q @ k.mT / q.shape[-1] ** 0.5  # (B, H, N, N)
+    return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+
+
+for W, N in ((1, 10), (4, 16), (7, 45), (64, 300), (50, 20)):
+    q, k, v = torch.randn(3, 4, 2, N, 8)
+    dense = naive_local(q, k, v, mask_of(Window(W), N))
+    check(f"eq. 12.1, W = {W}, N = {N}", local_attention(q, k, v, window=W), dense)
+
+# %% [markdown]
+# `local_attention` is the function of the package that the rest of the chapter takes apart.
+#
+# ### How many keys is a window of W?
+#
+# Query $m$ sees $\min(m + 1, W)$ keys: fewer at the start, where there are no $W$. Over a text of $N \ge W$ tokens that
+# makes
+#
+# $$ \sum_{m=0}^{N-1} \lvert \mathcal{W}(m) \rvert = N W - \frac{W (W - 1)}{2} $$ (eq-12-2)
+#
+# scores, where full causal attention has $N(N+1)/2$.
+
+# %%
+counted = [mask_of(Window(W), N).sum() for N in (64, 100, 301) for W in (1, 2, 16, 64)]
+formula = [N * W - W * (W - 1) // 2 for N in (64, 100, 301) for W in (1, 2, 16, 64)]
+check("eq. 12.2", torch.stack(counted), torch.tensor(formula))
+
+# %% [markdown]
+# But not everybody counts like that. Two more rules are in use. An *inclusive* window goes back $W$ tokens and has the
+# query on top, $m - n \le W$. A *block* window cuts the text into blocks of $W$ and lets a query see its own block and a
+# number of blocks before it, `look_backward`, so its view does not move with each token but jumps with each block. Keys
+# that a query far from the start sees:
+
+# %%
+far = slice(64, None)
+for name in ("exact", "inclusive", "block"):
+    rule = {"exact": name != "block", "inclusive": name == "inclusive"}
+    for look_backward in (1, 2):
+        window = Window(16, look_backward=look_backward, **rule)
+        keys = mask_of(window, 128)[far].sum(-1)
+        print(f"{name:10s} W = 16, look_backward = {look_backward}: {keys.min():2d} to {keys.max():2d} keys")
+
+# %% [markdown]
+# What a library means by $W$ you have to look up:
+#
+# | library | its $W$ | keys, with the query's own |
+# |---|---|---|
+# | this book; transformers `sliding_window`; ONNX `local_window_size` ([onnx#8108](https://github.com/onnx/onnx/pull/8108)) | exact | $W$ |
+# | flash-attention `window_size=(W, 0)`; attention-gym | inclusive | $W + 1$ |
+# | local-attention, `exact_windowsize=True` | inclusive | $W \cdot \texttt{look\_backward} + 1$ |
+# | local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
+#
+# The rows of local-attention are held against the library itself in this book's tests; the others are read from their
+# code and documents. Even the report on Mistral 7B has two readings: its text lets position $i$ attend to the
+# positions from $i - W$ to $i$, which are $W + 1$, and the caption beside it says at most $W$ {cite:p}`jiang2023`.
+#
+# One key more or less does not make a model fail, which is why the difference goes unnoticed. It changes every output
+# a little:
+
+# %%
+q, k, v = torch.randn(3, 8, 2, 512, 32)
+for W in (4, 16, 64, 256):
+    one_more = local_attention(q, k, v, window=W, inclusive=True)[..., W:, :]
+    exact = local_attention(q, k, v, window=W)[..., W:, :]
+    change = (one_more - exact).norm() / exact.norm()
+    print(f"W = {W:3d}: one key more changes the output by {change:.1%} of its size")
+
+# %% [markdown]
+# Random keys share the weight evenly, so that is the change where no key matters more than another.
+#
+# ## Blocks instead of a mask
+#
+# The naive version forms the white squares and throws them away. To leave them out, number the blocks of $W$ tokens by
+# $g$, and split a position into its block and its place in it: query $m = gW + r$ with $0 \le r < W$. Its window ends in
+# block $g$ and cannot begin before block $g - 1$. So count the keys of these two blocks through, from the start of
+# block $g - 1$: key $n = (g - 1)W + c$ with $0 \le c < 2W$. Then $m - n = W + r - c$, and the window is
+#
+# $$ n \in \mathcal{W}(m) \iff r < c \le r + W . $$ (eq-12-3)
+#
+# The block number has dropped out: one small mask of $W \times 2W$ serves every block. Write $Q_g$, $K_g$, $V_g$ for the
+# rows of block $g$. All of local attention is then one batch of small dense attentions,
+#
+# $$
+# O_g = \operatorname{softmax}_{\,r < c \le r + W}
+# \left( Q_g \begin{bmatrix} K_{g-1} \\ K_g \end{bmatrix}^{\!\top} \!\Big/ \sqrt{D} \right)
+# \begin{bmatrix} V_{g-1} \\ V_g \end{bmatrix} ,
+# $$ (eq-12-4)
+#
+# with nothing to see in block $-1$. For block windows only the right half of the condition stays, $c \le r + W$, which
+# is the causal mask. In code, for $N$ a multiple of $W$:
+
+
+# %%
+def with_previous(x: Tensor, W: int) -> Tensor:
+    """Every block behind the one before it: (B, H, N, D) -> (B, H, N/W, 2W, D)."""
+    blocks = x.unflatten(-2, (-1, W))
+    before = torch.cat((torch.zeros_like(blocks[:, :, :1]), blocks[:, :, :-1]), dim=2)
+    return torch.cat((before, blocks), dim=3)
+
+
+def folded_local(q: Tensor, k: Tensor, v: Tensor, W: int) -> Tensor:
+    """Equation 12.4, all blocks at once."""
+    r, c = torch.arange(W)[:, None], torch.arange(2 * W)
+    seen = ((r < c) & (c <= r + W)).expand(q.shape[-2] // W, W, 2 * W).clone()
+    seen[0, :, :W] = False  # there is no block −1
+    scores = q.unflatten(-2, (-1, W)) @ with_previous(k, W).mT / q.shape[-1] ** 0.5
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)  # (B, H, N/W, W, 2W)
+    return (weights @ with_previous(v, W)).flatten(2, 3)
+
+
+W, N = 16, 160
+q, k, v = torch.randn(3, 4, 2, N, 8)
+mask = mask_of(Window(W), N)
+m, n = torch.meshgrid(torch.arange(N), torch.arange(N), indexing="ij")
+g, r = m // W, m % W
+c = n - (g - 1) * W
+check("eq. 12.3", mask, (r < c) & (c <= r + W))
+check("eq. 12.4", folded_local(q, k, v, W), naive_local(q, k, v, mask))
+check("eq. 12.4, in the package", folded_local(q, k, v, W), local_attention(q, k, v, window=W))
+
+# %% [markdown]
+# ### What is still formed for nothing
+#
+# A query needs $W$ of the $2W$ scores that its block forms. Half of the work is wasted, and larger blocks waste more.
+# Cut the queries into blocks of $c$ instead, whatever $W$ is. The windows of $c$ queries in a row span $c + W - 1$ keys;
+# $c\,(c + W - 1)$ scores are formed, $cW$ are used, and the share
+#
+# $$ \frac{c\,(c + W - 1) - cW}{c\,(c + W - 1)} = \frac{c - 1}{W + c - 1} $$ (eq-12-5)
+#
+# is for nothing. One query at a time wastes nothing, but then no two queries share the keys that were loaded for them;
+# a fast kernel wants blocks.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three maps of 24 by 24 scores with W = 8. Left, blocks of 8 queries with two whole blocks of keys: about half of the formed squares are pale, for nothing. Middle, blocks of 4 queries with the keys they span: fewer pale squares. Right, single queries: none."}, "figure": {"caption": "Scores used (blue) and formed for nothing (pale) for a window of 8. White ones are never formed. Small blocks follow the band closely and large ones keep the processor busy; every implementation picks a place in between.", "name": "fig-formed"}}
+from rope_lab.figures.local import formed
+
+
+def spanned(length: int, block: int, back: int) -> Tensor:
+    """Scores formed where `block` queries share the keys up to `back` before their first, (N, N)."""
+    m, n = torch.arange(length)[:, None], torch.arange(length)
+    start = m // block * block
+    return (n >= start - back) & (n < start + block)
+
+
+W, N = 8, 24
+band = mask_of(Window(W), N)
+ways = {
+    "two whole blocks": (W, W),
+    "blocks of 4": (4, W - 1),
+    "single queries": (1, W - 1),
+}
+formed(
+    {name: (band, spanned(N, block, back)) for name, (block, back) in ways.items()},
+    {name: block for name, (block, _) in ways.items()},
+)
+
+# %%
+W, N = 32, 512
+inside = slice(64, None)  # blocks whose keys all exist
+band = mask_of(Window(W), N)[inside]
+wasted, formula = [], []
+for block in (1, 2, 8, 32, 64):
+    made = spanned(N, block, W - 1)[inside]
+    wasted.append(1 - band.sum() / made.sum())
+    formula.append((block - 1) / (W + block - 1))
+check("eq. 12.5", torch.stack(wasted), torch.tensor(formula), tolerance=1e-12)
+
+# %% [markdown]
+# The package chooses blocks of $W/4$ queries, but never under 64 nor over 512, and takes whole blocks of keys as well.
+# The rule for what a query sees is short, and everything else in `local_blocks.py` serves speed, padding and gradients:
+
+# %% tags=["hide-input"]
+from rope_lab.figures.source import source
+
+source(Window.sees, Window._reach)
+
+# %% [markdown]
+# ## What it costs
+#
+# Each score costs $2D$ floating-point operations for the inner product and $2D$ for adding its value. So, with $c$ queries
+# a block and $W$ a multiple of $c$,
+#
+# $$
+# \begin{aligned}
+# \text{full, causal:} \quad & 4D \cdot N(N + 1)/2 , \\
+# \text{local:} \quad & 4D \cdot N(W + c) .
+# \end{aligned}
+# $$ (eq-12-6)
+#
+# The first grows with the square of the length and the second with the length. You need not believe it: put a spy in
+# the place of the kernel that the package calls, and count the scores that it is asked for.
+
+# %%
+from unittest.mock import patch
+
+import torch.nn.functional as F
+
+kernel = F.scaled_dot_product_attention
+
+
+def scores_formed(window: int, length: int) -> int:
+    """Scores that one head of `local_attention` asks the kernel for."""
+    asked = []
+
+    def spy(q: Tensor, k: Tensor, *rest, **options) -> Tensor:
+        asked.append(q.shape[:-1].numel() * k.shape[-2])
+        return kernel(q, k, *rest, **options)
+
+    x = torch.zeros(1, 1, length, 4)
+    with patch.object(F, "scaled_dot_product_attention", spy):
+        local_attention(x, x, x, window=window)
+    return sum(asked)
+
+
+lengths = (2048, 4096, 8192)
+asked = torch.tensor([[scores_formed(W, N) for W in (128, 256, 512)] for N in lengths])
+formula = torch.tensor([[N * (W + max(64, W // 4)) for W in (128, 256, 512)] for N in lengths])
+check("eq. 12.6, local", asked, formula)
+full_scores = [mask_of(Window(N), N).sum() for N in (1, 50, 512)]
+check("eq. 12.6, full", torch.stack(full_scores), torch.tensor([N * (N + 1) // 2 for N in (1, 50, 512)]))
+for N, row in zip(lengths, asked.tolist(), strict=True):
+    full = N * (N + 1) // 2
+    saved = ", ".join(f"{full / made:4.1f} for W = {W}" for W, made in zip((128, 256, 512), row, strict=True))
+    print(f"N = {N}: full attention forms more scores by a factor of {saved}")
+
+# %% [markdown]
+# Counting is not timing, so time it. Three ways take turns, and the median of the rounds counts: the naive version,
+# which writes every score to memory; the fused kernel of PyTorch for full causal attention, which does not
+# {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the tensors made during the call.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, that of local attention with the length. A fused kernel already keeps full attention's memory linear: what a window saves in a forward pass is time.", "name": "fig-costs"}}
+import os
+import weakref
+from functools import partial
+
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from rope_lab.bench import interleave
+from rope_lab.figures.local import costs
+
+
+class Alive(TorchDispatchMode):
+    """Bytes of the tensors made while it is on that are alive, and the most there were at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.most, self.known = 0, 0, WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor):
+                self.known.setdefault(tensor.untyped_storage(), 0)  # was there before
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and (memory := tensor.untyped_storage()) not in self.known:
+                self.known[memory] = size = memory.nbytes()
+                self.now += size
+                self.most = max(self.most, self.now)
+                weakref.finalize(memory, self.free, size)
+        return out
+
+    def free(self, size: int) -> None:
+        self.now -= size
+
+
+budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds
+lengths = (256, 512) if budget == "smoke" else (512, 1024, 2048, 4096, 8192)
+W, most_naive = 128, 2048  # tokens; beyond them the naive version takes seconds
+seconds = {name: [] for name in ("every score written", "full causal, fused", f"local, W = {W}")}
+megabytes = {name: [] for name in seconds}
+for N in lengths:
+    q, k, v = torch.randn(3, 1, 2, N, 32, dtype=torch.float32)
+    calls = {
+        "full causal, fused": partial(F.scaled_dot_product_attention, q, k, v, is_causal=True),
+        f"local, W = {W}": partial(local_attention, q, k, v, window=W),
+    }
+    if most_naive >= N:
+        calls["every score written"] = partial(naive_local, q, k, v, mask_of(Window(N), N))
+    with torch.no_grad():
+        taken = interleave(calls, rounds=3)
+    for name in seconds:
+        seconds[name].append(taken.get(name, float("nan")))
+        with Alive() as alive:
+            if name in calls:
+                calls[name]()
+        megabytes[name].append(alive.most / 1e6 if name in calls else float("nan"))
+costs(lengths, seconds, megabytes)
+
+# %%
+print("time of full causal attention in units of local attention, and memory likewise\n")
+full, local = "full causal, fused", f"local, W = {W}"
+for i, N in enumerate(lengths):
+    ratio, memory = seconds[full][i] / seconds[local][i], megabytes[full][i] / megabytes[local][i]
+    scores = (N + 1) / 2 / (W + 64)  # equation 12.6
+    print(f"N = {N:5d}: time {ratio:5.1f} (by the count of scores {scores:5.1f}), memory {memory:4.2f}")
+
+# %% [markdown]
+# These are ratios of one machine, timed while this page was built; yours will differ. At short lengths the window costs
+# more than it saves, since cutting into blocks has its price. The benchmark of the package, `rope-lab bench`, times
+# training as well and sets a neighbour beside it.
+#
+# ## How far a token can see
+#
+# One layer shows a token the $W - 1$ before it. But these carry what *they* saw one layer below, and so on down. By
+# induction, the state of a token after $\ell$ layers can depend on tokens up to
+#
+# $$
+# \begin{aligned}
+# \text{exact window:} \quad & \ell\,(W - 1) , \\
+# \text{block window:} \quad & \ell\, W + r
+# \end{aligned}
+# $$ (eq-12-7)
+#
+# before it and no further, where $r$ is the token's place in its block. That is the **receptive field**. Longformer counts it as
+# $\ell \times W$ and so does Mistral's report, which arrives at about 131,000 tokens for 32 layers of 4,096: the leading
+# term, without the $-1$.
+#
+# A gradient can check that. Take a real transformer with random weights, and differentiate the state of one token after
+# every layer by the embeddings of all tokens. Where the gradient is exactly zero, there is no path.
+
+# %%
+from rope_lab.local_transformer import LocalConfig, LocalTransformer
+
+
+def states(model: torch.nn.Module, ids: Tensor) -> list[Tensor]:
+    """The token embeddings and the states after each layer, (B, N, C) each."""
+    found: list[Tensor] = []
+    parts = [model.embedding, *model.blocks]
+    hooks = [part.register_forward_hook(lambda _, __, out: found.append(out)) for part in parts]
+    model(ids)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def reached(model: torch.nn.Module, at: int, length: int) -> Tensor:
+    """How many tokens before `at` its state after each layer depends on, (L,)."""
+    ids = torch.randint(model.config.vocab_size, (1, length))
+    embeddings, *above = states(model, ids)
+    distances = []
+    for state in above:
+        (gradient,) = torch.autograd.grad(state[0, at].sum(), embeddings, retain_graph=True)
+        distances.append(at - gradient[0].any(-1).nonzero().min())
+    return torch.stack(distances)
+
+
+W, depth, N = 6, 5, 60
+small = {"vocab_size": 20, "dim": 32, "depth": depth, "heads": 2, "window": W}
+layers = torch.arange(1, depth + 1)
+exact, block = (LocalTransformer(LocalConfig(**small, exact=exact)) for exact in (True, False))
+found = [reached(exact, at, N) for at in range(48, 60)]
+check("eq. 12.7, exact", torch.stack(found), (layers * (W - 1)).expand(12, depth))
+found = [reached(block, at, N) for at in range(48, 60)]
+places = torch.arange(48, 60)[:, None] % W
+check("eq. 12.7, block", torch.stack(found), layers * W + places)
+
+# %% [markdown]
+# So depth buys reach. `LocalTransformer` can also make its last layers global (`global_layers`), and then
+# everything is in reach again.
+#
+# ## Which window is good enough?
+#
+# Train the same small model with windows from 4 characters to 128, the whole context, and change nothing else. It has
+# four layers, so even a window of 4 reaches 12 characters back.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against the window from 4 to 128 characters on a logarithmic axis, measured halfway and at the end of training. Both lines rise with the window; the later line lies lower and is flatter."}, "figure": {"caption": "Validation loss of equal short runs against the window, one seed each. This early in training a short window wins, and its lead shrinks as training goes on.", "name": "fig-loss-by-window"}}
+from rope_lab.data import tiny_shakespeare
+from rope_lab.figures.local import losses_by_window
+from rope_lab.presets import preset
+from rope_lab.train import train
+
+torch.set_default_dtype(torch.float32)  # as one trains
+corpus = tiny_shakespeare()
+if budget == "smoke":
+    short = preset("smoke", reports=2, evaluations=2, depth=4)
+else:
+    short = preset(budget, steps=120, batch=8, reports=2, evaluations=2, dim=48, depth=4, heads=2)
+windows = [4, 8, 16, 32] if budget == "smoke" else [4, 8, 16, 32, 128]
+runs = {w: train(short.change(window=w), corpus, quiet=True) for w in windows}
+losses = {
+    point.step: [run.history[i].val for run in runs.values()]
+    for i, point in enumerate(runs[windows[0]].history)
+}
+losses_by_window(windows, losses)
+
+# %%
+shortest, whole = windows[0], windows[-1]
+leads = [at_step[-1] - at_step[0] for at_step in losses.values()]
+for step, lead in zip(losses, leads, strict=True):
+    print(f"after {step:3d} updates W = {shortest} is {lead:.3f} nats ahead of W = {whole}")
+if budget != "smoke":
+    check_at_most("fig. 12.4, W = 4 and W = 128", losses[short.steps][0], losses[short.steps][-1])
+    check_at_most("fig. 12.4, the lead shrinks", leads[-1], leads[0])
+
+# %% [markdown]
+# You may have expected the opposite. A model with a window of 128 *can* do all that one with a window of 4 does, but
+# first it has to learn to leave out what is far, and a window does that for it from the start. This is an interpretation;
+# the figure shows an order, on one text, with one seed and a budget of seconds. It does not show that far tokens never
+# help: the lead shrinks, and nothing here says where it ends.
+#
+# ## How far a token does look
+#
+# What *can* reach a token and what *does* are two things. Take the simplest stack first: every layer averages its window
+# evenly, with no residual sum and nothing else. Follow one path from the top of $L$ layers down to the inputs $x_n$: in layer
+# $\ell$ it goes $U_\ell$ tokens back, and each of $0, \dots, W - 1$ is as likely as the others. So the influence of the
+# token $s$ back on the output is the probability that $L$ such steps add up to $s$,
+#
+# $$
+# \begin{aligned}
+# \frac{\partial o_m}{\partial x_{m-s}} &= \Pr(U_1 + \dots + U_L = s) ; \\
+# \text{mean} &= L\, \frac{W - 1}{2} , \qquad
+# \text{variance} = L\, \frac{W^2 - 1}{12} .
+# \end{aligned}
+# $$ (eq-12-8)
+#
+# The reach grows with $L$, the width of this bell with $\sqrt{L}$ alone. In deep networks most of what is in reach
+# hardly matters, as Luo et al. {cite:p}`luo2016` found for convolutions; they call what does the *effective* receptive field.
+
+# %%
+torch.set_default_dtype(torch.float64)
+
+
+def average(x: Tensor, W: int) -> Tensor:
+    """One layer of even averages over the window: equal scores. x (N, C)."""
+    nothing = torch.zeros(1, 1, len(x), 1)
+    return local_attention(nothing, nothing, x[None, None], window=W)[0, 0]
+
+
+W, depth, N = 16, 4, 100
+x = torch.eye(N)  # o_m = Σ (∂o_m/∂x_n) x_n is then the row of derivatives itself
+for _ in range(depth):
+    x = average(x, W)
+influence = x[-1].flip(0)  # by distance from the last token
+
+steps = torch.ones(1)
+for _ in range(depth):  # the distribution of a sum is a convolution
+    steps = F.conv1d(steps[None, None], torch.ones(1, 1, W) / W, padding=W - 1)[0, 0]
+check("eq. 12.8", influence, F.pad(steps, (0, N - len(steps))))
+s = torch.arange(N)
+mean = (influence * s).sum()
+variance = (influence * (s - mean) ** 2).sum()
+check("eq. 12.8, mean", mean, torch.tensor(depth * (W - 1) / 2))
+check("eq. 12.8, variance", variance, torch.tensor(depth * (W**2 - 1) / 12))
+
+# %% [markdown]
+# A transformer has residual sums, which carry a state up without moving it, and attention that is not even. To see what it
+# does, differentiate the last state of one token by the states of *all* layers below it, once for an untrained model and
+# once for the trained one of the last figure. What comes out is the token's **light cone**: what lies outside cannot have
+# reached it, and the colour says how much of what lies inside did.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three light cones, each with a row a layer from the embeddings below to the last layer above, and the distance back from 60 on the left to 0 on the right. A black staircase bounds them. In the first, even averages, the influence is spread over the middle of the cone. In the untrained model it is strongest at distance 0, even over the first fifteen, and weaker by steps beyond. In the trained model it is strongest in the last few tokens and falls off towards the edge by orders of magnitude."}, "figure": {"caption": "How much each state adds to the last state of one token (right), with W = 16 and four layers. The staircase is equation 12.7: white beyond it is exactly zero. The triangle marks the distance within which 90 % of the embeddings' influence lies. Even averages fill the cone; real layers keep most of it near the token.", "name": "fig-light-cones"}}
+from rope_lab.figures.local import light_cones
+
+
+def light_cone(model: torch.nn.Module, ids: Tensor) -> Tensor:
+    """Share of each distance in what moves the last state of the last token, (L + 1, N), embeddings first."""
+    *below, last = states(model, ids)
+    direction = torch.randn_like(last[:, -1])
+    gradients = torch.autograd.grad((last[:, -1] * direction).sum(), below)
+    sizes = torch.stack([gradient.norm(dim=-1).mean(0).flip(0) for gradient in gradients])
+    apex = torch.eye(1, ids.shape[1])  # the state is all of itself
+    return torch.cat((sizes / sizes.sum(-1, keepdim=True), apex))
+
+
+trained = runs[16].model.double()
+shape = trained.config
+N = min(shape.context, 72)
+fresh = type(trained)(shape).double()
+starts = torch.linspace(0, len(corpus.val) - N - 1, 64).long()
+ids = corpus.encode(corpus.val)[starts[:, None] + torch.arange(N)]
+
+rows, x = [torch.eye(N)[0]], torch.eye(N)
+for _ in range(shape.depth):
+    x = average(x, 16)
+    rows.insert(0, x[-1].flip(0))
+cones = {
+    "even averages, no residual sum": torch.stack(rows),
+    "untrained": light_cone(fresh, ids),
+    "trained": light_cone(trained, ids),
+}
+within = {name: int((cone[0].cumsum(0) < 0.9).sum()) for name, cone in cones.items()}
+half = {name: int((cone[0].cumsum(0) < 0.5).sum()) for name, cone in cones.items()}
+reach = shape.depth * 15
+light_cones({name: cone[:, : reach + 8] for name, cone in cones.items()}, 16, within)
+
+# %%
+for name, cone in cones.items():
+    inside = torch.arange(N) <= reach
+    check(f"eq. 12.7, light cone, {name}", cone[0] > 0, inside)
+for name in cones:
+    shares = f"half of the influence within {half[name]}, 90 % within {within[name]}"
+    print(f"{name}: {shares} of the {reach} tokens back that are in reach")
+
+# %% [markdown]
+# ## RoPE inside a window
+#
+# RoPE makes a score depend on the distance alone (chapter 3), and within the two blocks of equation {eq}`eq-12-3` every
+# distance is that of two places in them. So it does not matter where in the text the blocks stand. Number their places
+# from 0 to $2W - 1$, and turn by those:
+#
+# $$
+# \begin{aligned}
+# \langle R_m\, q,\, R_n\, k \rangle &= \langle R_{W + r}\, q,\, R_c\, k \rangle , \\
+# m &= gW + r, \quad n = (g - 1)W + c .
+# \end{aligned}
+# $$ (eq-12-9)
+#
+# A table of $2W$ angles serves a text of any length. And more follows: a query never meets a distance of $W$ or more,
+# in training or after it. Whatever goes wrong with RoPE at distances that were never trained (chapter 11) cannot go wrong in
+# a local layer.
+
+# %%
+from rope_lab import RotaryEmbedding, angles, frequencies, rotate
+
+D, W, N = 32, 16, 160
+
+
+def turn(x: Tensor, positions: Tensor) -> Tensor:
+    return rotate(x, angles(positions, frequencies(D), dtype=torch.float64))
+
+
+q, k, v = torch.randn(3, 2, 2, N, D)
+at = torch.arange(N)
+q_here = turn(q, at % W + W).unflatten(-2, (-1, W))  # places W … 2W − 1
+k_here = turn(with_previous(k, W), torch.arange(2 * W))  # places 0 … 2W − 1
+by_place = q_here @ k_here.mT  # (B, H, N/W, W, 2W)
+by_position = turn(q, at).unflatten(-2, (-1, W)) @ with_previous(turn(k, at), W).mT
+check("eq. 12.9", by_place, by_position)
+
+far_away = turn(q, at + 10**6), turn(k, at + 10**6)
+absolute = local_attention(turn(q, at), turn(k, at), v, window=W)
+moved = local_attention(*far_away, v, window=W)
+check("eq. 12.9, a million tokens on", moved, absolute, tolerance=1e-8)
+
+# %% [markdown]
+# The package turns by the positions in the text, which costs the same and needs no bookkeeping; its angles are exact at
+# any position (chapter 8).
+#
+# ## Decoding with W keys
+#
+# To write a text, full attention must keep the key and value of every token so far. A window of $W$ needs $W$ of them,
+# whatever the length. Keep them in a **ring**: $W$ slots, and token $n$ goes to slot $n \bmod W$. What it overwrites there
+# is token $n - W$, which has just left the window:
+#
+# $$
+# \{\, \text{tokens in the slots after token } m \,\} = \mathcal{W}(m) .
+# $$ (eq-12-10)
+#
+# The slots are out of order, and that is no trouble. Attention is a sum over keys, and each key was turned by its own
+# position *before* it was stored, so it carries its place with it.
+
+# %%
+from rope_lab import LocalAttention
+
+
+def decode_with_ring(q: Tensor, k: Tensor, v: Tensor, W: int) -> Tensor:
+    """Equation 12.1 token by token, from W slots. q, k, v (B, H, N, D), turned already."""
+    slots_k, slots_v = torch.zeros(2, *k.shape[:2], W, k.shape[-1])
+    outputs = []
+    for t in range(q.shape[-2]):
+        slots_k[..., t % W, :], slots_v[..., t % W, :] = k[..., t, :], v[..., t, :]
+        held = slice(min(t + 1, W))  # the others are still empty
+        scores = q[..., t : t + 1, :] @ slots_k[..., held, :].mT / q.shape[-1] ** 0.5
+        outputs.append(scores.softmax(-1) @ slots_v[..., held, :])
+    return torch.cat(outputs, dim=-2)
+
+
+W, N = 5, 24
+q, k, v = torch.randn(3, 2, 2, N, D)
+at = torch.arange(N)
+layer = LocalAttention(W, position=RotaryEmbedding(D))
+full = layer(q, k, v)  # turns q and k itself
+check("eq. 12.10, ring", decode_with_ring(turn(q, at), turn(k, at), v, W), full)
+
+written = []
+for prompt in range(1, 3 * W + 1):  # every length modulo W, three times
+    cache = layer.new_cache()
+    parts = [layer(*(x[..., :prompt, :] for x in (q, k, v)), cache=cache)]
+    for t in range(prompt, N):
+        parts.append(layer(*(x[..., t : t + 1, :] for x in (q, k, v)), cache=cache))
+    written.append(torch.cat(parts, dim=-2))
+check("eq. 12.10, LocalCache, every prompt", torch.stack(written), full.expand(3 * W, *full.shape))
+
+# %% [markdown]
+# `LocalCache` does the same with its keys in order: it appends and cuts. It does so for inclusive and block windows too,
+# and that is all there is to it:
+
+# %% tags=["hide-input"]
+source(Window.first_seen)
+
+# %%
+cache = LocalAttention(256).new_cache()
+for t in range(2000):
+    x = torch.zeros(1, 8, 1, 64, dtype=torch.bfloat16)
+    keys, values, _, _ = cache.append(x, x, torch.tensor([t]))
+    if t + 1 in (100, 1000, 2000):
+        local, whole = (2 * x.nbytes * n / 1024 for n in (keys.shape[-2], t + 1))
+        print(f"token {t + 1:4d}: {keys.shape[-2]} keys, {local:,.0f} KiB instead of {whole:,.0f} KiB")
+
+# %% [markdown]
+# ## What goes wrong in practice
+#
+# ### Two parts that count differently
+#
+# The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers the eager
+# and the flash kernels gave Mistral windows of different size from one configuration
+# ([transformers#29623](https://github.com/huggingface/transformers/issues/29623)), and the flash kernel was one off again in
+# 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). Of vLLM the opposite was reported:
+# that it shows $W$ keys and should show $W + 1$ ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385)). In mlx-lm
+# the mask showed one key more than the rotating cache keeps
+# ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, for the prompt and for the cached step alike.
+#
+# ### Queries turned a window too far
+#
+# The local-attention library (version 1.11.2) turns keys by their places in the gathered blocks, as equation
+# {eq}`eq-12-9` allows, and queries by the *last* $W$ of those places. With a causal mask the last block is the query's own.
+# Without it the last block is the one ahead, and every query is turned $W$ too far:
+#
+# $$ \langle R_{m + W}\, q,\, R_n\, k \rangle \neq \langle R_m\, q,\, R_n\, k \rangle . $$ (eq-12-11)
+#
+# All queries of all blocks are wrong alike, nothing fails, and a model can be trained with it; only its distances are not
+# what they are called. The adapter of this package gives the right output, and on request that of the library:
+
+# %%
+from rope_lab.interop.local_attention import LocalAttention as Adapter
+
+W, N = 8, 32
+q, k, v = torch.randn(3, 1, 2, N, D)
+half = RotaryEmbedding(D, layout="half")  # as the library pairs coordinates
+at = torch.arange(N)
+seen = mask_of(Window(W, causal=False, exact=False), N)
+
+
+def dense_at(q_positions: Tensor) -> Tensor:
+    turned_q, _ = half(q, k, positions=q_positions)
+    _, turned_k = half(q, k, positions=at)
+    return naive_local(turned_q, turned_k, v, seen)
+
+
+right = Adapter(W, dim=D)(q, k, v)
+theirs = Adapter(W, dim=D, reproduce=True)(q, k, v)
+check("eq. 12.11, true positions", right, dense_at(at))
+check("eq. 12.11, queries at m + W", theirs, dense_at(at + W))
+print(f"the two outputs differ by {(theirs - right).norm() / right.norm():.0%} of their size")
+
+# %% [markdown]
+# ### Padding that is seen
+#
+# Blocks need a multiple of $W$ tokens. If the text has another length, zeros fill the last block, and a zero key is no
+# absent key: its score is 0, and $\mathrm{e}^0 = 1$ takes part in the softmax. A causal mask hides what comes after the
+# text; without one it must be masked by hand. The same library does not, unless you pass a mask
+# (`autopad=True`, version 1.11.2):
+
+# %%
+N, W = 14, 4
+q, k, v = torch.randn(3, 1, 2, N, D)
+seen = mask_of(Window(W, causal=False, exact=False), N)
+dense = naive_local(q, k, v, seen)
+tight = Adapter(W, autopad=True)(q, k, v)  # without dim there is no RoPE
+leaky = Adapter(W, autopad=True, reproduce=True)(q, k, v)
+check("padding is not seen", tight, dense)
+touched = ((leaky - dense).abs() > 1e-9).any(-1)[0, 0]
+print(f"{touched.sum()} of {N} queries see the padding:", touched.nonzero().flatten().tolist())
+
+# %% [markdown]
+# ### Keys turned twice
+#
+# Equation {eq}`eq-12-9` has a price when you decode. A key turned by its *place* has to be turned anew when the places
+# move on with the window, so the cache must hold it unturned. In the same library a cached step hands back the keys it has
+# just turned, and the next step turns them again. The first token after the prompt is right and the second is not. Both
+# ways, beside the cache that holds keys turned by position once:
+
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of each of the first twelve tokens decoded after a prompt. Keys kept unturned: zero throughout. Keys kept turned and turned again: zero for the first token, and a large part of the output's size from the second on."}, "figure": {"caption": "Decoding with a window of 8 after a prompt of 20. A test of one step passes for both, so test two.", "name": "fig-turned-twice"}}
+from rope_lab.figures.local import decoding_errors
+
+W, prompt, N = 8, 20, 32
+q, k, v = torch.randn(3, 1, 4, N, D)
+full = LocalAttention(W, position=RotaryEmbedding(D))(q, k, v)
+
+
+def decode_by_place(keep_turned: bool) -> list[float]:
+    """Relative error of each token after the prompt, keys turned by their place in the window at each step."""
+    held = k[..., prompt - W + 1 : prompt, :]
+    errors = []
+    for t in range(prompt, N):
+        held = torch.cat((held, k[..., t : t + 1, :]), dim=-2)[..., -W:, :]
+        turned = turn(held, torch.arange(W))
+        query = turn(q[..., t : t + 1, :], torch.tensor([W - 1]))
+        out = (query @ turned.mT / D**0.5).softmax(-1) @ v[..., t - W + 1 : t + 1, :]
+        errors.append(float((out - full[..., t : t + 1, :]).norm() / full[..., t, :].norm()))
+        held = turned if keep_turned else held
+    return errors
+
+
+ways = {"turned again at each step": decode_by_place(True), "kept unturned": decode_by_place(False)}
+check("kept unturned, every step", ways["kept unturned"], [0.0] * (N - prompt))
+decoding_errors(range(1, N - prompt + 1), ways)
+
+# %% [markdown]
+# If the library is installed where this page is built, it speaks for itself:
+
+# %%
+from importlib.util import find_spec
+
+if find_spec("local_attention"):
+    from local_attention.transformer import LocalMHA
+
+    heads = LocalMHA(dim=D, window_size=W, dim_head=D, heads=1, causal=True)
+    x = torch.randn(1, prompt + 3, D)
+    with torch.no_grad():
+        expected = heads(x)
+        _, cache = heads(x[:, :prompt], return_cache=True)
+        for t in range(prompt, prompt + 3):
+            out, cache = heads(x[:, t : t + 1], cache=cache, return_cache=True)
+            error = (out - expected[:, t : t + 1]).norm() / expected[:, t].norm()
+            print(f"local-attention, token {t - prompt + 1} after the prompt: error {error:.1e}")
+else:
+    print("local-attention is not installed here")
+
+# %% [markdown]
+# ### A query that sees nothing
+#
+# Two texts of different lengths share a batch, the shorter one padded on the left and the padding masked. With full
+# attention the padding's queries are nobody's concern. With a window they are: where the padding is longer than
+# $W$, a padding query sees *no* key at all, and the softmax of equation {eq}`eq-12-1` is $0/0$. Three ways to fill the hidden
+# scores give three results. This book's is the sum over nothing,
+#
+# $$ o_m = 0 \qquad \text{where query } m \text{ sees no key} . $$ (eq-12-12)
+
+# %%
+W, N, padding = 4, 12, 7
+real = torch.arange(N) >= padding
+seen = mask_of(Window(W), N) & real
+blind = ~seen.any(-1)
+q, k, v = (x.requires_grad_() for x in torch.randn(3, 1, 1, N, 8))
+scores = q @ k.mT / 8**0.5
+
+by_infinity = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+lowest = torch.finfo(scores.dtype).min
+by_lowest = scores.masked_fill(~seen, lowest).softmax(-1) @ v
+ours = local_attention(q, k, v, window=W, mask=real)
+
+print(f"{blind.sum()} of {N} queries see no key")
+print(f"minus infinity: {by_infinity.isnan().any(-1).sum()} outputs are NaN")
+second = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ by_infinity
+print(f"and after a second layer {second.isnan().any(-1).sum()}: 0 · NaN is NaN")
+check("the lowest number averages all values", by_lowest[0, 0, 0], v[0, 0].mean(0))
+check("eq. 12.12", ours[0, 0, blind], torch.zeros(int(blind.sum()), 8))
+check("eq. 12.12, the others", ours[0, 0, ~blind], by_infinity[0, 0, ~blind])
+gradients = torch.autograd.grad(ours.square().sum(), (q, k, v))
+check("eq. 12.12, gradients", [float(g[0, 0, :padding].abs().max()) for g in gradients], [0.0] * 3)
+
+# %% [markdown]
+# The real tokens come out right in the first layer and are lost in the second. This was met with Gemma 3 and windows of
+# 512, on batches that mix short and long texts
+# ([transformers#45511](https://github.com/huggingface/transformers/pull/45511)). The lowest number instead of infinity gives
+# no NaN but an average over all values, hidden and later ones among them, which is harmless only while nobody reads
+# it. Zeros with finite gradients are what the ONNX standard now asks for as well
+# ([onnx#8108](https://github.com/onnx/onnx/pull/8108)).
+#
+# ## Summary
+#
+# - A window is a mask of $W$ keys a query; as blocks it costs $N(W + c)$ scores instead of $N^2/2$, and a cache of $W$ keys.
+# - $L$ layers see $L(W - 1)$ tokens back and look less far: what can reach a token is not what does.
+# - RoPE needs nothing but places in the window; what goes wrong is counting, padding, and turning keys twice.
+#
+# ## Exercises
+#
+# Each checker tells you what it found. The solutions are folded below.
+#
+# **12.1** Write `window_mask(N, W)`: the causal, exact window as a boolean tensor of shape `(N, N)`, True where query $m$
+# (row) sees key $n$ (column).
+
+# %%
+from rope_lab.exercises.ch12 import check_window_mask
+
+
+def window_mask(N: int, W: int) -> Tensor:
+    return None  # your turn: shape (N, N), boolean
+
+
+check_window_mask(window_mask)
+
+# %% tags=["hide-cell"]
+# Solution of 12.1
+
+
+def window_mask(N: int, W: int) -> Tensor:
+    back = torch.arange(N)[:, None] - torch.arange(N)  # m − n
+    return (back >= 0) & (back < W)
+
+
+check_window_mask(window_mask)
+
+# %% [markdown]
+# **12.2** Write `layers_needed(W, s)`: how many layers of exact windows of $W \ge 2$ it takes until a token can see the one
+# $s \ge 1$ before it.
+
+# %%
+from rope_lab.exercises.ch12 import check_layers_needed
+
+
+def layers_needed(W: int, s: int) -> int:
+    return None  # your turn
+
+
+check_layers_needed(layers_needed)
+
+# %% tags=["hide-cell"]
+# Solution of 12.2: by equation 12.7, the smallest ℓ with ℓ (W − 1) ≥ s
+
+
+def layers_needed(W: int, s: int) -> int:
+    return -(-s // (W - 1))
+
+
+check_layers_needed(layers_needed)
+
+# %% [markdown]
+# **12.3** Write `with_previous(k, W)`: each block of $W$ keys behind the block before it, from `(B, H, N, D)` to
+# `(B, H, N/W, 2W, D)`, zeros before the first. No scrolling up.
+
+# %%
+from rope_lab.exercises.ch12 import check_with_previous
+
+
+def with_previous(k: Tensor, W: int) -> Tensor:
+    return None  # your turn: shape (B, H, N/W, 2W, D)
+
+
+check_with_previous(with_previous)
+
+# %% tags=["hide-cell"]
+# Solution of 12.3: overlapping ranges of 2W keys, one every W
+
+
+def with_previous(k: Tensor, W: int) -> Tensor:
+    return F.pad(k, (0, 0, W, 0)).unfold(-2, 2 * W, W).mT
+
+
+check_with_previous(with_previous)
+
+# %% [markdown]
+# **12.4** Tokens $0, \dots, t - 1$ have been written to a ring of $W$ slots, token $n$ to slot $n \bmod W$. Write
+# `ring(t, W)`: the token that stands in each slot, shape `(W,)`, and $-1$ where none does. With it you can give a ring the
+# positions of its keys.
+
+# %%
+from rope_lab.exercises.ch12 import check_ring
+
+
+def ring(t: int, W: int) -> Tensor:
+    return None  # your turn: shape (W,), integers
+
+
+check_ring(ring)
+
+# %% tags=["hide-cell"]
+# Solution of 12.4: from token t − 1 back to the last one of this slot
+
+
+def ring(t: int, W: int) -> Tensor:
+    back = (t - 1 - torch.arange(W)) % W
+    return (t - 1 - back).clamp_min(-1)
+
+
+check_ring(ring)
+
+# %% [markdown]
+# ## References
+#
+# - {cite:t}`child2019`: bands as part of sparse attention.
+# - {cite:t}`beltagy2020`, section 3.1: the sliding window and its receptive field; their windows look both ways.
+# - {cite:t}`jiang2023`, section 2: the window of Mistral 7B and its rolling cache. Their speed is not reproduced here.
+# - {cite:t}`luo2016`: the effective receptive field of convolutions; the argument is carried over to windows above.
+# - {cite:t}`dao2022`: the fused kernel that full attention is timed with.
+#
+# Full entries are on the page {doc}`/book/references`.

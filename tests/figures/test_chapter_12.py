@@ -1,0 +1,46 @@
+"""Figures of chapter 12."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rope_lab.figures.local import costs, decoding_errors, formed, light_cones, losses_by_window, masks
+
+band = np.tril(np.ones((6, 6), dtype=bool)) & ~np.tril(np.ones((6, 6), dtype=bool), -3)
+lower = np.tril(np.ones((6, 6), dtype=bool))
+cone = np.stack((np.array([4, 2, 1, 1, 0, 0]) / 8, [0.75, 0.25, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("figure", "axes"),
+    [
+        (masks({"band": band, "lower": lower}, query=4), 3),  # one panel of the row stays empty
+        (formed({"a": (band, lower), "b": (band, band)}, {"a": 3, "b": 1}), 2),
+        (costs([2, 4], {"a": [1.0, 4.0], "b": [1.0, np.nan]}, {"a": [1.0, 4.0], "b": [1.0, np.nan]}), 2),
+        (light_cones({"one": cone, "two": cone}, 2, {"one": 2, "two": 2}), 3),
+        (losses_by_window([4, 8], {10: [2.0, 2.1], 20: [1.9, 1.95]}), 1),
+        (decoding_errors([1, 2], {"a": [0.0, 0.0], "b": [0.0, 0.5]}), 1),
+    ],
+)
+def test_each_is_a_figure_that_can_be_drawn(figure: Figure, axes: int) -> None:
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == axes
+    figure.canvas.draw()
+
+
+def test_a_mask_counts_the_keys_of_the_marked_query() -> None:
+    panel = masks({"band": band}, query=4).axes[0]
+    assert panel.get_title(loc="left") == "band\n3 keys"
+    tiles = panel.images[0].get_array()
+    assert (tiles == 3).sum() == 3
+    assert (tiles == 2).sum() == band.sum() - 3
+
+
+def test_a_panel_says_what_is_formed_for_nothing() -> None:
+    panel = formed({"lower": (band, lower)}, {"lower": 6}).axes[0]
+    assert panel.get_title(loc="left") == f"lower\n{1 - band.sum() / lower.sum():.0%} for nothing"
+
+
+def test_the_edge_of_a_light_cone_widens_by_the_window_less_one() -> None:
+    (edge,) = light_cones({"one": cone}, 4, {"one": 2}).axes[0].patches
+    assert edge.get_data().values.tolist() == [6.5, 3.5, 0.5]
