@@ -1,4 +1,4 @@
-"""The command line: `rope-lab train | sample | evaluate | bench | info`, also `python -m rope_lab`.
+"""The command line: `rope-lab train | sample | evaluate | export | reproduce | bench | info`, or `python -m rope_lab`.
 
 Every bad input is one line on stderr and exit code 2; a run that cannot go on is one line and exit code 1. Ctrl-C ends
 with exit code 130.
@@ -32,6 +32,7 @@ _CHANGES = {
     "seed": int,
     "batch": int,
     "accumulate": int,
+    "architecture": str,
     "position": str,
     "context": int,
     "dim": int,
@@ -50,12 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("rope-lab", description="Train a RoFormer on a text, measure it and let it write.")
     parser.add_argument("--version", action="version", version=rope_lab.__version__)
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="train | sample | evaluate | bench | info"
+        dest="command", required=True, metavar="train | sample | evaluate | export | reproduce | bench | info"
     )
 
     command = commands.add_parser("train", help="train a model", description="Train a model.")
     command.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default cpu")
-    command.add_argument("--run", metavar="FOLDER", help="what it leaves; default runs/PRESET")
+    command.add_argument(  # torchrun takes --run for an option of its own
+        "--run", "--folder", metavar="FOLDER", help="what it leaves; default runs/PRESET"
+    )
     command.add_argument("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its settings")
     _add_text(command)
     _add_device(command)
@@ -89,6 +92,32 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="N",
         help="in segments of N characters, shorter or longer than trained",
+    )
+    _add_text(command)
+    _add_device(command)
+
+    command = commands.add_parser(
+        "export",
+        help="write a Llama for transformers",
+        description="Write the Llama of a run as a checkpoint of Hugging Face transformers.",
+    )
+    _add_run(command)
+    command.add_argument("folder", help="where it goes: a new or empty folder")
+
+    command = commands.add_parser(
+        "reproduce",
+        help="run a recorded experiment",
+        description="Run what is not recorded yet of an experiment, and print its table.",
+    )
+    command.add_argument("experiment", nargs="?", metavar="NAME", help="without it, a list of them all")
+    command.add_argument("--seeds", type=int, default=3, metavar="N", help="of every variant; default 3")
+    command.add_argument("--scale", default="cpu", metavar="NAME", help="smoke, cpu or gpu; default cpu")
+    command.add_argument("--out", default="results", metavar="FOLDER", help="of the records; default results")
+    command.add_argument(
+        "--cache", default="runs/experiments", metavar="FOLDER", help="of the models; default runs/experiments"
+    )
+    command.add_argument(
+        "--check", action="store_true", help="see that the code at hand gives the first record again, to the bit"
     )
     _add_text(command)
     _add_device(command)
@@ -252,6 +281,27 @@ def _info(options: argparse.Namespace) -> None:
         print(f"{name}: {json.dumps(record[name], ensure_ascii=False)}")
 
 
+def _export(options: argparse.Namespace) -> None:
+    from rope_lab.interop.huggingface import export_llama
+
+    found = checkpoint.load(options.run)
+    for path in export_llama(found.model(), options.folder, vocab=found.run["vocab"]):
+        print(path)
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    from rope_lab.experiments import EXPERIMENTS, reproduce
+
+    if options.experiment is None:
+        for name, experiment in EXPERIMENTS.items():
+            print(f"{name:14s}{experiment.question}")
+        return
+    given = {name: getattr(options, name) for name in ("seeds", "scale", "out", "cache", "device", "check")}
+    results = reproduce(options.experiment, corpus=_corpus(options.text), **given)
+    print(EXPERIMENTS[options.experiment].table(results))
+    print(results.provenance())
+
+
 def _bench(options: argparse.Namespace) -> None:
     from rope_lab import bench
 
@@ -261,7 +311,8 @@ def _bench(options: argparse.Namespace) -> None:
         print(path)
 
 
-_COMMANDS = {"train": _train, "sample": _sample, "evaluate": _evaluate, "bench": _bench, "info": _info}
+_COMMANDS = {"train": _train, "sample": _sample, "evaluate": _evaluate, "export": _export, "bench": _bench}
+_COMMANDS |= {"info": _info, "reproduce": _reproduce}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,29 @@
+"""Recorded experiments: a question, its variants, three seeds of each, and the numbers with where they came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rope_lab.experiments import algorithms, extending, heads, lab, recipes, text, windows
+from rope_lab.experiments.store import Results
+
+EXPERIMENTS = {
+    **recipes.EXPERIMENTS,
+    **text.EXPERIMENTS,
+    **extending.EXPERIMENTS,
+    **heads.EXPERIMENTS,
+    **algorithms.EXPERIMENTS,
+    **windows.EXPERIMENTS,
+}
+
+
+def reproduce(name: str, **options: Any) -> Results:
+    """Run what is not recorded yet of the experiment `name`; options as `rope_lab.experiments.lab.walk`.
+
+    Returns:
+        All its records, old and new.
+
+    Raises:
+        ValueError: in one line, for an unknown name or scale, or a results file that does not parse.
+    """
+    return lab.walk(EXPERIMENTS, name, **options)

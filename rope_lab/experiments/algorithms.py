@@ -1,0 +1,146 @@
+"""Copying, reversing and adding, trained up to a length and tested up to twice that length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rope_lab.checkpoint import seeded
+from rope_lab.experiments.lab import Experiment, Lab, Scale
+from rope_lab.experiments.store import Results, shown
+from rope_lab.experiments.text import ENCODINGS
+from rope_lab.model import RoFormer, RoFormerConfig
+from rope_lab.optim import make_optimizers, set_learning_rates
+from rope_lab.presets import TrainConfig
+from rope_lab.record import choose_device
+
+SYMBOLS, EQUALS, PLUS, PAD = 10, 10, 11, 12  # the ten digits are their own ids
+TASKS = {"copy": 10, "reverse": 10, "addition": 6}  # and the longest length of training
+WORDS = ("NoPE", "learned", "sinusoidal", "T5", "ALiBi", "RoPE", "xPos")
+_BATCH, _TESTS = 64, 256
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sequences and where their answers stand.
+
+    Args:
+        ids: (B, N), padded at the end.
+        answer: True at the tokens to be predicted, (B, N).
+    """
+
+    ids: Tensor
+    answer: Tensor
+
+
+def examples(task: str, lengths: Tensor, generator: torch.Generator) -> Examples:
+    """Random examples of a task, one a length.
+
+    copy: 3 1 4 = 3 1 4; reverse: 3 1 4 = 4 1 3; addition, the least digit first: 3 1 + 9 2 = 2 4 0.
+
+    Args:
+        task: "copy", "reverse" or "addition".
+        lengths: digits of each example (of each summand), (B,).
+        generator: of the digits.
+    """
+    rows, marks = [], []
+    for length in lengths.tolist():
+        digits = torch.randint(SYMBOLS, (length,), generator=generator).tolist()
+        if task == "addition":
+            other = torch.randint(SYMBOLS, (length,), generator=generator).tolist()
+            total = sum((a + b) * 10**i for i, (a, b) in enumerate(zip(digits, other, strict=True)))
+            question = [*digits, PLUS, *other, EQUALS]
+            answer = [total // 10**i % 10 for i in range(length + 1)]
+        else:
+            question, answer = [*digits, EQUALS], digits if task == "copy" else digits[::-1]
+        rows.append(torch.tensor(question + answer))
+        marks.append(torch.tensor([False] * len(question) + [True] * len(answer)))
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
+    return Examples(ids, torch.nn.utils.rnn.pad_sequence(marks, batch_first=True))
+
+
+def model_for(encoding: str, task: str) -> RoFormerConfig:
+    """Two layers; a learned table long enough for the test, whose last rows training never touches."""
+    longest = 2 * TASKS[task]
+    context = 3 * longest + 3 if task == "addition" else 2 * longest + 1
+    return RoFormerConfig(PAD + 1, context=context, dim=64, depth=2, heads=4, **ENCODINGS[encoding])
+
+
+def solve(config: RoFormerConfig, task: str, seed: int, steps: int, device: torch.device) -> dict[str, Any]:
+    """Train on random lengths up to the longest of training; the share of right answers at each length to twice it."""
+    longest = TASKS[task]
+    rates = TrainConfig(steps=steps, seed=seed, cooldown=0.5)
+    with seeded(seed):
+        generator = torch.Generator().manual_seed(seed)
+        model = RoFormer(config).to(device)
+        optimizers = make_optimizers(model, rates)
+        loss = torch.tensor(torch.nan)
+        for step in range(steps):
+            set_learning_rates(optimizers, rates, step)
+            batch = examples(task, torch.randint(1, longest + 1, (_BATCH,), generator=generator), generator)
+            ids, answer = batch.ids.to(device), batch.answer.to(device)
+            logits = model(ids[:, :-1])  # (B, N, V)
+            loss = F.cross_entropy(logits[answer[:, 1:]], ids[:, 1:][answer[:, 1:]])
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        lengths = list(range(1, 2 * longest + 1))
+        return {
+            "train_loss": loss.item(),
+            "trained_to": longest,
+            "lengths": lengths,
+            "exact": [exact(model, task, length, generator) for length in lengths],
+        }
+
+
+@torch.inference_mode()
+def exact(model: RoFormer, task: str, length: int, generator: torch.Generator) -> float:
+    """Share of examples of one length whose every answer token is the likeliest given those before it.
+
+    That is the share that decoding the likeliest token each time would get right.
+    """
+    model.eval()
+    batch = examples(task, torch.full((_TESTS,), length), generator)
+    ids = batch.ids.to(model.embedding.weight.device)
+    guess = model(ids[:, :-1]).argmax(-1).cpu()
+    right = (guess == batch.ids[:, 1:]) | ~batch.answer[:, 1:]
+    return right.all(1).double().mean().item()
+
+
+def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
+    """Train and test an encoding on a task."""
+    task, encoding = variant.split(", ")
+    return solve(model_for(encoding, task), task, seed, lab.scale.task_steps, choose_device(lab.device))
+
+
+def table(results: Results) -> str:
+    """Right answers up to the longest length of training, and beyond."""
+    lines = [f"{'share of right answers':32s}{'as trained':>17s}{'longer':>17s}"]
+    for name in results.variants():
+        known, new = [], []
+        for record in results.records:
+            if record["variant"] == name:
+                to = record["trained_to"]
+                known.append(sum(record["exact"][:to]) / to)
+                new.append(sum(record["exact"][to:]) / to)
+        lines.append(f"{name:32s}{shown(known, 2):>17s}{shown(new, 2):>17s}")
+    return "\n".join(lines)
+
+
+def _variants(scale: Scale) -> list[str]:
+    return [f"{task}, {word}" for task in TASKS for word in WORDS]
+
+
+EXPERIMENTS = {
+    "algorithms": Experiment(
+        "Copy, reverse, add: which encodings find a rule that holds for longer inputs?",
+        _variants,
+        measure,
+        table,
+    ),
+}

@@ -1,0 +1,201 @@
+"""What every experiment stands on: how much it may take, models that are trained once, and the walk over its runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rope_lab import checkpoint
+from rope_lab.data import Corpus
+from rope_lab.experiments.store import Record, Results, digest, modules_behind
+from rope_lab.presets import TrainConfig, preset
+from rope_lab.record import Run, choose_device, provenance
+from rope_lab.train import train
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much an experiment takes. The model is the one of the preset of the same name.
+
+    Args:
+        name: "smoke", "cpu" or "gpu".
+        steps: updates of a model in a comparison.
+        tuning: updates of the fine-tunings that follow one another in `extension`.
+        task_steps: updates of a model in `algorithms`.
+        characters: of the validation split that evaluations beyond the context take.
+        long: characters of a long context in `local`.
+        long_seconds: time each model has in it.
+    """
+
+    name: str
+    steps: int
+    tuning: tuple[int, ...]
+    task_steps: int
+    characters: int
+    long: int
+    long_seconds: float
+
+
+SCALES = {
+    "smoke": Scale("smoke", 8, (2, 4), 8, 1_024, 256, 1.0),
+    "cpu": Scale("cpu", 300, (50, 200), 800, 16_384, 8_192, 30.0),
+    "gpu": Scale("gpu", 3_000, (100, 1_000), 5_000, 65_536, 8_192, 300.0),
+}
+
+
+@dataclass
+class Lab:
+    """Where an experiment runs.
+
+    Args:
+        scale: how much it takes.
+        corpus: the text.
+        folder: for models, each trained once and shared by the experiments; training goes on there after a pause.
+        device: "cuda", "mps" or "cpu"; by default the first of them there is.
+    """
+
+    scale: Scale
+    corpus: Corpus
+    folder: Path
+    device: str | None = None
+    held_out: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.held_out = self.corpus.encode(self.corpus.val)
+
+    def config(self, seed: int, **changes: Any) -> TrainConfig:
+        """The settings of this scale: of the preset, with the scale's number of updates."""
+        return preset(
+            self.scale.name, **({"steps": self.scale.steps, "evaluations": 2, "seed": seed} | changes)
+        )
+
+    def trained(self, config: TrainConfig) -> tuple[Run, float]:
+        """The run of these settings, and the processor seconds it took; trained once."""
+        model = asdict(config.architecture(len(self.corpus.vocab)))
+        del model["vocab_size"]
+        config = config.change(**model)  # whether a setting was the default or given makes no other run
+        code = modules_behind(["rope_lab.train"])
+        where = [
+            self.corpus.sha256,
+            code,
+            torch.__version__,
+            torch.get_num_threads(),
+            str(choose_device(self.device)),
+        ]
+        place = self.folder / digest([asdict(config), *where])
+        cost = place / "processor_seconds.json"
+        begun = (place / checkpoint.FILE).is_file()
+        before = time.process_time()
+        run = train(config, self.corpus, folder=place, device=self.device, resume=begun, quiet=True)
+        if (
+            not cost.exists()
+        ):  # of a run that was interrupted: of its last part, as if all steps had taken as long
+            spent = time.process_time() - before
+            cost.write_text(json.dumps(spent))
+        return run, float(json.loads(cost.read_text()))
+
+
+Measure = Callable[[Lab, str, int], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, the variants that answer it, and how one of them is measured.
+
+    Args:
+        question: in one line.
+        variants: their names at a scale.
+        measure: (lab, variant, seed) → numbers, as JSON can hold them.
+        table: the answer as text.
+    """
+
+    question: str
+    variants: Callable[[Scale], list[str]]
+    measure: Measure
+    table: Callable[[Results], str]
+
+
+def walk(
+    experiments: Mapping[str, Experiment], name: str, *, corpus: Corpus, scale: str = "cpu", seeds: int = 3,
+    out: str | Path = "results", cache: str | Path = "runs/experiments", device: str | None = None,
+    check: bool = False, say: Callable[[str], None] = print,
+) -> Results:  # fmt: skip
+    """Measure what is not recorded yet of an experiment, seed by seed, and record each measurement at once.
+
+    Args:
+        experiments: by name.
+        name, scale: which, and how much it may take.
+        corpus: the text.
+        seeds: 0, 1, …, seeds − 1 of every variant.
+        out: folder of the results.
+        cache: folder of the models in training.
+        device: as in `Lab`.
+        check: instead measure the first record again with the code at hand. If all its numbers but the times come out
+            the same to the bit, the records are confirmed.
+        say: takes a line a measurement.
+
+    Returns:
+        All records, old and new.
+
+    Raises:
+        ValueError: naming an unknown experiment or scale, a results file that is none, or, with `check`, the
+            first number that has changed.
+    """
+    if name not in experiments:
+        raise ValueError(f"experiment must be one of {', '.join(experiments)}, got {name!r}")
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    experiment, results = experiments[name], Results.read(out, name, scale)
+    lab = Lab(SCALES[scale], corpus, Path(cache), device)
+    modules = modules_behind([experiment.measure.__module__])
+    if check:
+        if not results.records:
+            raise ValueError(f"out must hold records of {name} at scale {scale} to check, got {str(out)!r}")
+        first = results.records[0]
+        again = experiment.measure(lab, first["variant"], first["seed"])
+        if changed := _differences(again, first):
+            raise ValueError(
+                f"{name} must come out as recorded, but {changed[0]} of {first['variant']} does not"
+            )
+        results.code[digest(modules)] = modules
+        results.confirmed[digest(modules)] = {"variant": first["variant"], "seed": first["seed"]}
+        results.write(out)
+        return results
+    origin = {
+        key: value for key, value in provenance(corpus, choose_device(device)).items() if key != "vocab"
+    }
+    for seed in range(seeds):
+        for variant in experiment.variants(lab.scale):
+            if results.has(variant, seed):
+                continue
+            began = time.perf_counter()
+            numbers = experiment.measure(lab, variant, seed)
+            seconds = time.perf_counter() - began
+            record: Record = {"variant": variant, "seed": seed, "seconds": seconds, **origin, **numbers}
+            results.add(out, record, modules)
+            say(f"{name}  {variant}  seed {seed}  {seconds:.0f} s")
+    return results
+
+
+def _differences(new: Any, old: Any, name: str = "") -> list[str]:
+    """Where two measurements differ, times and settings apart; settings that are new would be listed otherwise."""
+    if name.endswith(("seconds", "config")):
+        return []
+    if isinstance(new, dict) and isinstance(old, dict):
+        return [d for key in new for d in _differences(new[key], old.get(key), f"{name}.{key}".lstrip("."))]
+    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
+        return [
+            d
+            for i, pair in enumerate(zip(new, old, strict=True))
+            for d in _differences(*pair, f"{name}[{i}]")
+        ]
+    return [] if new == old else [name]

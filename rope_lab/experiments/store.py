@@ -1,0 +1,194 @@
+"""Recorded numbers: one small JSON file an experiment and scale, with the code, machine and seed behind every number.
+
+    {"experiment": "encodings", "scale": "cpu", "code": {HASH: {MODULE: DIGEST, …}}, "records": [RECORD, …],
+     "confirmed": {HASH: {"variant": …, "seed": …}}}
+
+A record holds its variant, its seed, the hash of the code that made it, what `provenance` says, the seconds it took
+and its numbers. It is written when it is done, and a rerun skips what is there. When the code has changed since, the
+records are stale, until one of them is measured again and comes out the same to the bit: then they are confirmed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+_KEYS = {"experiment", "scale", "code", "records", "confirmed"}
+
+
+@dataclass
+class Results:
+    """The records of one experiment at one scale.
+
+    Args:
+        experiment, scale: their names.
+        records: all that is recorded.
+        code: for each hash, the digest of every module behind it.
+        confirmed: the record that other code gave again to the bit, by the hash of that code.
+    """
+
+    experiment: str
+    scale: str
+    records: list[Record] = field(default_factory=list)
+    code: dict[str, dict[str, str]] = field(default_factory=dict)
+    confirmed: dict[str, Record] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: str | Path, experiment: str, scale: str) -> Results:
+        """What is in the folder; empty where there is no file.
+
+        Raises:
+            ValueError: if the file is not one of such records. It is left as it is.
+        """
+        path = file_of(folder, experiment, scale)
+        if not path.exists():
+            return cls(experiment, scale)
+        try:
+            found = json.loads(path.read_text("utf-8"))
+            if found.keys() != _KEYS or (found["experiment"], found["scale"]) != (experiment, scale):
+                raise ValueError("it is of something else")
+            return cls(**found)
+        except (ValueError, AttributeError, TypeError, OSError) as error:
+            must = f"hold records of {experiment} at scale {scale}, or be moved away"
+            raise ValueError(f"results file must {must}, got {str(path)!r}: {error}") from error
+
+    @classmethod
+    def recorded(cls, experiment: str, scale: str = "cpu") -> Results:
+        """The records that come with the package, which the book reads."""
+        with resources.as_file(resources.files("rope_lab.experiments") / "results") as folder:
+            return cls.read(folder, experiment, scale)
+
+    def has(self, variant: str, seed: int) -> bool:
+        """Whether this variant and seed are recorded."""
+        return any((r["variant"], r["seed"]) == (variant, seed) for r in self.records)
+
+    def add(self, folder: str | Path, record: Record, modules: dict[str, str]) -> None:
+        """Put one record in the file, which holds the old or the new ones at any moment."""
+        self.code[digest(modules)] = modules
+        self.records.append(record | {"code": digest(modules)})
+        self.write(folder)
+
+    def write(self, folder: str | Path) -> None:
+        """Replace the file, whole or not at all."""
+        path = file_of(folder, self.experiment, self.scale)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.unfinished")
+        beside.write_text(json.dumps(vars(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+
+    def variants(self) -> list[str]:
+        """Names of the variants in the order in which they were first recorded."""
+        return list(dict.fromkeys(record["variant"] for record in self.records))
+
+    def values(self, variant: str, *path: str | int) -> list[float]:
+        """One number of every seed of a variant: `values("rope", "val_loss")`, `values("rope", "lengths", 2)`."""
+        found = []
+        for record in self.records:
+            if record["variant"] == variant:
+                value: Any = record
+                for step in path:
+                    value = value[step]
+                found.append(value)
+        return found
+
+    def stale(self) -> list[str]:
+        """Modules that have changed since a record was made or the records were confirmed; empty where none has."""
+        changed: set[str] = set()
+        for hash_, modules in self.code.items():
+            now = modules_behind(modules)
+            different = {name for name in modules if now.get(name) != modules[name]} | (
+                now.keys() - modules.keys()
+            )
+            if hash_ in self.confirmed and not different:
+                return []
+            changed |= different
+        return sorted(changed)
+
+    def provenance(self) -> str:
+        """One line for below a table: seeds, machine, versions, and what has changed since."""
+        if not self.records:
+            return f"no records of {self.experiment} at scale {self.scale}"
+        first = self.records[0]
+        seeds = sorted({record["seed"] for record in self.records})
+        threads = sorted({record["threads"] for record in self.records})
+        said = (
+            f"{self.experiment}, scale {self.scale}, {len(seeds)} seeds, {first['corpus']['name']}, "
+            f"{first['device']} ({first['machine']}, {'/'.join(map(str, threads))} threads), "
+            f"torch {first['versions']['torch']}, code {'+'.join(sorted({record['code'] for record in self.records}))}"
+        )
+        if stale := self.stale():
+            return f"{said}; STALE, changed since: {', '.join(stale)}"
+        for record in self.confirmed.values():
+            said += f"; later code gave {record['variant']}, seed {record['seed']}, again to the bit"
+        return said
+
+
+def file_of(folder: str | Path, experiment: str, scale: str) -> Path:
+    """Where the records of an experiment at a scale lie in a folder."""
+    return Path(folder) / scale / f"{experiment}.json"
+
+
+def modules_behind(roots: Iterable[str]) -> dict[str, str]:
+    """Digests of modules of this package and of all they import from it, by name.
+
+    Comments, docstrings and the layout of the lines do not count.
+
+    Args:
+        roots: full names, such as "rope_lab.experiments.text"; one that is gone is left out.
+    """
+    found: dict[str, str] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name in found or name == "rope_lab":
+            continue
+        try:
+            spec = importlib.util.find_spec(name)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or spec.origin is None:
+            continue
+        tree = ast.parse(Path(spec.origin).read_text("utf-8"))
+        found[name] = digest(ast.dump(_without_docstrings(tree)))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rope_lab"):
+                waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names if alias.name.startswith("rope_lab")]
+    return dict(sorted(found.items()))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+def digest(thing: Any) -> str:
+    """Twelve hexadecimal digits of what JSON makes of it."""
+    return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; 0 for one value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def shown(values: Sequence[float], digits: int = 3) -> str:
+    """Mean ± deviation, for a table."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"

@@ -1,0 +1,158 @@
+"""Local attention against full: how wide a window, how deep, and what decoding with a cache saves."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from rope_lab.evaluate import token_losses
+from rope_lab.experiments.lab import Experiment, Lab, Scale
+from rope_lab.experiments.store import Results, shown
+from rope_lab.experiments.text import of_training
+from rope_lab.local_transformer import LocalConfig, LocalTransformer
+from rope_lab.model import RoFormer
+from rope_lab.presets import TrainConfig
+from rope_lab.sample import sample
+from rope_lab.train import train
+
+WINDOWS = (64, 128, 256, 512)
+DEPTHS = (2, 4)
+_LONG = "{} at {:,d} characters"
+
+
+def measure_windows(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
+    """Train with a window and a depth at four times the preset's context, or with a long context for a set time."""
+    if variant.endswith("characters"):
+        return _measure_long(lab, variant, seed)
+    window, depth, *more = map(int, re.findall(r"\d+", variant))
+    base = lab.config(seed)
+    context, batch = 4 * base.architecture(1).context, max(1, base.batch // 4)
+    config = base.change(context=context, batch=batch, depth=depth, steps=lab.scale.steps // 2)
+    model = LocalTransformer(_local(config, lab, min(window, context), global_layers=more[0] if more else 0))
+    return _train(lab, config, model) | {"window": window, "depth": depth, "global_layers": sum(more)}
+
+
+def _local(config: TrainConfig, lab: Lab, window: int, global_layers: int = 0) -> LocalConfig:
+    return LocalConfig(
+        len(lab.corpus.vocab), **(config.model | {"window": window, "global_layers": global_layers})
+    )
+
+
+def _train(lab: Lab, config: TrainConfig, model: RoFormer) -> dict[str, Any]:
+    before = time.process_time()
+    run = train(config, lab.corpus, start=model, device=lab.device, quiet=True)
+    return of_training(run, time.process_time() - before)
+
+
+def _measure_long(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
+    """As many updates of long segments as fit in the scale's processor time, which is the same for all."""
+    kind = variant.split()[0]
+    length = int(variant.split()[-2].replace(",", ""))
+    base = lab.config(seed)
+    batch = max(1, lab.scale.long // length)
+    config = base.change(context=length, batch=batch, evaluations=1, reports=4)
+    wide = 4 * base.architecture(1).context
+
+    def fresh() -> RoFormer:
+        if kind == "local":
+            return LocalTransformer(_local(config, lab, wide // 4))
+        return RoFormer(config.architecture(len(lab.corpus.vocab)))
+
+    few = config.change(steps=2, reports=1)
+    before = time.process_time()
+    train(few, lab.corpus, start=fresh(), device=lab.device, quiet=True)  # with the evaluation at the end
+    both = time.process_time() - before
+    model = fresh()
+    before = time.process_time()
+    token_losses(model, lab.held_out[: 2 * lab.scale.long + 1], length)
+    evaluation = (time.process_time() - before) * len(lab.held_out) / (2 * lab.scale.long)
+    step = max(1e-3, (both - evaluation) / 2)
+    config = config.change(steps=max(4, int(lab.scale.long_seconds / step)))
+    numbers = _train(lab, config, fresh())
+    return numbers | {
+        "kind": kind,
+        "length": length,
+        "steps": config.steps,
+        "characters": config.steps * lab.scale.long,
+    }
+
+
+def _variants(scale: Scale) -> list[str]:
+    grid = [f"window {w}, depth {d}" for d in DEPTHS for w in WINDOWS]
+    mixed = [f"window {WINDOWS[0]}, depth {DEPTHS[-1]}, 1 global on top"]
+    short = scale.long // 16
+    return [
+        *grid,
+        *mixed,
+        *(_LONG.format(*pair) for pair in (("local", scale.long), ("full", scale.long), ("full", short))),
+    ]
+
+
+def table_of_windows(results: Results) -> str:
+    """Loss and processor time of each."""
+    lines = [f"{'':40s}{'validation loss':>18s}{'updates':>10s}{'processor seconds':>20s}"]
+    for name in results.variants():
+        loss, cost = (results.values(name, key) for key in ("val_loss", "processor_seconds"))
+        steps = results.values(name, "config", "steps")
+        lines.append(f"{name:40s}{shown(loss):>18s}{sum(steps) / len(steps):>10,.0f}{shown(cost, 0):>20s}")
+    return "\n".join(lines)
+
+
+def measure_cache(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
+    """Tokens a second of decoding after prompts of several lengths, each way in turn, and that both ways agree."""
+    config = lab.config(seed)
+    longest = 8 * config.architecture(1).context
+    model = RoFormer(config.change(context=longest).architecture(len(lab.corpus.vocab))).eval()
+    model = (
+        LocalTransformer(_local(config.change(context=longest), lab, longest // 32))
+        if variant == "local"
+        else model
+    )
+    lengths, count = [longest // 8, longest // 4, longest // 2], 16
+    numbers: dict[str, Any] = {"lengths": lengths, "count": count, "cached": [], "uncached": []}
+    for length in lengths:
+        prompt = lab.held_out[seed : seed + length].tolist()
+        drawn = {}
+        for cached in (True, False):
+            began = time.perf_counter()
+            tokens = sample(model, prompt, count + 1, temperature=0.0, context=longest, cached=cached)
+            first = next(tokens)  # with the prompt
+            started = time.perf_counter()
+            drawn[cached] = [first, *tokens]
+            rate = count / (time.perf_counter() - started)
+            numbers["cached" if cached else "uncached"].append(rate)
+            numbers.setdefault("prompt_seconds", []).append(started - began)
+        if drawn[True] != drawn[False]:
+            raise AssertionError(f"with a cache the model must say the same, got {drawn}")
+    return numbers
+
+
+def table_of_caches(results: Results) -> str:
+    """Tokens a second, and how many times as many with a cache."""
+    lengths = results.records[0]["lengths"]
+    lines = [f"{'tokens a second after':32s}" + "".join(f"{length:>17,d}" for length in lengths)]
+    for name in results.variants():
+        rates = {
+            key: [results.values(name, key, i) for i in range(len(lengths))] for key in ("cached", "uncached")
+        }
+        for key, columns in rates.items():
+            lines.append(
+                f"{name + ', ' + key:32s}" + "".join(f"{shown(column, 0):>17s}" for column in columns)
+            )
+        times = [[a / b for a, b in zip(*pair, strict=True)] for pair in zip(*rates.values(), strict=True)]
+        lines.append(
+            f"{name + ', times as many':32s}" + "".join(f"{shown(column, 1):>17s}" for column in times)
+        )
+    return "\n".join(lines)
+
+
+EXPERIMENTS = {
+    "local": Experiment(
+        "Local attention: how wide a window is good enough?", _variants, measure_windows, table_of_windows
+    ),
+    "cache": Experiment(
+        "How much faster does a model write with a key/value cache?",
+        lambda scale: ["full", "local"], measure_cache, table_of_caches,
+    ),
+}  # fmt: skip
