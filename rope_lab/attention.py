@@ -228,6 +228,37 @@ class MultiHeadAttention(nn.Module):
             ValueError: if a shape does not fit, the cache is full, or there is a cache but no causal mask.
             TypeError: if `segments` are no integers.
         """
+        q, k, v, positions = self._project(x, positions, segments, cache)
+        k_positions, count = positions, x.shape[1]
+        past = 0 if cache is None else cache.length
+        if cache is not None:
+            k, v, k_positions, segments = cache.append(k, v, positions, segments)
+
+        out = self._attend_all(q, k, v, k_positions, segments, past + count - k.shape[-2])
+        out = self.position.unrotate(out, positions)
+        return self.out(out.transpose(1, 2).flatten(-2))
+
+    def weights(
+        self, x: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None
+    ) -> Tensor:
+        """The attention weights themselves: what `forward` reads where the value of token n is the n-th unit vector.
+
+        It takes the same way through the same code, so a window, a bias or a dropout in training mode is in them.
+
+        Args:
+            x, positions, segments: as `forward`.
+
+        Returns:
+            (B, H, N, N), a row a query. Each sums to 1, or is 0 where a query may attend to nothing.
+        """
+        q, k, _, positions = self._project(x, positions, segments, None)
+        unit = torch.eye(x.shape[1], dtype=q.dtype, device=q.device).expand(*k.shape[:2], -1, -1)
+        return self._attend_all(q, k, unit, positions, segments, 0)
+
+    def _project(
+        self, x: Tensor, positions: Tensor | None, segments: Tensor | None, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rotated queries, keys and values (B, H, N, D) of the new tokens, and their positions."""
         if x.ndim != 3 or x.shape[-1] != self.query.in_features:
             raise ValueError(f"x must have shape (B, N, {self.query.in_features}), got {tuple(x.shape)}")
         if cache is not None and not self.causal:
@@ -251,13 +282,7 @@ class MultiHeadAttention(nn.Module):
         if self.qk_norm:
             q, k = F.rms_norm(q, (self.head_dim,)), F.rms_norm(k, (self.head_dim,))
         q, k, v = self.position.rotate(q, k, v, positions, count if cache is None else cache.capacity)
-        k_positions = positions
-        if cache is not None:
-            k, v, k_positions, segments = cache.append(k, v, positions, segments)
-
-        out = self._attend_all(q, k, v, k_positions, segments, past + count - k.shape[-2])
-        out = self.position.unrotate(out, positions)
-        return self.out(out.transpose(1, 2).flatten(-2))
+        return q, k, v, positions
 
     def _attend_all(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None, first: int

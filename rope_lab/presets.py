@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from rope_lab.model import RoFormerConfig
+from rope_lab.model import LLAMA, RoFormerConfig
 
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["linear", "cosine", "rsqrt"]
@@ -97,18 +97,30 @@ class TrainConfig:
     def change(self, **settings: Any) -> TrainConfig:
         """A copy with other settings, those of the model among them: `change(steps=100, position="none")`.
 
+        `architecture="llama"` stands for all fields of `rope_lab.model.LLAMA`, "roformer" for their usual values;
+        a field that is given beside it counts more.
+
         Raises:
             ValueError: naming a setting that does not exist or is out of range.
         """
+        kind = settings.pop("architecture", None)
+        if kind not in (None, *ARCHITECTURES):
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {kind!r}")
         own = {f.name for f in dataclasses.fields(TrainConfig)} - {"model"}
         model = {f.name for f in dataclasses.fields(RoFormerConfig)} - {"vocab_size"}
         if unknown := sorted(settings.keys() - own - model):
-            allowed = ", ".join(sorted(own | model))
+            allowed = ", ".join(sorted(own | model | {"architecture"}))
             raise ValueError(f"setting must be one of {allowed}, got {unknown[0]!r}")
         changed = {name: settings[name] for name in own & settings.keys()}
-        changed["model"] = self.model | {name: settings[name] for name in model & settings.keys()}
+        changed["model"] = self.model | ARCHITECTURES.get(kind, {})
+        changed["model"] |= {name: settings[name] for name in model & settings.keys()}
         return dataclasses.replace(self, **changed)
 
+
+ARCHITECTURES = {
+    "roformer": {name: getattr(RoFormerConfig, name) for name in LLAMA},  # so that each undoes the other
+    "llama": LLAMA,
+}
 
 _SMOKE = {"context": 32, "dim": 32, "depth": 2, "heads": 2}
 _CPU = {"context": 128, "dim": 80, "depth": 4, "heads": 2}

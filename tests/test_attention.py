@@ -291,6 +291,24 @@ def test_no_tokens_and_no_rows_pass():
     assert module(torch.randn(0, N, H * D)).shape == (0, N, H * D)
 
 
+@pytest.mark.parametrize("segments", SEGMENTS)
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_weights_are_those_that_forward_sums_values_with(position, window, segments):
+    module = MultiHeadAttention(16, H, kv_heads=2, window=window, position=POSITIONS[position]()).double()
+    x, seg = torch.randn(B, N, 16, dtype=torch.float64), SEGMENTS[segments]
+    options = {"segments": None if seg is None else torch.tensor(seg), "positions": torch.randint(20, (B, N))}
+    weights = module.weights(x, **options)
+    allowed = mask_by_hand(True, window, options["segments"]).expand_as(weights)
+    assert weights.shape == (B, H, N, N)
+    assert (weights[~allowed] == 0).all()
+    torch.testing.assert_close(weights.sum(-1), allowed.any(-1).double(), rtol=0, atol=1e-12)
+    _, _, v, positions = module._project(x, options["positions"], None, None)
+    out = module.position.unrotate(weights @ v.repeat_interleave(2, dim=1), positions)
+    close = {"rtol": 0, "atol": 1e-12}
+    torch.testing.assert_close(module.out(out.transpose(1, 2).flatten(-2)), module(x, **options), **close)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -72,6 +72,7 @@ BAD = [
     ("train --steps 0", "steps must be an integer of at least 1, got 0"),
     ("train --seed -1", "seed must be an integer of at least 0, got -1"),
     ("train --seed 9223372036854775808", "seed must be below 2**63"),
+    ("train --architecture gpt", "architecture must be one of roformer, llama, got 'gpt'"),
     ("train --position spiral", "position must be one of"),
     ("train --heads 7", "heads must divide dim=80, got 7"),
     ("train --dropout 1", "dropout must lie in [0, 1), got 1.0"),
@@ -112,6 +113,10 @@ BAD = [
     ("evaluate misfit --text words", "head.weight must have shape"),
     ("evaluate run --text other", "--text must be the text the run was trained on, words, got other"),
     ("evaluate run", "ROPE_LAB_DATA"),
+    ("export run", "arguments are required: folder"),
+    ("export nowhere new", "run must be a folder that holds checkpoint.safetensors"),
+    ("export cut new", "run must be a whole checkpoint of rope_lab"),
+    ("export run new", "qk_norm must be False in a Llama, got True"),
     ("info empty", "run must be a folder that holds checkpoint.safetensors"),
     ("info words", "run must be a whole checkpoint of rope_lab"),
 ]
@@ -198,6 +203,42 @@ def test_sample_needs_the_checkpoint_alone_and_the_seed_fixes_it(capsys, tmp_pat
     assert call(capsys, *command, "--temperature", "0")[0] == 0
 
 
+def test_the_likeliest_character_is_drawn_however_it_is_asked_for(capsys):
+    def text(*options):
+        code, out, err = call(capsys, "sample", "run", "--characters", "60", *options)
+        assert (code, err) == (0, "")
+        return out
+
+    likeliest = text("--temperature", "0")
+    assert likeliest == text("--top-k", "1") == text("--top-p", "1e-9") == text("--temperature", "1e-9")
+    assert text("--temperature", "0", "--seed", "5") == likeliest
+    warm = text("--temperature", "1.5")
+    assert warm == text("--temperature", "1.5", "--top-k", "1000", "--top-p", "1", "--seed", "0")
+    assert len({likeliest, warm, text("--temperature", "1.5", "--top-p", "0.5"), text("--top-k", "3")}) == 4
+
+
+def test_a_llama_trains_goes_on_measures_writes_and_leaves(capsys, tmp_path):
+    run, folder = str(tmp_path / "run"), tmp_path / "llama"
+    assert call(capsys, *TINY, "--architecture", "llama", "--run", run)[0] == 0
+    assert checkpoint.load(run).run["model"]["activation"] == "swiglu"
+    code, out, err = call(capsys, "evaluate", run, "--text", "words")
+    assert (code, err) == (0, "")
+    assert out.startswith("validation loss ")
+    assert call(capsys, "sample", run, "--characters", "20")[::2] == (0, "")
+    assert call(capsys, "train", "--resume", run, "--text", "words")[0] == 0
+    code, out, err = call(capsys, "export", run, str(folder))
+    assert (code, err) == (0, "")
+    names = ("model.safetensors", "config.json", "characters.json")
+    assert out.splitlines() == [str(folder / name) for name in names]
+    assert json.loads((folder / "characters.json").read_text("utf-8")) == [*corpus().vocab]
+    before = tree(tmp_path)
+    for target in (folder, folder / "config.json"):
+        code, out, err = call(capsys, "export", run, str(target))
+        assert (code, out) == (2, "")
+        assert err == f"rope-lab export: folder must be new or empty, got {str(target)!r}\n"
+    assert tree(tmp_path) == before
+
+
 def test_info_without_a_run_shows_the_presets(capsys):
     code, out, _ = call(capsys, "info")
     assert code == 0
@@ -205,7 +246,7 @@ def test_info_without_a_run_shows_the_presets(capsys):
 
 
 def test_help_and_version(capsys):
-    for command in ([], ["train"], ["sample"], ["evaluate"], ["info"]):
+    for command in ([], ["train"], ["sample"], ["evaluate"], ["export"], ["info"]):
         code, out, err = call(capsys, *command, "--help")
         assert (code, err) == (0, "")
         assert "usage: rope-lab" in out
@@ -239,6 +280,13 @@ class TestProcess:
             f"rope-lab: interrupted; go on with: rope-lab train --resume {folder} --text words"
         )
         assert checkpoint.load(folder).run["step"] >= 250
+
+    def test_characters_come_as_they_are_drawn(self):
+        process = self.start("sample", "run", "--prompt", "t", "--characters", "100000000")
+        with process:
+            assert process.stdout.read(300).startswith("t")  # long before the last
+            assert process.poll() is None
+            process.kill()
 
     def test_a_reader_that_goes_away_is_no_error(self):
         process = self.start("sample", "run", "--characters", "100000")

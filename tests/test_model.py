@@ -23,6 +23,7 @@ KINDS = {
     "tied": SMALL | {"tied": True},
     "learned": SMALL | {"position": "learned"},
     "encoder": asdict(RoFormerConfig.encoder(**SMALL)),
+    "llama": asdict(RoFormerConfig.llama(**SMALL)),
     "grouped": SMALL | {"kv_heads": 2, "rotary_dim": 4, "layout": "half", "window": 3, "ff_mult": 2.5},
 }
 
@@ -230,6 +231,8 @@ BAD_FIELDS = [
     {"ff_mult": 0.01},
     {"ff_mult": float("nan")},
     {"ff_mult": float("inf")},
+    *({"ff_multiple": bad} for bad in (0, -8, 8.0, None)),
+    *({"norm_eps": bad} for bad in (0.0, -1e-5, float("nan"), float("inf"))),
     {"base": 0.0},
     {"base": -1.0},
     {"base": float("nan")},
@@ -340,6 +343,37 @@ def test_the_feed_forward_layer_squares_what_is_positive():
     block, x = model().blocks[0], torch.randn(2, N, 32, dtype=torch.float64)
     wide = x @ block.up.weight.T
     close(block.feed_forward(x), (wide.clamp(min=0) ** 2) @ block.down.weight.T, 1e-12)
+
+
+def test_a_swiglu_layer_gates_one_product_by_another():
+    block, x = model(activation="swiglu").blocks[0], torch.randn(2, N, 32, dtype=torch.float64)
+    gate = x @ block.gate.weight.T
+    wide = gate / (1 + (-gate).exp()) * (x @ block.up.weight.T)
+    close(block.feed_forward(x), wide @ block.down.weight.T, 1e-12)
+
+
+@pytest.mark.parametrize(("multiple", "width"), [(1, 85), (5, 85), (8, 88), (86, 86), (256, 256)])
+def test_the_feed_forward_width_is_rounded_up(multiple, width):
+    net = model(ff_mult=8 / 3, ff_multiple=multiple)
+    assert net.blocks[0].up.out_features == net.config.ff_width == width
+
+
+@pytest.mark.parametrize(
+    ("fields", "eps"),
+    [
+        ({}, 2**-23),
+        ({"norm": "layer"}, 1e-5),
+        ({"norm": "layer", "post_norm": True}, 1e-12),
+        *(({"norm": norm, "norm_eps": 1e-3}, 1e-3) for norm in ("rms", "layer")),
+    ],
+)
+def test_the_eps_of_every_norm_is_the_configs_whatever_the_dtype(fields, eps):
+    net = model(**fields)
+    norms = [net.norm, *(n for block in net.blocks for n in (block.attention_norm, block.feed_forward_norm))]
+    assert {norm.eps for norm in norms} == {eps}
+    small = torch.full((32,), eps**0.5, dtype=torch.float64)  # as large as what is added to its square
+    if fields.get("norm") != "layer":
+        close(net.norm(small), torch.full_like(small, 0.5**0.5), 1e-12)
 
 
 class Counter:

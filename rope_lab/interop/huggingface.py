@@ -1,6 +1,6 @@
-"""Between this package and `transformers` (5.x): frequencies from a config, weights from layout to layout.
+"""Between this package and `transformers` (5.x): frequencies from a config, weights from layout to layout, a Llama.
 
-    from rope_lab.interop.huggingface import rotary_embedding, convert_layout
+    from rope_lab.interop.huggingface import rotary_embedding, convert_layout, export_llama
 
 Nothing here imports transformers; a config or a model is taken as it is. Where this differs on purpose: frequencies
 are float64, so that cos and sin stay exact at any position, and length-dependent scalings take the length as an
@@ -9,13 +9,16 @@ argument instead of keeping the longest one seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rope_lab import layouts, rotary
+from rope_lab import checkpoint, layouts, rotary
+from rope_lab.model import RoFormer
 from rope_lab.rotary import Layout, RotaryEmbedding
 from rope_lab.scaling import DynamicNTK, Llama3, LongRoPE, PositionInterpolation, PRoPE, Scaling, YaRN
 
@@ -164,6 +167,125 @@ def _convert(
     turned = split[:, : max(parts - 1, 1)]
     turned.copy_(layouts.convert_layout(turned, source, target, rotary_dim=rotary_dim, axis=2))
 
+
+def export_llama(model: RoFormer, folder: str | Path, *, vocab: Sequence[str] | None = None) -> list[Path]:
+    """Write a model as a checkpoint that `transformers.LlamaForCausalLM.from_pretrained(folder)` loads.
+
+    The weights keep their dtype. Those of an interleaved layout are reordered to the half layout of Llama. The logits
+    there are those of here but for rounding, most of which comes from angles that transformers forms in float32.
+    There is no tokenizer: `characters.json` lists the characters, that of token 0 first.
+
+    Args:
+        model: with the fields of `RoFormerConfig.llama`; sizes, base, layout, kv_heads, norm_eps and tied are free.
+        folder: a new or empty one.
+        vocab: the character of every token.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: naming the field in which the model is no Llama, or if the folder is not empty or `vocab` does
+            not fit.
+        ModuleNotFoundError: if safetensors is not installed.
+        OSError: if a file cannot be written; none of them is left then.
+    """
+    save_file = checkpoint.require().torch.save_file
+    c, position, folder = model.config, _llama_rotation(model), Path(folder)
+    if vocab is not None and len(vocab) != c.vocab_size:
+        raise ValueError(f"vocab must hold {c.vocab_size} characters, got {len(vocab)}")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"folder must be new or empty, got {str(folder)!r}")
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": str(model.embedding.weight.dtype).removeprefix("torch."),
+        "vocab_size": c.vocab_size,
+        "hidden_size": c.dim,
+        "intermediate_size": c.ff_width,
+        "num_hidden_layers": c.depth,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": c.kv_heads or c.heads,
+        "head_dim": position.dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": c.context,
+        "rms_norm_eps": model.norm.eps,
+        "rope_theta": position.base,  # where transformers 4 looks
+        "rope_parameters": {"rope_type": "default", "rope_theta": position.base},
+        "tie_word_embeddings": c.tied,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "bos_token_id": None,  # by default 1 and 2, which are characters here
+        "eos_token_id": None,
+    }
+    texts = {"config.json": config} | ({} if vocab is None else {"characters.json": list(vocab)})
+    files = [folder / "model.safetensors", *(folder / name for name in texts)]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(_llama_tensors(model, position.layout), files[0], metadata={"format": "pt"})
+        for name, content in texts.items():
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            (folder / name).write_text(text + "\n", encoding="utf-8")
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
+    return files
+
+
+def _llama_rotation(model: RoFormer) -> RotaryEmbedding:
+    """The rotation of a model that is a Llama; any other is refused."""
+    config, position = model.config, model.position
+    if type(position) is not RotaryEmbedding:
+        raise ValueError(f"position must be 'rope' in a Llama, got a model with {type(position).__name__}")
+    for name, wanted in _LLAMA.items():
+        if (got := getattr(config, name)) != wanted:
+            raise ValueError(f"{name} must be {wanted!r} in a Llama, got {got!r}")
+    if position.dim != (head_dim := config.dim // config.heads):
+        raise ValueError(
+            f"rotary_dim must be {head_dim}, that is a whole head, in a Llama, got {position.dim}"
+        )
+    for name in ("scaling", "custom_freqs", "learned_freqs", "heads"):  # of an encoding given to the model
+        if getattr(position, name) is not None:
+            raise ValueError(f"position must turn as RotaryEmbedding({head_dim}) does, got one with {name}")
+    return position
+
+
+def _llama_tensors(model: RoFormer, layout: Layout) -> dict[str, Tensor]:
+    names = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
+    for layer in range(model.config.depth):
+        names |= {
+            f"blocks.{layer}.{ours}": f"model.layers.{layer}.{its}" for ours, its in _LLAMA_NAMES.items()
+        }
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        ours, weight = name.removesuffix(".weight"), parameter.detach()
+        if ours.endswith(("query", "key")):
+            heads = len(weight) * model.config.heads // model.config.dim
+            weight = layouts.convert_projection(weight, heads, layout, "half")
+        tensors[f"{names[ours]}.weight"] = weight.contiguous()
+    return tensors
+
+
+_LLAMA = {
+    "proportion": 1.0,
+    "window": None,
+    "causal": True,
+    "qk_norm": False,
+    "norm": "rms",
+    "post_norm": False,
+}
+_LLAMA |= {"activation": "swiglu", "bias": False}
+_LLAMA_NAMES = {
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "attention_norm": "input_layernorm",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+    "feed_forward_norm": "post_attention_layernorm",
+}
 
 # layouts read in the model's own code; another model's must be said
 _HALF = {
