@@ -81,7 +81,7 @@ torch.manual_seed(12)
 
 
 def naive_local(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
-    """Equation 12.1 with every score formed. q, k, v (B, H, N, D), seen (N, N)."""
+    """Equation 12.1, every score formed. q, k, v (B, H, N, D), seen (N, N)."""
     scores = q @ k.mT / q.shape[-1] ** 0.5  # (B, H, N, N)
     return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
 
@@ -89,7 +89,8 @@ def naive_local(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
 for W, N in ((1, 10), (4, 16), (7, 45), (64, 300), (50, 20)):
     q, k, v = torch.randn(3, 4, 2, N, 8)
     dense = naive_local(q, k, v, mask_of(Window(W), N))
-    check(f"eq. 12.1, W = {W}, N = {N}", local_attention(q, k, v, window=W), dense)
+    local = local_attention(q, k, v, window=W)
+    check(f"eq. 12.1, W = {W}, N = {N}", local, dense)
 
 # %% [markdown]
 # `local_attention` is the function of the package that the rest of the chapter takes apart.
@@ -104,8 +105,9 @@ for W, N in ((1, 10), (4, 16), (7, 45), (64, 300), (50, 20)):
 # scores, where full causal attention has $N(N+1)/2$.
 
 # %%
-counted = [mask_of(Window(W), N).sum() for N in (64, 100, 301) for W in (1, 2, 16, 64)]
-formula = [N * W - W * (W - 1) // 2 for N in (64, 100, 301) for W in (1, 2, 16, 64)]
+sizes = [(N, W) for N in (64, 100, 301) for W in (1, 2, 16, 64)]
+counted = [mask_of(Window(W), N).sum() for N, W in sizes]
+formula = [N * W - W * (W - 1) // 2 for N, W in sizes]
 check("eq. 12.2", torch.stack(counted), torch.tensor(formula))
 
 # %% [markdown]
@@ -115,30 +117,31 @@ check("eq. 12.2", torch.stack(counted), torch.tensor(formula))
 # that a query far from the start sees:
 
 # %%
-far = slice(64, None)
+print("W = 16      look_backward = 1    look_backward = 2")
 for name in ("exact", "inclusive", "block"):
     rule = {"exact": name != "block", "inclusive": name == "inclusive"}
-    for look_backward in (1, 2):
-        window = Window(16, look_backward=look_backward, **rule)
-        keys = mask_of(window, 128)[far].sum(-1)
-        print(f"{name:10s} W = 16, look_backward = {look_backward}: {keys.min():2d} to {keys.max():2d} keys")
+    line = f"{name:12s}"
+    for back in (1, 2):
+        window = Window(16, look_backward=back, **rule)
+        keys = mask_of(window, 128)[64:].sum(-1)
+        line += f"{f'{keys.min()} to {keys.max()} keys':21s}"
+    print(line.rstrip())
 
 # %% [markdown]
 # What a library means by $W$ you have to look up:
 #
-# | library | its $W$ | keys, with the query's own |
+# | library | its $W$ | keys seen |
 # |---|---|---|
 # | this book; transformers `sliding_window`; ONNX `local_window_size` ([onnx#8108](https://github.com/onnx/onnx/pull/8108)) | exact | $W$ |
 # | flash-attention `window_size=(W, 0)`; attention-gym | inclusive | $W + 1$ |
-# | local-attention, `exact_windowsize=True` | inclusive | $W \cdot \texttt{look\_backward} + 1$ |
+# | local-attention, `exact_windowsize=True` | inclusive | $W + 1$ |
 # | local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
 #
-# The rows of local-attention are held against the library itself in this book's tests; the others are read from their
+# (The last two rows are for `look_backward=1`.) The rows of local-attention are held against the library itself in this book's tests; the others are read from their
 # code and documents. Even the report on Mistral 7B has two readings: its text lets position $i$ attend to the
 # positions from $i - W$ to $i$, which are $W + 1$, and the caption beside it says at most $W$ {cite:p}`jiang2023`.
 #
-# One key more or less does not make a model fail, which is why the difference goes unnoticed. It changes every output
-# a little:
+# One key more or less does not make a model fail, so the difference goes unnoticed. It does change every output:
 
 # %%
 q, k, v = torch.randn(3, 8, 2, 512, 32)
@@ -146,10 +149,10 @@ for W in (4, 16, 64, 256):
     one_more = local_attention(q, k, v, window=W, inclusive=True)[..., W:, :]
     exact = local_attention(q, k, v, window=W)[..., W:, :]
     change = (one_more - exact).norm() / exact.norm()
-    print(f"W = {W:3d}: one key more changes the output by {change:.1%} of its size")
+    print(f"W = {W:3d}: one key more changes the output by {change:.1%}")
 
 # %% [markdown]
-# Random keys share the weight evenly, so that is the change where no key matters more than another.
+# That is the change, in units of the output's size, for random keys, which share the weight more or less evenly.
 #
 # ## Blocks instead of a mask
 #
@@ -175,19 +178,21 @@ for W in (4, 16, 64, 256):
 
 # %%
 def with_previous(x: Tensor, W: int) -> Tensor:
-    """Every block behind the one before it: (B, H, N, D) -> (B, H, N/W, 2W, D)."""
+    """Each block behind the one before: (B, H, N, D) -> (B, H, N/W, 2W, D)."""
     blocks = x.unflatten(-2, (-1, W))
-    before = torch.cat((torch.zeros_like(blocks[:, :, :1]), blocks[:, :, :-1]), dim=2)
+    nothing = torch.zeros_like(blocks[:, :, :1])
+    before = torch.cat((nothing, blocks[:, :, :-1]), dim=2)
     return torch.cat((before, blocks), dim=3)
 
 
 def folded_local(q: Tensor, k: Tensor, v: Tensor, W: int) -> Tensor:
     """Equation 12.4, all blocks at once."""
+    blocks = q.unflatten(-2, (-1, W))  # (B, H, N/W, W, D)
     r, c = torch.arange(W)[:, None], torch.arange(2 * W)
-    seen = ((r < c) & (c <= r + W)).expand(q.shape[-2] // W, W, 2 * W).clone()
+    seen = ((r < c) & (c <= r + W)).repeat(blocks.shape[2], 1, 1)
     seen[0, :, :W] = False  # there is no block −1
-    scores = q.unflatten(-2, (-1, W)) @ with_previous(k, W).mT / q.shape[-1] ** 0.5
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)  # (B, H, N/W, W, 2W)
+    scores = blocks @ with_previous(k, W).mT / q.shape[-1] ** 0.5
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
     return (weights @ with_previous(v, W)).flatten(2, 3)
 
 
@@ -198,17 +203,18 @@ m, n = torch.meshgrid(torch.arange(N), torch.arange(N), indexing="ij")
 g, r = m // W, m % W
 c = n - (g - 1) * W
 check("eq. 12.3", mask, (r < c) & (c <= r + W))
-check("eq. 12.4", folded_local(q, k, v, W), naive_local(q, k, v, mask))
-check("eq. 12.4, in the package", folded_local(q, k, v, W), local_attention(q, k, v, window=W))
+folded = folded_local(q, k, v, W)
+check("eq. 12.4", folded, naive_local(q, k, v, mask))
+check("eq. 12.4, in the package", folded, local_attention(q, k, v, window=W))
 
 # %% [markdown]
 # ### What is still formed for nothing
 #
-# A query needs $W$ of the $2W$ scores that its block forms. Half of the work is wasted, and larger blocks waste more.
-# Cut the queries into blocks of $c$ instead, whatever $W$ is. The windows of $c$ queries in a row span $c + W - 1$ keys;
-# $c\,(c + W - 1)$ scores are formed, $cW$ are used, and the share
+# A query needs $W$ of the $2W$ scores that its block forms, so half of the work is wasted. Cut the queries into blocks of
+# $u$ instead, whatever $W$ is. The windows of $u$ queries in a row span $u + W - 1$ keys; $u\,(u + W - 1)$ scores are
+# formed, $uW$ are used, and the share
 #
-# $$ \frac{c\,(c + W - 1) - cW}{c\,(c + W - 1)} = \frac{c - 1}{W + c - 1} $$ (eq-12-5)
+# $$ \frac{u\,(u + W - 1) - uW}{u\,(u + W - 1)} = \frac{u - 1}{W + u - 1} $$ (eq-12-5)
 #
 # is for nothing. One query at a time wastes nothing, but then no two queries share the keys that were loaded for them;
 # a fast kernel wants blocks.
@@ -218,7 +224,7 @@ from rope_lab.figures.local import formed
 
 
 def spanned(length: int, block: int, back: int) -> Tensor:
-    """Scores formed where `block` queries share the keys up to `back` before their first, (N, N)."""
+    """Scores formed where a block of queries shares its keys and `back` before, (N, N)."""
     m, n = torch.arange(length)[:, None], torch.arange(length)
     start = m // block * block
     return (n >= start - back) & (n < start + block)
@@ -259,13 +265,13 @@ source(Window.sees, Window._reach)
 # %% [markdown]
 # ## What it costs
 #
-# Each score costs $2D$ floating-point operations for the inner product and $2D$ for adding its value. So, with $c$ queries
-# a block and $W$ a multiple of $c$,
+# Each score costs $2D$ floating-point operations for the inner product and $2D$ for adding its value. So, with $u$ queries
+# a block, $W$ a multiple of $u$, and keys in whole blocks of $u$,
 #
 # $$
 # \begin{aligned}
 # \text{full, causal:} \quad & 4D \cdot N(N + 1)/2 , \\
-# \text{local:} \quad & 4D \cdot N(W + c) .
+# \text{local:} \quad & 4D \cdot N(W + u) .
 # \end{aligned}
 # $$ (eq-12-6)
 #
@@ -294,16 +300,19 @@ def scores_formed(window: int, length: int) -> int:
     return sum(asked)
 
 
-lengths = (2048, 4096, 8192)
-asked = torch.tensor([[scores_formed(W, N) for W in (128, 256, 512)] for N in lengths])
-formula = torch.tensor([[N * (W + max(64, W // 4)) for W in (128, 256, 512)] for N in lengths])
-check("eq. 12.6, local", asked, formula)
-full_scores = [mask_of(Window(N), N).sum() for N in (1, 50, 512)]
-check("eq. 12.6, full", torch.stack(full_scores), torch.tensor([N * (N + 1) // 2 for N in (1, 50, 512)]))
+windows, lengths = (128, 256, 512), (2048, 4096, 8192)
+asked = torch.tensor([[scores_formed(W, N) for W in windows] for N in lengths])
+local = [[N * (W + max(64, W // 4)) for W in windows] for N in lengths]
+check("eq. 12.6, local", asked, torch.tensor(local))
+triangles = [mask_of(Window(N), N).sum() for N in (1, 50, 512)]
+full = [N * (N + 1) // 2 for N in (1, 50, 512)]
+check("eq. 12.6, full", torch.stack(triangles), torch.tensor(full))
+
+print("scores of full attention, in units of those of local attention\n")
+print("           " + "".join(f"{f'W = {W}':>10s}" for W in windows))
 for N, row in zip(lengths, asked.tolist(), strict=True):
-    full = N * (N + 1) // 2
-    saved = ", ".join(f"{full / made:4.1f} for W = {W}" for W, made in zip((128, 256, 512), row, strict=True))
-    print(f"N = {N}: full attention forms more scores by a factor of {saved}")
+    ratios = (N * (N + 1) / 2 / made for made in row)
+    print(f"N = {N:5d}  " + "".join(f"{ratio:10.1f}" for ratio in ratios))
 
 # %% [markdown]
 # Counting is not timing, so time it. Three ways take turns, and the median of the rounds counts: the naive version,
@@ -324,7 +333,7 @@ from rope_lab.figures.local import costs
 
 
 class Alive(TorchDispatchMode):
-    """Bytes of the tensors made while it is on that are alive, and the most there were at once."""
+    """Bytes of the tensors that were made under it and are alive, and the most there were."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -332,16 +341,18 @@ class Alive(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves((args, kwargs)):
-            if isinstance(tensor, Tensor):
-                self.known.setdefault(tensor.untyped_storage(), 0)  # was there before
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and (memory := tensor.untyped_storage()) not in self.known:
+        for memory in self.memories((args, kwargs)):
+            self.known.setdefault(memory, 0)  # was there before
+        for memory in self.memories(out):
+            if memory not in self.known:
                 self.known[memory] = size = memory.nbytes()
                 self.now += size
                 self.most = max(self.most, self.now)
                 weakref.finalize(memory, self.free, size)
         return out
+
+    def memories(self, tree) -> list[torch.UntypedStorage]:
+        return [x.untyped_storage() for x in tree_leaves(tree) if isinstance(x, Tensor)]
 
     def free(self, size: int) -> None:
         self.now -= size
@@ -350,37 +361,39 @@ class Alive(TorchDispatchMode):
 budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds
 lengths = (256, 512) if budget == "smoke" else (512, 1024, 2048, 4096, 8192)
 W, most_naive = 128, 2048  # tokens; beyond them the naive version takes seconds
-seconds = {name: [] for name in ("every score written", "full causal, fused", f"local, W = {W}")}
-megabytes = {name: [] for name in seconds}
+naive, full, local = "every score written", "full causal, fused", f"local, W = {W}"
+seconds, megabytes = ({name: [] for name in (naive, full, local)} for _ in range(2))
+fused = partial(F.scaled_dot_product_attention, is_causal=True)
 for N in lengths:
     q, k, v = torch.randn(3, 1, 2, N, 32, dtype=torch.float32)
     calls = {
-        "full causal, fused": partial(F.scaled_dot_product_attention, q, k, v, is_causal=True),
-        f"local, W = {W}": partial(local_attention, q, k, v, window=W),
+        full: partial(fused, q, k, v),
+        local: partial(local_attention, q, k, v, window=W),
     }
     if most_naive >= N:
-        calls["every score written"] = partial(naive_local, q, k, v, mask_of(Window(N), N))
+        calls[naive] = partial(naive_local, q, k, v, mask_of(Window(N), N))
     with torch.no_grad():
-        taken = interleave(calls, rounds=3)
+        taken = interleave(calls, rounds=max(3, 16384 // N))
     for name in seconds:
         seconds[name].append(taken.get(name, float("nan")))
         with Alive() as alive:
             if name in calls:
                 calls[name]()
-        megabytes[name].append(alive.most / 1e6 if name in calls else float("nan"))
+        megabytes[name].append(alive.most / 1e6 or float("nan"))
 costs(lengths, seconds, megabytes)
 
 # %%
-print("time of full causal attention in units of local attention, and memory likewise\n")
-full, local = "full causal, fused", f"local, W = {W}"
+print("full causal attention in units of local attention\n")
+print("           scores      time    memory")
 for i, N in enumerate(lengths):
-    ratio, memory = seconds[full][i] / seconds[local][i], megabytes[full][i] / megabytes[local][i]
     scores = (N + 1) / 2 / (W + 64)  # equation 12.6
-    print(f"N = {N:5d}: time {ratio:5.1f} (by the count of scores {scores:5.1f}), memory {memory:4.2f}")
+    time = seconds[full][i] / seconds[local][i]
+    memory = megabytes[full][i] / megabytes[local][i]
+    print(f"N = {N:5d}{scores:8.1f}{time:10.1f}{memory:10.2f}")
 
 # %% [markdown]
-# These are ratios of one machine, timed while this page was built; yours will differ. At short lengths the window costs
-# more than it saves, since cutting into blocks has its price. The benchmark of the package, `rope-lab bench`, times
+# These are ratios of one machine, timed while this page was built; yours will differ. Where less time is saved than
+# scores, cutting into blocks shows its price. The benchmark of the package, `rope-lab bench`, times
 # training as well and sets a neighbour beside it.
 #
 # ## How far a token can see
@@ -409,8 +422,10 @@ from rope_lab.local_transformer import LocalConfig, LocalTransformer
 def states(model: torch.nn.Module, ids: Tensor) -> list[Tensor]:
     """The token embeddings and the states after each layer, (B, N, C) each."""
     found: list[Tensor] = []
-    parts = [model.embedding, *model.blocks]
-    hooks = [part.register_forward_hook(lambda _, __, out: found.append(out)) for part in parts]
+    hooks = [
+        part.register_forward_hook(lambda *call: found.append(call[-1]))
+        for part in (model.embedding, *model.blocks)
+    ]
     model(ids)
     for hook in hooks:
         hook.remove()
@@ -418,25 +433,27 @@ def states(model: torch.nn.Module, ids: Tensor) -> list[Tensor]:
 
 
 def reached(model: torch.nn.Module, at: int, length: int) -> Tensor:
-    """How many tokens before `at` its state after each layer depends on, (L,)."""
+    """How far back the state of token `at` reaches, after each layer, (L,)."""
     ids = torch.randint(model.config.vocab_size, (1, length))
     embeddings, *above = states(model, ids)
     distances = []
     for state in above:
-        (gradient,) = torch.autograd.grad(state[0, at].sum(), embeddings, retain_graph=True)
+        total = state[0, at].sum()
+        (gradient,) = torch.autograd.grad(total, embeddings, retain_graph=True)
         distances.append(at - gradient[0].any(-1).nonzero().min())
     return torch.stack(distances)
 
 
 W, depth, N = 6, 5, 60
 small = {"vocab_size": 20, "dim": 32, "depth": depth, "heads": 2, "window": W}
-layers = torch.arange(1, depth + 1)
-exact, block = (LocalTransformer(LocalConfig(**small, exact=exact)) for exact in (True, False))
-found = [reached(exact, at, N) for at in range(48, 60)]
-check("eq. 12.7, exact", torch.stack(found), (layers * (W - 1)).expand(12, depth))
-found = [reached(block, at, N) for at in range(48, 60)]
-places = torch.arange(48, 60)[:, None] % W
-check("eq. 12.7, block", torch.stack(found), layers * W + places)
+layers, places = torch.arange(1, depth + 1), torch.arange(48, 60)
+for name, formula in (
+    ("exact", (layers * (W - 1)).expand(len(places), depth)),
+    ("block", layers * W + places[:, None] % W),
+):
+    model = LocalTransformer(LocalConfig(**small, exact=name == "exact"))
+    found = [reached(model, at, N) for at in places.tolist()]
+    check(f"eq. 12.7, {name}", torch.stack(found), formula)
 
 # %% [markdown]
 # So depth buys reach. `LocalTransformer` can also make its last layers global (`global_layers`), and then
@@ -458,7 +475,8 @@ corpus = tiny_shakespeare()
 if budget == "smoke":
     short = preset("smoke", reports=2, evaluations=2, depth=4)
 else:
-    short = preset(budget, steps=120, batch=8, reports=2, evaluations=2, dim=48, depth=4, heads=2)
+    short = preset(budget, steps=120, batch=8, reports=2, evaluations=2)
+    short = short.change(dim=48, depth=4, heads=2)
 windows = [4, 8, 16, 32] if budget == "smoke" else [4, 8, 16, 32, 128]
 runs = {w: train(short.change(window=w), corpus, quiet=True) for w in windows}
 losses = {
@@ -471,9 +489,11 @@ losses_by_window(windows, losses)
 shortest, whole = windows[0], windows[-1]
 leads = [at_step[-1] - at_step[0] for at_step in losses.values()]
 for step, lead in zip(losses, leads, strict=True):
-    print(f"after {step:3d} updates W = {shortest} is {lead:.3f} nats ahead of W = {whole}")
+    ahead = f"W = {shortest} is {lead:.3f} nats ahead of W = {whole}"
+    print(f"after {step:3d} updates {ahead}")
 if budget != "smoke":
-    check_at_most("fig. 12.4, W = 4 and W = 128", losses[short.steps][0], losses[short.steps][-1])
+    first, *_, last = losses[short.steps]
+    check_at_most("fig. 12.4, W = 4 and W = 128", first, last)
     check_at_most("fig. 12.4, the lead shrinks", leads[-1], leads[0])
 
 # %% [markdown]
@@ -492,8 +512,8 @@ if budget != "smoke":
 # $$
 # \begin{aligned}
 # \frac{\partial o_m}{\partial x_{m-s}} &= \Pr(U_1 + \dots + U_L = s) ; \\
-# \text{mean} &= L\, \frac{W - 1}{2} , \qquad
-# \text{variance} = L\, \frac{W^2 - 1}{12} .
+# \text{mean} &= L\, \frac{W - 1}{2} , \\
+# \text{variance} &= L\, \frac{W^2 - 1}{12} .
 # \end{aligned}
 # $$ (eq-12-8)
 #
@@ -511,15 +531,16 @@ def average(x: Tensor, W: int) -> Tensor:
 
 
 W, depth, N = 16, 4, 100
-x = torch.eye(N)  # o_m = Σ (∂o_m/∂x_n) x_n is then the row of derivatives itself
+x = torch.eye(N)  # o_m is then the row of its derivatives
 for _ in range(depth):
     x = average(x, W)
 influence = x[-1].flip(0)  # by distance from the last token
 
-steps = torch.ones(1)
+sums, step = torch.ones(1, 1, 1), torch.ones(1, 1, W) / W
 for _ in range(depth):  # the distribution of a sum is a convolution
-    steps = F.conv1d(steps[None, None], torch.ones(1, 1, W) / W, padding=W - 1)[0, 0]
-check("eq. 12.8", influence, F.pad(steps, (0, N - len(steps))))
+    sums = F.conv1d(sums, step, padding=W - 1)
+sums = sums.flatten()
+check("eq. 12.8", influence, F.pad(sums, (0, N - len(sums))))
 s = torch.arange(N)
 mean = (influence * s).sum()
 variance = (influence * (s - mean) ** 2).sum()
@@ -537,11 +558,11 @@ from rope_lab.figures.local import light_cones
 
 
 def light_cone(model: torch.nn.Module, ids: Tensor) -> Tensor:
-    """Share of each distance in what moves the last state of the last token, (L + 1, N), embeddings first."""
-    *below, last = states(model, ids)
+    """Share of each distance in what moves the last token's last state, (L + 1, N)."""
+    *below, last = states(model, ids)  # embeddings first
     direction = torch.randn_like(last[:, -1])
     gradients = torch.autograd.grad((last[:, -1] * direction).sum(), below)
-    sizes = torch.stack([gradient.norm(dim=-1).mean(0).flip(0) for gradient in gradients])
+    sizes = torch.stack([g.norm(dim=-1).mean(0).flip(0) for g in gradients])
     apex = torch.eye(1, ids.shape[1])  # the state is all of itself
     return torch.cat((sizes / sizes.sum(-1, keepdim=True), apex))
 
@@ -562,18 +583,28 @@ cones = {
     "untrained": light_cone(fresh, ids),
     "trained": light_cone(trained, ids),
 }
-within = {name: int((cone[0].cumsum(0) < 0.9).sum()) for name, cone in cones.items()}
-half = {name: int((cone[0].cumsum(0) < 0.5).sum()) for name, cone in cones.items()}
+
+
+def within(cone: Tensor, share: float) -> int:
+    """The distance within which this share of the embeddings' influence lies."""
+    return int((cone[0].cumsum(0) < share).sum())
+
+
 reach = shape.depth * 15
-light_cones({name: cone[:, : reach + 8] for name, cone in cones.items()}, 16, within)
+light_cones(
+    {name: cone[:, : reach + 8] for name, cone in cones.items()},
+    16,
+    {name: within(cone, 0.9) for name, cone in cones.items()},
+)
 
 # %%
+inside = torch.arange(N) <= reach
 for name, cone in cones.items():
-    inside = torch.arange(N) <= reach
-    check(f"eq. 12.7, light cone, {name}", cone[0] > 0, inside)
-for name in cones:
-    shares = f"half of the influence within {half[name]}, 90 % within {within[name]}"
-    print(f"{name}: {shares} of the {reach} tokens back that are in reach")
+    check(f"eq. 12.7, {name}", cone[0] > 0, inside)
+print(f"{reach} tokens back are in reach; of the influence lies\n")
+print("                                    half within   90 % within")
+for name, cone in cones.items():
+    print(f"{name:33s}{within(cone, 0.5):14d}{within(cone, 0.9):14d}")
 
 # %% [markdown]
 # ## RoPE inside a window
@@ -606,10 +637,11 @@ def turn(x: Tensor, positions: Tensor) -> Tensor:
 q, k, v = torch.randn(3, 2, 2, N, D)
 at = torch.arange(N)
 q_here = turn(q, at % W + W).unflatten(-2, (-1, W))  # places W … 2W − 1
-k_here = turn(with_previous(k, W), torch.arange(2 * W))  # places 0 … 2W − 1
+k_here = turn(with_previous(k, W), torch.arange(2 * W))  # 0 … 2W − 1
 by_place = q_here @ k_here.mT  # (B, H, N/W, W, 2W)
-by_position = turn(q, at).unflatten(-2, (-1, W)) @ with_previous(turn(k, at), W).mT
-check("eq. 12.9", by_place, by_position)
+q_there = turn(q, at).unflatten(-2, (-1, W))
+k_there = with_previous(turn(k, at), W)
+check("eq. 12.9", by_place, q_there @ k_there.mT)
 
 far_away = turn(q, at + 10**6), turn(k, at + 10**6)
 absolute = local_attention(turn(q, at), turn(k, at), v, window=W)
@@ -638,14 +670,14 @@ from rope_lab import LocalAttention
 
 
 def decode_with_ring(q: Tensor, k: Tensor, v: Tensor, W: int) -> Tensor:
-    """Equation 12.1 token by token, from W slots. q, k, v (B, H, N, D), turned already."""
-    slots_k, slots_v = torch.zeros(2, *k.shape[:2], W, k.shape[-1])
+    """Equation 12.1 from W slots. q, k, v (B, H, N, D), turned already."""
+    slots = torch.zeros(2, *k.shape[:2], W, k.shape[-1])  # of keys and values
     outputs = []
     for t in range(q.shape[-2]):
-        slots_k[..., t % W, :], slots_v[..., t % W, :] = k[..., t, :], v[..., t, :]
-        held = slice(min(t + 1, W))  # the others are still empty
-        scores = q[..., t : t + 1, :] @ slots_k[..., held, :].mT / q.shape[-1] ** 0.5
-        outputs.append(scores.softmax(-1) @ slots_v[..., held, :])
+        slots[..., t % W, :] = torch.stack((k[..., t, :], v[..., t, :]))
+        keys, values = slots[..., : t + 1, :]  # the others are still empty
+        scores = q[..., t : t + 1, :] @ keys.mT / q.shape[-1] ** 0.5
+        outputs.append(scores.softmax(-1) @ values)
     return torch.cat(outputs, dim=-2)
 
 
@@ -654,20 +686,22 @@ q, k, v = torch.randn(3, 2, 2, N, D)
 at = torch.arange(N)
 layer = LocalAttention(W, position=RotaryEmbedding(D))
 full = layer(q, k, v)  # turns q and k itself
-check("eq. 12.10, ring", decode_with_ring(turn(q, at), turn(k, at), v, W), full)
+ringed = decode_with_ring(turn(q, at), turn(k, at), v, W)
+check("eq. 12.10, ring", ringed, full)
 
 written = []
 for prompt in range(1, 3 * W + 1):  # every length modulo W, three times
-    cache = layer.new_cache()
-    parts = [layer(*(x[..., :prompt, :] for x in (q, k, v)), cache=cache)]
-    for t in range(prompt, N):
-        parts.append(layer(*(x[..., t : t + 1, :] for x in (q, k, v)), cache=cache))
+    cache, parts = layer.new_cache(), []
+    for tokens in (range(prompt), *([t] for t in range(prompt, N))):
+        new = (x[..., tokens, :] for x in (q, k, v))
+        parts.append(layer(*new, cache=cache))
     written.append(torch.cat(parts, dim=-2))
-check("eq. 12.10, LocalCache, every prompt", torch.stack(written), full.expand(3 * W, *full.shape))
+full = full.expand(len(written), *full.shape)
+check("eq. 12.10, LocalCache", torch.stack(written), full)
 
 # %% [markdown]
-# `LocalCache` does the same with its keys in order: it appends and cuts. It does so for inclusive and block windows too,
-# and that is all there is to it:
+# `LocalCache` of the package keeps its tokens in order: it appends, and cuts off what no later query will see. For inclusive
+# and block windows only the place of the cut differs:
 
 # %% tags=["hide-input"]
 source(Window.first_seen)
@@ -676,10 +710,12 @@ source(Window.first_seen)
 cache = LocalAttention(256).new_cache()
 for t in range(2000):
     x = torch.zeros(1, 8, 1, 64, dtype=torch.bfloat16)
-    keys, values, _, _ = cache.append(x, x, torch.tensor([t]))
+    keys, _, _, _ = cache.append(x, x, torch.tensor([t]))
     if t + 1 in (100, 1000, 2000):
-        local, whole = (2 * x.nbytes * n / 1024 for n in (keys.shape[-2], t + 1))
-        print(f"token {t + 1:4d}: {keys.shape[-2]} keys, {local:,.0f} KiB instead of {whole:,.0f} KiB")
+        count = keys.shape[-2]
+        local, whole = (2 * x.nbytes * n / 1024 for n in (count, t + 1))
+        line = f"{count} keys, {local:,.0f} KiB instead of {whole:,.0f}"
+        print(f"token {t + 1:4d}: {line}")
 
 # %% [markdown]
 # ## What goes wrong in practice
@@ -698,9 +734,10 @@ for t in range(2000):
 #
 # The local-attention library (version 1.11.2) turns keys by their places in the gathered blocks, as equation
 # {eq}`eq-12-9` allows, and queries by the *last* $W$ of those places. With a causal mask the last block is the query's own.
-# Without it the last block is the one ahead, and every query is turned $W$ too far:
+# Without it the last block is the one ahead, and every query is turned $W$ too far. Its score with the key at $n$ is that of
+# another distance,
 #
-# $$ \langle R_{m + W}\, q,\, R_n\, k \rangle \neq \langle R_m\, q,\, R_n\, k \rangle . $$ (eq-12-11)
+# $$ \langle R_{m + W}\, q,\, R_n\, k \rangle = \langle R_{(m - n) + W}\, q,\, k \rangle . $$ (eq-12-11)
 #
 # All queries of all blocks are wrong alike, nothing fails, and a model can be trained with it; only its distances are not
 # what they are called. The adapter of this package gives the right output, and on request that of the library:
@@ -725,7 +762,8 @@ right = Adapter(W, dim=D)(q, k, v)
 theirs = Adapter(W, dim=D, reproduce=True)(q, k, v)
 check("eq. 12.11, true positions", right, dense_at(at))
 check("eq. 12.11, queries at m + W", theirs, dense_at(at + W))
-print(f"the two outputs differ by {(theirs - right).norm() / right.norm():.0%} of their size")
+change = (theirs - right).norm() / right.norm()
+print(f"the two outputs differ by {change:.0%} of their size")
 
 # %% [markdown]
 # ### Padding that is seen
@@ -744,7 +782,8 @@ tight = Adapter(W, autopad=True)(q, k, v)  # without dim there is no RoPE
 leaky = Adapter(W, autopad=True, reproduce=True)(q, k, v)
 check("padding is not seen", tight, dense)
 touched = ((leaky - dense).abs() > 1e-9).any(-1)[0, 0]
-print(f"{touched.sum()} of {N} queries see the padding:", touched.nonzero().flatten().tolist())
+which = touched.nonzero().flatten().tolist()
+print(f"{len(which)} of {N} queries see the padding: {which}")
 
 # %% [markdown]
 # ### Keys turned twice
@@ -764,22 +803,29 @@ full = LocalAttention(W, position=RotaryEmbedding(D))(q, k, v)
 
 
 def decode_by_place(keep_turned: bool) -> list[float]:
-    """Relative error of each token after the prompt, keys turned by their place in the window at each step."""
+    """Relative error of each token after the prompt, keys turned by their places."""
     held = k[..., prompt - W + 1 : prompt, :]
     errors = []
     for t in range(prompt, N):
         held = torch.cat((held, k[..., t : t + 1, :]), dim=-2)[..., -W:, :]
         turned = turn(held, torch.arange(W))
         query = turn(q[..., t : t + 1, :], torch.tensor([W - 1]))
-        out = (query @ turned.mT / D**0.5).softmax(-1) @ v[..., t - W + 1 : t + 1, :]
-        errors.append(float((out - full[..., t : t + 1, :]).norm() / full[..., t, :].norm()))
+        weights = (query @ turned.mT / D**0.5).softmax(-1)
+        out = weights @ v[..., t - W + 1 : t + 1, :]
+        right = full[..., t : t + 1, :]
+        errors.append(float((out - right).norm() / right.norm()))
         held = turned if keep_turned else held
     return errors
 
 
-ways = {"turned again at each step": decode_by_place(True), "kept unturned": decode_by_place(False)}
-check("kept unturned, every step", ways["kept unturned"], [0.0] * (N - prompt))
+ways = {
+    "turned again at each step": decode_by_place(True),
+    "kept unturned": decode_by_place(False),
+}
 decoding_errors(range(1, N - prompt + 1), ways)
+
+# %%
+check("kept unturned, every step", ways["kept unturned"], [0.0] * (N - prompt))
 
 # %% [markdown]
 # If the library is installed where this page is built, it speaks for itself:
@@ -797,8 +843,9 @@ if find_spec("local_attention"):
         _, cache = heads(x[:, :prompt], return_cache=True)
         for t in range(prompt, prompt + 3):
             out, cache = heads(x[:, t : t + 1], cache=cache, return_cache=True)
-            error = (out - expected[:, t : t + 1]).norm() / expected[:, t].norm()
-            print(f"local-attention, token {t - prompt + 1} after the prompt: error {error:.1e}")
+            right = expected[:, t : t + 1]
+            error = (out - right).norm() / right.norm()
+            print(f"local-attention, token {t - prompt + 1}: {error:.1e}")
 else:
     print("local-attention is not installed here")
 
@@ -828,15 +875,17 @@ ours = local_attention(q, k, v, window=W, mask=real)
 print(f"{blind.sum()} of {N} queries see no key")
 print(f"minus infinity: {by_infinity.isnan().any(-1).sum()} outputs are NaN")
 second = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ by_infinity
-print(f"and after a second layer {second.isnan().any(-1).sum()}: 0 · NaN is NaN")
-check("the lowest number averages all values", by_lowest[0, 0, 0], v[0, 0].mean(0))
+print(f"and after a second layer {second.isnan().any(-1).sum()}")
+check("the lowest number averages all", by_lowest[0, 0, 0], v[0, 0].mean(0))
 check("eq. 12.12", ours[0, 0, blind], torch.zeros(int(blind.sum()), 8))
 check("eq. 12.12, the others", ours[0, 0, ~blind], by_infinity[0, 0, ~blind])
-gradients = torch.autograd.grad(ours.square().sum(), (q, k, v))
-check("eq. 12.12, gradients", [float(g[0, 0, :padding].abs().max()) for g in gradients], [0.0] * 3)
+gradients = torch.stack(torch.autograd.grad(ours.square().sum(), (q, k, v)))
+of_padding = gradients[..., :padding, :]
+check("eq. 12.12, gradients", of_padding, torch.zeros_like(of_padding))
 
 # %% [markdown]
-# The real tokens come out right in the first layer and are lost in the second. This was met with Gemma 3 and windows of
+# The real tokens come out right in the first layer and are lost in the second: they give the padding the weight 0, and
+# $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and windows of
 # 512, on batches that mix short and long texts
 # ([transformers#45511](https://github.com/huggingface/transformers/pull/45511)). The lowest number instead of infinity gives
 # no NaN but an average over all values, hidden and later ones among them, which is harmless only while nobody reads
@@ -845,8 +894,8 @@ check("eq. 12.12, gradients", [float(g[0, 0, :padding].abs().max()) for g in gra
 #
 # ## Summary
 #
-# - A window is a mask of $W$ keys a query; as blocks it costs $N(W + c)$ scores instead of $N^2/2$, and a cache of $W$ keys.
-# - $L$ layers see $L(W - 1)$ tokens back and look less far: what can reach a token is not what does.
+# - A window is a mask of $W$ keys a query; as blocks it costs $N(W + u)$ scores instead of $N^2/2$, and a cache of $W$ keys.
+# - $L$ layers see $L(W - 1)$ tokens back, and most of what moves a token lies much nearer.
 # - RoPE needs nothing but places in the window; what goes wrong is counting, padding, and turning keys twice.
 #
 # ## Exercises

@@ -139,7 +139,7 @@ def losses_by_window(windows: Sequence[int], losses: Mapping[int, Sequence[float
     shades = (COLORS["sky"], COLORS["blue"], COLORS["black"])
     for (step, values), color, marker in zip(losses.items(), shades[-len(losses) :], "sDo", strict=False):
         axes.plot(windows, values, marker=marker, color=color)
-        direct_label(axes, windows[-1], values[-1], f"  {step} updates", color, annotation_clip=False)
+        direct_label(axes, 1.06 * windows[-1], values[-1], f"{step} updates", color, annotation_clip=False)
     axes.set_xscale("log", base=2)
     axes.set_xticks(windows, [str(w) for w in windows])
     axes.xaxis.set_minor_formatter(NullFormatter())
