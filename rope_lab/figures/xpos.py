@@ -1,0 +1,165 @@
+"""Figures of chapter 10: how xPos fades, how far its two factors reach, and what it does beyond the context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+
+_DISTANCE = "distance of query and key (tokens)"
+
+
+def fading_map(distances: ArrayLike, parts: ArrayLike, plain: ArrayLike, half_lives: ArrayLike) -> Figure:
+    """Above, what each pair adds to the score at each distance and where half of it is gone; below, the means.
+
+    Args:
+        distances: shape (S,), positive and increasing.
+        parts: cos(s·θ_i)·ζ_i^(s/B), shape (S, D/2).
+        plain: cos(s·θ_i), shape (S, D/2).
+        half_lives: distance at which pair i has faded to a half, in tokens, shape (D/2,).
+    """
+    x, faded, lives = np.asarray(distances, dtype=float), np.asarray(parts), np.asarray(half_lives)
+    pairs = np.arange(faded.shape[1])
+    figure, (top, bottom) = new_figure(2, 1, size=(7.5, 5.4), sharex=True, height_ratios=[2, 1])
+    mesh = top.pcolormesh(x, pairs, faded.T, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True)
+    figure.colorbar(mesh, ax=top, ticks=[-1, 0, 1]).set_label("cos(s·θᵢ), faded", fontsize=12)
+    seen = lives <= x[-1]
+    top.plot(lives[seen], pairs[seen], color=COLORS["black"])
+    last = int(np.flatnonzero(seen)[-1])
+    where = (lives[last // 2], pairs[last // 2])
+    top.annotate("half faded", where, xytext=(8, 8), textcoords="offset points", fontsize=12)
+    top.set(ylabel="pair i (fast above,\nslow below)", xscale="log")
+    top.invert_yaxis()
+    bottom.axhline(0, color=GREY, linewidth=1)
+    bottom.plot(x, np.asarray(plain).mean(-1), color=COLORS["vermilion"], linewidth=1)
+    bottom.plot(x, faded.mean(-1), color=COLORS["blue"], linewidth=1.5)
+    end = {"transform": bottom.transAxes, "ha": "right"}
+    bottom.text(0.99, 0.85, "RoPE", color=COLORS["vermilion"], fontsize=12, **end)
+    bottom.text(0.99, 0.64, "xPos", color=COLORS["blue"], fontsize=12, **end)
+    bottom.set(xlabel=f"{_DISTANCE}, s", ylabel="mean over\nthe pairs")
+    return figure
+
+
+def fading(
+    distances: ArrayLike,
+    dense: ArrayLike,
+    sizes: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    lengths: ArrayLike,
+    all_lengths: ArrayLike,
+    shares: Mapping[str, tuple[ArrayLike, ArrayLike]],
+) -> Figure:
+    """Random content: size of a score against distance, and the weight that falls on far keys against length.
+
+    Args:
+        distances, dense: where scores were drawn, shape (S,), and where their size is predicted, shape (P,).
+        sizes: name → standard deviation of score/√D, drawn (S,) and predicted (P,).
+        lengths, all_lengths: of the text in tokens, the same way, shapes (L,) and (A,).
+        shares: name → share of the far keys, drawn (L,) and predicted (A,).
+    """
+    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
+    for axes, at, everywhere, lines, unit in (
+        (left, distances, dense, sizes, 1),
+        (right, lengths, all_lengths, shares, 100),
+    ):
+        for (name, (drawn, predicted)), color in zip(
+            lines.items(), (COLORS["vermilion"], COLORS["blue"]), strict=False
+        ):
+            axes.plot(np.asarray(everywhere), unit * np.asarray(predicted), color=color, linewidth=1.5)
+            axes.plot(np.asarray(at), unit * np.asarray(drawn), "o", color=color, markersize=5, label=name)
+        axes.set_xscale("log")
+    left.set(xlabel=_DISTANCE, ylabel="standard deviation of score/√D", ylim=(0, 1.1))
+    right.set(xlabel="keys that the query sees", ylabel="weight on far keys (%)", ylim=(0, 102))
+    ticks = [int(length) for length in np.asarray(lengths)]
+    right.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    right.minorticks_off()
+    left.set_title("the score fades …", loc="left", fontsize=12)
+    right.set_title("… its weight hardly does", loc="left", fontsize=12)
+    right.legend(loc="lower right", fontsize=12, frameon=False)
+    return figure
+
+
+def frontier(bases: ArrayLike, reach: Mapping[str, ArrayLike], measured: Mapping[str, ArrayLike]) -> Figure:
+    """The longest text that fits a number type, against the scale base, for several choices of the centre.
+
+    Args:
+        bases: in tokens, shape (K,).
+        reach: label of a line → longest text by the formula, shape (K,).
+        measured: the same labels → longest text found by trying, shape (K,).
+    """
+    figure, axes = new_figure(size=(7.5, 4.2))
+    x = np.asarray(bases, dtype=float)
+    for (name, line), color, dash in zip(
+        reach.items(), COLORS.values(), ("-", "--", "-", "--"), strict=False
+    ):
+        axes.plot(x, np.asarray(line), dash, color=color, linewidth=1.5)
+        axes.plot(x, np.asarray(measured[name]), "o", color=color, markersize=5)
+        direct_label(axes, float(x[-1]), float(np.asarray(line)[-1]), name, color, annotation_clip=False)
+    top = 3e6
+    axes.axhline(top, color=COLORS["black"], linewidth=1.5)
+    axes.annotate(
+        "first query of the block: every number type, no limit",
+        (float(x[0]), top),
+        xytext=(0, -5),
+        textcoords="offset points",
+        va="top",
+        fontsize=12,
+    )
+    axes.set(xscale="log", yscale="log", xlabel="scale base B (tokens)", ylabel="longest text (tokens)")
+    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.minorticks_off()
+    axes.set_ylim(top=1.3 * top)
+    return figure
+
+
+def beyond(
+    places: Sequence[float], lines: Mapping[str, tuple[ArrayLike, ArrayLike, str]], context: int
+) -> Figure:
+    """Loss by place in the text: full lines see all that came before, dashed ones a window.
+
+    Args:
+        places: the middle of each group of places, shape (P,).
+        lines: label → losses (P,), their standard errors (P,) and the name of the model; a line whose label is not
+            that name has a window.
+        context: tokens that a model was trained on at once.
+    """
+    figure, axes = new_figure(size=(7.5, 4.4))
+    names = list(dict.fromkeys(name for _, _, name in lines.values()))
+    colors = dict(zip(names, (COLORS["vermilion"], COLORS["blue"], COLORS["green"]), strict=False))
+    for label, (losses, errors, name) in lines.items():
+        style = {"linestyle": "-", "label": name} if label == name else {"linestyle": "--"}
+        axes.errorbar(
+            places, np.asarray(losses), np.asarray(errors), color=colors[name], capsize=2, marker="o",
+            markersize=4, linewidth=1.5, **style,
+        )  # fmt: skip
+    axes.axvline(context, color=GREY, linestyle=":", linewidth=1.5)
+    axes.annotate(
+        "end of the trained context",
+        (context, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, -2),
+        textcoords="offset points",
+        color=GREY,
+        va="top",
+        fontsize=12,
+    )
+    axes.plot([], [], "--", color=GREY, label="the same, with a window")
+    axes.set(xscale="log", xlabel="place in the text (characters)", ylabel="loss (nats a character)")
+    ticks = [context // 4, context // 2, context, 2 * context, 4 * context, 8 * context]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    handles, labels = axes.get_legend_handles_labels()
+    last = labels.index("the same, with a window")
+    order = [*(i for i in range(len(labels)) if i != last), last]
+    axes.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="upper left",
+        bbox_to_anchor=(0, 0.9),
+        fontsize=12,
+        frameon=False,
+    )
+    return figure
