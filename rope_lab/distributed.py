@@ -7,10 +7,13 @@ the first worker prints, evaluates and touches the folder of the run; the others
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import platform
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,9 +24,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from rope_lab.record import choose_device
+from rope_lab.record import Stopped, choose_device
 
 # While the first worker measures the whole validation split, the others wait in their next average.
 PATIENCE = timedelta(minutes=30)
@@ -106,10 +111,22 @@ class Team:
         if self.size == 1:
             yield
             return
-        dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo", timeout=PATIENCE)
-        yield  # a worker that fails does not say goodbye: torchrun sees it end and stops the others
+        if not dist.is_initialized():
+            store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+            dist.init_process_group(
+                "nccl" if self.device.type == "cuda" else "gloo",
+                store=_meet(store, rank, size), rank=rank, world_size=size, timeout=PATIENCE,
+            )  # fmt: skip
+            atexit.register(dist.destroy_process_group)
+        try:
+            yield
+        except BaseException as error:
+            atexit.unregister(dist.destroy_process_group)  # it could wait for the others, whom torchrun ends
+            if isinstance(error, RuntimeError) and "Connection " in str(error):
+                cure = "torchrun --max-restarts 3 starts all anew from the last checkpoint"
+                raise Stopped(f"another worker is gone; {cure}") from error
+            raise
         dist.barrier()
-        dist.destroy_process_group()
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """The model, whose gradients come out of `backward` averaged over the team."""
@@ -163,3 +180,24 @@ class Team:
             copied = Path(folder, "copy")
             copied.write_bytes(content.cpu().numpy().tobytes())
             yield copied
+
+
+def _meet(store: Store, rank: int, size: int) -> Store:
+    """A part of the store that is new to all workers.
+
+    After a restart torchrun's store still holds the addresses of workers that are gone, and there is no number of
+    restarts that all nodes agree on (pytorch/pytorch, issue 135712). So the first worker names a new part, and answers
+    every greeting it finds with that name until all have said that they read it; those who are gone read no answers.
+    """
+    mine = uuid.uuid4().hex
+    if rank:
+        store.set(f"greeting {rank}", mine)
+        name = store.get(f"answer {mine}").decode()
+        store.add(f"{name} read", 1)
+        return PrefixStore(name, store)
+    while store.add(f"{mine} read", 0) < size - 1:
+        for other in range(1, size):
+            if store.check([f"greeting {other}"]):
+                store.set(f"answer {store.get(f'greeting {other}').decode()}", mine)
+        time.sleep(0.01)
+    return PrefixStore(mine, store)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from rope_lab.checkpoint import seeded
-from rope_lab.model import RoFormer
 from rope_lab.presets import TrainConfig
 from rope_lab.record import Stopped
 
@@ -37,7 +36,7 @@ def compiled(model: nn.Module, inputs: Tensor, say: Callable[[str], None]) -> nn
         with seeded(0):
             fast(inputs).float().sum().backward()
     except Exception as error:  # whatever the compiler or its tools raise
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        reason = " ".join(str(error).split("\n")[:2])  # of the backend, and of what it uses
         say(f"torch.compile failed, training goes on without it: {type(error).__name__}: {reason}")
         fast = model
     model.zero_grad()
@@ -61,8 +60,8 @@ def memory(device: torch.device) -> int | None:
 def require_memory(config: TrainConfig, vocab_size: int, workers: int, device: torch.device) -> None:
     """Refuse a run that is larger than the memory by what it needs at the very least.
 
-    Counted are parameters, their gradients, what the optimisers remember, and the widest tensors that a block keeps
-    for its backward pass. A system that promises memory it does not have kills a run later, without a word.
+    Counted are matrices and tables, their gradients, what the optimisers remember, and the widest tensor that a block
+    keeps for its backward pass. A system that promises memory it does not have kills a run later, without a word.
 
     Raises:
         ValueError: saying how much is needed and what to lower.
@@ -71,13 +70,11 @@ def require_memory(config: TrainConfig, vocab_size: int, workers: int, device: t
     if there is None:
         return
     model = config.architecture(vocab_size)
-    try:
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in RoFormer(model).parameters())
-    except RuntimeError as error:  # sizes that no 64-bit number holds
-        raise ValueError(f"the model must fit in memory: {lower(config)}") from error
+    hidden = int(model.ff_mult * model.dim)
+    rows = vocab_size + (model.context if model.position == "learned" else 0)
+    parameters = model.dim * (rows + model.depth * 2 * (model.dim + hidden))  # query and out, up and down
     tokens = config.batch // config.accumulate // workers * model.context
-    kept = tokens * (model.depth * model.ff_mult * model.dim + vocab_size)
+    kept = tokens * (model.depth * hidden + vocab_size)
     number = 2 if config.bfloat16 and bfloat16_is_native(device) else 4
     least = 12 * parameters + number * kept
     if least > there:

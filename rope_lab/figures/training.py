@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from rope_lab import record
 from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
 
 _LOSS = "loss (nats a character)"
@@ -64,6 +67,27 @@ def learning_curve(
     direct_label(axes, last, measured[1][-1], f"validation {measured[1][-1]:.2f}", COLORS["vermilion"])
     axes.set(xlabel="updates of the parameters", ylabel=_LOSS, ylim=(1.0, None))
     axes.margins(x=0.02)
+    return figure
+
+
+def curve_from(folder: str | Path) -> Figure:
+    """The learning curve of the run in `folder`, from `run.json` there alone.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    run = json.loads(Path(folder, record.FILE).read_text(encoding="utf-8"))
+    points = run["history"]
+    figure, axes = new_figure(size=(7.5, 4.2))
+    for key, name, color, line in (
+        ("loss", "training", COLORS["blue"], "-"),
+        ("val", "validation", COLORS["vermilion"], "o"),
+    ):
+        shown = [(point["step"], point[key]) for point in points if point[key] is not None]
+        axes.plot([step for step, _ in shown], [loss for _, loss in shown], line, color=color, label=name)
+        if shown:
+            direct_label(axes, *shown[-1], f"{name} {shown[-1][1]:.2f}", color)
+    axes.set(xlabel="updates of the parameters", ylabel=_LOSS)
     return figure
 
 
