@@ -137,9 +137,10 @@ for name in ("exact", "inclusive", "block"):
 # | local-attention, `exact_windowsize=True` | inclusive | $W + 1$ |
 # | local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
 #
-# (The last two rows are for `look_backward=1`.) The rows of local-attention are held against the library itself in this book's tests; the others are read from their
-# code and documents. Even the report on Mistral 7B has two readings: its text lets position $i$ attend to the
-# positions from $i - W$ to $i$, which are $W + 1$, and the caption beside it says at most $W$ {cite:p}`jiang2023`.
+# (The last two rows are for `look_backward=1`.) The rows of local-attention are held against the library itself in
+# this book's tests; the others are read from their code and documents. Even the report on Mistral 7B has two
+# readings: its text lets position $i$ attend to the positions from $i - W$ to $i$, which are $W + 1$, and the caption
+# beside it says at most $W$ {cite:p}`jiang2023`.
 #
 # One key more or less does not make a model fail, so the difference goes unnoticed. It does change every output:
 
@@ -265,8 +266,8 @@ source(Window.sees, Window._reach)
 # %% [markdown]
 # ## What it costs
 #
-# Each score costs $2D$ floating-point operations for the inner product and $2D$ for adding its value. So, with $u$ queries
-# a block, $W$ a multiple of $u$, and keys in whole blocks of $u$,
+# Each score costs $2D$ floating-point operations for the inner product and $2D$ for adding its value. So, with $u$
+# queries a block, $W$ a multiple of $u$, and keys in whole blocks of $u$,
 #
 # $$
 # \begin{aligned}
@@ -317,7 +318,8 @@ for N, row in zip(lengths, asked.tolist(), strict=True):
 # %% [markdown]
 # Counting is not timing, so time it. Three ways take turns, and the median of the rounds counts: the naive version,
 # which writes every score to memory; the fused kernel of PyTorch for full causal attention, which does not
-# {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the tensors made during the call.
+# {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the tensors made during the
+# call.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, that of local attention with the length. A fused kernel already keeps full attention's memory linear: what a window saves in a forward pass is time.", "name": "fig-costs"}}
 import os
@@ -408,9 +410,9 @@ for i, N in enumerate(lengths):
 # \end{aligned}
 # $$ (eq-12-7)
 #
-# before it and no further, where $r$ is the token's place in its block. That is the **receptive field**. Longformer counts it as
-# $\ell \times W$ and so does Mistral's report, which arrives at about 131,000 tokens for 32 layers of 4,096: the leading
-# term, without the $-1$.
+# before it (with `look_backward=1`) and no further, where $r$ is the token's place in its block. That is the **receptive field**. Longformer and
+# Mistral's report count it as $\ell \times W$, which makes about 131,000 tokens for 32 layers of 4,096: the leading term,
+# without the $-1$.
 #
 # A gradient can check that. Take a real transformer with random weights, and differentiate the state of one token after
 # every layer by the embeddings of all tokens. Where the gradient is exactly zero, there is no path.
@@ -504,8 +506,9 @@ if budget != "smoke":
 #
 # ## How far a token does look
 #
-# What *can* reach a token and what *does* are two things. Take the simplest stack first: every layer averages its window
-# evenly, with no residual sum and nothing else. Follow one path from the top of $L$ layers down to the inputs $x_n$: in layer
+# What *can* reach a token and what *does* are two things. Take the simplest stack first: every layer averages its
+# window evenly, with no residual sum and nothing else. Follow one path from the top of $L$ layers down to the inputs
+# $x_n$: in layer
 # $\ell$ it goes $U_\ell$ tokens back, and each of $0, \dots, W - 1$ is as likely as the others. So the influence of the
 # token $s$ back on the output is the probability that $L$ such steps add up to $s$,
 #
@@ -518,7 +521,8 @@ if budget != "smoke":
 # $$ (eq-12-8)
 #
 # The reach grows with $L$, the width of this bell with $\sqrt{L}$ alone. In deep networks most of what is in reach
-# hardly matters, as Luo et al. {cite:p}`luo2016` found for convolutions; they call what does the *effective* receptive field.
+# hardly matters, as Luo et al. {cite:p}`luo2016` found for convolutions; they call what does the *effective*
+# receptive field.
 
 # %%
 torch.set_default_dtype(torch.float64)
@@ -548,10 +552,10 @@ check("eq. 12.8, mean", mean, torch.tensor(depth * (W - 1) / 2))
 check("eq. 12.8, variance", variance, torch.tensor(depth * (W**2 - 1) / 12))
 
 # %% [markdown]
-# A transformer has residual sums, which carry a state up without moving it, and attention that is not even. To see what it
-# does, differentiate the last state of one token by the states of *all* layers below it, once for an untrained model and
-# once for the trained one of the last figure. What comes out is the token's **light cone**: what lies outside cannot have
-# reached it, and the colour says how much of what lies inside did.
+# A transformer has residual sums, which carry a state up without moving it, and attention that is not even. To see
+# what it does, differentiate the last state of one token by the states of *all* layers below it, once for an
+# untrained model and once for the trained one of the last figure. What comes out is the token's **light cone**: what
+# lies outside cannot have reached it, and the colour says how much of what lies inside did.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three light cones, each with a row a layer from the embeddings below to the last layer above, and the distance back from 60 on the left to 0 on the right. A black staircase bounds them. In the first, even averages, the influence is spread over the middle of the cone. In the untrained model it is strongest at distance 0, even over the first fifteen, and weaker by steps beyond. In the trained model it is strongest in the last few tokens and falls off towards the edge by orders of magnitude."}, "figure": {"caption": "How much each state adds to the last state of one token (right), with W = 16 and four layers. The staircase is equation 12.7: white beyond it is exactly zero. The triangle marks the distance within which 90 % of the embeddings' influence lies. Even averages fill the cone; real layers keep most of it near the token.", "name": "fig-light-cones"}}
 from rope_lab.figures.local import light_cones
@@ -620,9 +624,9 @@ for name, cone in cones.items():
 # \end{aligned}
 # $$ (eq-12-9)
 #
-# A table of $2W$ angles serves a text of any length. And more follows: a query never meets a distance of $W$ or more,
-# in training or after it. Whatever goes wrong with RoPE at distances that were never trained (chapter 11) cannot go wrong in
-# a local layer.
+# A table of $2W$ angles serves a text of any length. And more follows: in an exact window a query never meets a
+# distance of $W$ or more, in training or after it. Whatever goes wrong with RoPE at distances that were never trained
+# (chapter 11) cannot go wrong in a local layer.
 
 # %%
 from rope_lab import RotaryEmbedding, angles, frequencies, rotate
@@ -654,9 +658,9 @@ check("eq. 12.9, a million tokens on", moved, absolute, tolerance=1e-8)
 #
 # ## Decoding with W keys
 #
-# To write a text, full attention must keep the key and value of every token so far. A window of $W$ needs $W$ of them,
-# whatever the length. Keep them in a **ring**: $W$ slots, and token $n$ goes to slot $n \bmod W$. What it overwrites there
-# is token $n - W$, which has just left the window:
+# To write a text, full attention must keep the key and value of every token so far. A window of $W$ needs $W$ of
+# them, whatever the length. Keep them in a **ring**: $W$ slots, and token $n$ goes to slot $n \bmod W$. What it
+# overwrites there is token $n - W$, which has just left the window:
 #
 # $$
 # \{\, \text{tokens in the slots after token } m \,\} = \mathcal{W}(m) .
@@ -700,8 +704,8 @@ full = full.expand(len(written), *full.shape)
 check("eq. 12.10, LocalCache", torch.stack(written), full)
 
 # %% [markdown]
-# `LocalCache` of the package keeps its tokens in order: it appends, and cuts off what no later query will see. For inclusive
-# and block windows only the place of the cut differs:
+# `LocalCache` of the package keeps its tokens in order: it appends, and cuts off what no later query will see. For
+# inclusive and block windows only the place of the cut differs:
 
 # %% tags=["hide-input"]
 source(Window.first_seen)
@@ -724,18 +728,19 @@ for t in range(2000):
 #
 # The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers the eager
 # and the flash kernels gave Mistral windows of different size from one configuration
-# ([transformers#29623](https://github.com/huggingface/transformers/issues/29623)), and the flash kernel was one off again in
-# 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). Of vLLM the opposite was reported:
-# that it shows $W$ keys and should show $W + 1$ ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385)). In mlx-lm
-# the mask showed one key more than the rotating cache keeps
-# ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, for the prompt and for the cached step alike.
+# ([transformers#29623](https://github.com/huggingface/transformers/issues/29623)), and the flash kernel was one off
+# again in 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). Of vLLM the opposite
+# was reported: that it shows $W$ keys and should show $W + 1$
+# ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385)). In mlx-lm the mask showed one key more than the
+# rotating cache keeps ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, for the prompt and for
+# the cached step alike.
 #
 # ### Queries turned a window too far
 #
 # The local-attention library (version 1.11.2) turns keys by their places in the gathered blocks, as equation
-# {eq}`eq-12-9` allows, and queries by the *last* $W$ of those places. With a causal mask the last block is the query's own.
-# Without it the last block is the one ahead, and every query is turned $W$ too far. Its score with the key at $n$ is that of
-# another distance,
+# {eq}`eq-12-9` allows, and queries by the *last* $W$ of those places. With a causal mask the last block is the
+# query's own. Without it the last block is the one ahead, and every query is turned $W$ too far. Its score with the
+# key at $n$ is that of another distance,
 #
 # $$ \langle R_{m + W}\, q,\, R_n\, k \rangle = \langle R_{(m - n) + W}\, q,\, k \rangle . $$ (eq-12-11)
 #
@@ -788,10 +793,10 @@ print(f"{len(which)} of {N} queries see the padding: {which}")
 # %% [markdown]
 # ### Keys turned twice
 #
-# Equation {eq}`eq-12-9` has a price when you decode. A key turned by its *place* has to be turned anew when the places
-# move on with the window, so the cache must hold it unturned. In the same library a cached step hands back the keys it has
-# just turned, and the next step turns them again. The first token after the prompt is right and the second is not. Both
-# ways, beside the cache that holds keys turned by position once:
+# Equation {eq}`eq-12-9` has a price when you decode. A key turned by its *place* has to be turned anew when the
+# places move on with the window, so the cache must hold it unturned. In the same library a cached step hands back the
+# keys it has just turned, and the next step turns them again. The first token after the prompt is right and the
+# second is not. The errors of a cache that keeps them turned, and of one that does not:
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of each of the first twelve tokens decoded after a prompt. Keys kept unturned: zero throughout. Keys kept turned and turned again: zero for the first token, and a large part of the output's size from the second on."}, "figure": {"caption": "Decoding with a window of 8 after a prompt of 20. A test of one step passes for both, so test two.", "name": "fig-turned-twice"}}
@@ -852,17 +857,17 @@ else:
 # %% [markdown]
 # ### A query that sees nothing
 #
-# Two texts of different lengths share a batch, the shorter one padded on the left and the padding masked. With full
-# attention the padding's queries are nobody's concern. With a window they are: where the padding is longer than
-# $W$, a padding query sees *no* key at all, and the softmax of equation {eq}`eq-12-1` is $0/0$. Three ways to fill the hidden
-# scores give three results. This book's is the sum over nothing,
+# Two texts of different lengths share a batch; the shorter one is padded at its end, and the padding is masked. In an
+# encoder with full attention every query finds the real tokens, even one that is padding itself. In a window it does
+# not: from $W$ tokens past the last real one a query sees *no* key at all, and the softmax of equation {eq}`eq-12-1` is
+# $0/0$. Three ways to treat the hidden scores give three results. This book's is the sum over nothing,
 #
 # $$ o_m = 0 \qquad \text{where query } m \text{ sees no key} . $$ (eq-12-12)
 
 # %%
-W, N, padding = 4, 12, 7
-real = torch.arange(N) >= padding
-seen = mask_of(Window(W), N) & real
+W, N, text = 4, 12, 5
+real = torch.arange(N) < text
+seen = mask_of(Window(W, causal=False), N) & real
 blind = ~seen.any(-1)
 q, k, v = (x.requires_grad_() for x in torch.randn(3, 1, 1, N, 8))
 scores = q @ k.mT / 8**0.5
@@ -870,27 +875,26 @@ scores = q @ k.mT / 8**0.5
 by_infinity = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
 lowest = torch.finfo(scores.dtype).min
 by_lowest = scores.masked_fill(~seen, lowest).softmax(-1) @ v
-ours = local_attention(q, k, v, window=W, mask=real)
+ours = local_attention(q, k, v, window=W, causal=False, mask=real)
 
 print(f"{blind.sum()} of {N} queries see no key")
 print(f"minus infinity: {by_infinity.isnan().any(-1).sum()} outputs are NaN")
 second = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ by_infinity
 print(f"and after a second layer {second.isnan().any(-1).sum()}")
-check("the lowest number averages all", by_lowest[0, 0, 0], v[0, 0].mean(0))
+check("the lowest number averages all", by_lowest[0, 0, -1], v[0, 0].mean(0))
 check("eq. 12.12", ours[0, 0, blind], torch.zeros(int(blind.sum()), 8))
 check("eq. 12.12, the others", ours[0, 0, ~blind], by_infinity[0, 0, ~blind])
 gradients = torch.stack(torch.autograd.grad(ours.square().sum(), (q, k, v)))
-of_padding = gradients[..., :padding, :]
-check("eq. 12.12, gradients", of_padding, torch.zeros_like(of_padding))
+check("eq. 12.12, gradients", gradients[..., blind, :], torch.zeros(3, 1, 1, int(blind.sum()), 8))
 
 # %% [markdown]
 # The real tokens come out right in the first layer and are lost in the second: they give the padding the weight 0, and
-# $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and windows of
-# 512, on batches that mix short and long texts
-# ([transformers#45511](https://github.com/huggingface/transformers/pull/45511)). The lowest number instead of infinity gives
-# no NaN but an average over all values, hidden and later ones among them, which is harmless only while nobody reads
-# it. Zeros with finite gradients are what the ONNX standard now asks for as well
-# ([onnx#8108](https://github.com/onnx/onnx/pull/8108)).
+# $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and a window of 512, on batches that mix short and long texts
+# ([transformers#45511](https://github.com/huggingface/transformers/pull/45511)). The lowest number instead of infinity
+# gives no NaN but an average over all values, hidden ones among them, which is harmless only while nobody reads it.
+# Zeros are what the ONNX standard asks for as well
+# ([onnx#8108](https://github.com/onnx/onnx/pull/8108)). In a decoder with padding on the left the same happens to every
+# padding query, with a window or without.
 #
 # ## Summary
 #
@@ -927,7 +931,8 @@ def window_mask(N: int, W: int) -> Tensor:
 check_window_mask(window_mask)
 
 # %% [markdown]
-# **12.2** Write `layers_needed(W, s)`: how many layers of exact windows of $W \ge 2$ it takes until a token can see the one
+# **12.2** Write `layers_needed(W, s)`: how many layers of exact windows of $W \ge 2$ it takes until a token can see
+# the one
 # $s \ge 1$ before it.
 
 # %%
@@ -976,8 +981,8 @@ check_with_previous(with_previous)
 
 # %% [markdown]
 # **12.4** Tokens $0, \dots, t - 1$ have been written to a ring of $W$ slots, token $n$ to slot $n \bmod W$. Write
-# `ring(t, W)`: the token that stands in each slot, shape `(W,)`, and $-1$ where none does. With it you can give a ring the
-# positions of its keys.
+# `ring(t, W)`: the token that stands in each slot, shape `(W,)`, and $-1$ where none does. With it you can give a
+# ring the positions of its keys.
 
 # %%
 from rope_lab.exercises.ch12 import check_ring
