@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,7 +45,8 @@ class Tracker:
             for name, number in numbers.items():
                 self._labml.store(name, number)
             self._labml.write()
-            self._writer.flush()
+            if self._writer.indicators:  # when the last report is long ago, labml has written them already
+                self._writer.flush()
 
     def __enter__(self) -> Tracker:
         return self
@@ -79,6 +81,13 @@ def _labml(folder: Path) -> tuple[Any, Any]:
         finally:
             lab._internal = before
     writer = Writer(folder / LOG)
+    send = writer.thread._send
+
+    def send_if_there_is_room(data: Any) -> None:
+        with suppress(OSError):  # on a full disk the checkpoint that comes next ends the run, in one line
+            send(data)
+
+    writer.thread._send = send_if_there_is_room
     tracker.reset_writers()
     tracker.add_writer(writer)
     return tracker, writer
