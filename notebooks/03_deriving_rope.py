@@ -500,7 +500,7 @@ def naive_rope(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 # in this book replaces exactly one of them. This is what runs, without docstrings and refusals of bad input:
 
 # %%
-from rope_lab import rotary
+from rope_lab import rotary, turning
 from rope_lab.figures.source import source
 
 source(
@@ -508,7 +508,7 @@ source(
     rotary.angles,
     rotary.reduce_turns,
     rotary.rotate,
-    rotary._rotate_interleaved,
+    turning.turn_interleaved,
 )
 
 # %% [markdown]

@@ -1,8 +1,8 @@
 """Speed and memory beside the neighbours, in one process, interleaved, as ratios.
 
 Rotating a tensor is bound by memory: its speed of light is a `clone()` of the same tensor, so that is the unit. Every
-candidate runs once to warm up, then all take turns, and the median of the rounds counts. A neighbour that is not
-installed is left out and named.
+candidate runs once to warm up, then all take turns, and the median of the rounds counts. Peak memory is that of a
+fresh process each. A neighbour that is not installed is left out and named.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 from rope_lab.local import local_attention
 from rope_lab.rotary import RotaryEmbedding, angles, frequencies, rotate
 
-Call = Callable[[], Any]
+Call = Callable[..., Any]
 
 
 def interleave(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
@@ -44,26 +44,27 @@ def interleave(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, Callable[[Tensor], Any]], list[str]]:
-    """Ways to rotate x (B, H, N, D) by its positions, and the neighbours that are missing."""
+def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, tuple[Call, tuple[Tensor, ...]]], list[str]]:
+    """Ways to rotate x (B, H, N, D) by its positions, each with its arguments, and the neighbours that are missing.
+
+    Those that take queries and keys get half the heads each.
+    """
     dim, length = x.shape[-1], x.shape[-2]
-    positions = torch.arange(length, device=x.device)
-    table = angles(positions, frequencies(dim, device=x.device))
-    heads = x.shape[1] // 2  # for those that take queries and keys: half the heads each
-    ways: dict[str, Callable[[Tensor], Any]] = {"clone": torch.clone}
+    table = angles(torch.arange(length, device=x.device), frequencies(dim, device=x.device))
+    whole, halves = (x,), x.chunk(2, dim=1)
+    ways: dict[str, tuple[Call, tuple[Tensor, ...]]] = {"clone": (torch.clone, whole)}
     for layout in ("interleaved", "half"):
-        ways[f"rope_lab {layout}"] = partial(rotate, angles=table, layout=layout)
-        rope = RotaryEmbedding(dim, layout=layout)
-        ways[f"rope_lab {layout}, table formed too"] = partial(_split, rope)
+        ways[f"rope_lab {layout}"] = partial(rotate, angles=table, layout=layout), whole
+        ways[f"rope_lab {layout}, table formed too"] = RotaryEmbedding(dim, layout=layout), halves
     if compiled:
-        for layout in ("interleaved", "half"):
-            ways[f"rope_lab {layout}, compiled"] = torch.compile(ways[f"rope_lab {layout}"], dynamic=False)
+        for name, (way, inputs) in list(ways.items())[1:]:
+            ways[f"{name}, compiled"] = torch.compile(way, dynamic=False), inputs
     missing = []
     try:
         from rotary_embedding_torch import RotaryEmbedding as Theirs
 
         theirs = Theirs(dim).to(x.device)
-        ways["rotary-embedding-torch"] = lambda x: theirs.rotate_queries_or_keys(x)
+        ways["rotary-embedding-torch"] = theirs.rotate_queries_or_keys, whole
     except ImportError:
         missing.append("rotary-embedding-torch")
     try:
@@ -71,14 +72,10 @@ def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, Callable[[Tensor]
 
         emb = torch.cat((table, table), dim=-1)[None]
         cos, sin = emb.cos().to(x.dtype), emb.sin().to(x.dtype)
-        ways["transformers (Llama)"] = lambda x: apply_rotary_pos_emb(x[:, :heads], x[:, heads:], cos, sin)
+        ways["transformers (Llama)"] = partial(apply_rotary_pos_emb, cos=cos, sin=sin), halves
     except ImportError:
         missing.append("transformers")
     return ways, missing
-
-
-def _split(rope: RotaryEmbedding, x: Tensor) -> tuple[Tensor, Tensor]:
-    return rope(x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :])
 
 
 def bench_rotation(
@@ -93,16 +90,16 @@ def bench_rotation(
     x = torch.randn(shape, dtype=dtype, device=device)
     ways, missing = rotations(x, compiled=compiled)
     with torch.no_grad():
-        forward = interleave({name: partial(way, x) for name, way in ways.items()}, rounds)
+        forward = interleave({name: partial(way, *inputs) for name, (way, inputs) in ways.items()}, rounds)
 
-    leaf = x.clone().requires_grad_()
     graphs: dict[str, Call] = {"clone": x.clone}
-    for name, way in ways.items():
+    for name, (way, inputs) in ways.items():
         if name != "clone":
-            out = way(leaf)
+            leaves = [part.detach().requires_grad_() for part in inputs]
+            out = way(*leaves)
             outs = out if isinstance(out, tuple) else (out,)
             seeds = tuple(torch.randn_like(o) for o in outs)
-            graphs[name] = partial(torch.autograd.grad, outs, leaf, seeds, retain_graph=True)
+            graphs[name] = partial(torch.autograd.grad, outs, leaves, seeds, retain_graph=True)
     backward = interleave(graphs, rounds)
     return {
         "shape": list(shape),
@@ -115,35 +112,46 @@ def bench_rotation(
     }
 
 
-def bench_local(
-    length: int = 8192, window: int = 256, *, exact: bool = True, device: str = "cpu", rounds: int = 5
-) -> dict[str, Any]:
-    """Causal local attention of (1, 8, length, 64), in units of our own time.
+def local_ways(window: int, *, exact: bool, device: str) -> tuple[dict[str, Call], list[str]]:
+    """Ways to causal local attention of q, k and v (B, H, N, D), and the neighbours that are missing.
 
-    Both sides see the same keys: with `exact` the window and one key more, as the neighbour counts, else whole blocks.
+    All see the same keys: with `exact` the window and one key more, as the neighbour counts, else whole blocks.
     """
-    q, k, v = (torch.randn(1, 8, length, 64, device=device, requires_grad=True) for _ in range(3))
-    ways: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-        "rope_lab": lambda q, k, v: local_attention(q, k, v, window=window, exact=exact, inclusive=exact)
+    ways: dict[str, Call] = {
+        "rope_lab": partial(local_attention, window=window, exact=exact, inclusive=exact)
     }
     missing = []
     try:
         from local_attention import LocalAttention
 
-        theirs = LocalAttention(window, causal=True, use_rotary_pos_emb=False, exact_windowsize=exact).to(
-            device
-        )
-        ways["local-attention"] = lambda q, k, v: theirs(q, k, v)
+        theirs = LocalAttention(window, causal=True, use_rotary_pos_emb=False, exact_windowsize=exact)
+        ways["local-attention"] = theirs.to(device)
     except ImportError:
         missing.append("local-attention")
-    ways["full causal attention"] = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    ways["full causal attention"] = partial(F.scaled_dot_product_attention, is_causal=True)
+    return ways, missing
 
-    def both(way: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-        torch.autograd.grad(way(q, k, v).sum(), (q, k, v))
 
+def local_inputs(length: int, *, device: str) -> list[Tensor]:
+    """q, k and v of shape (1, 8, length, 64), to be differentiated by."""
+    return [torch.randn(1, 8, length, 64, device=device, requires_grad=True) for _ in range(3)]
+
+
+def forward_and_backward(way: Call, inputs: list[Tensor]) -> None:
+    torch.autograd.grad(way(*inputs).sum(), inputs)
+
+
+def bench_local(
+    length: int = 8192, window: int = 256, *, exact: bool = True, device: str = "cpu", rounds: int = 5
+) -> dict[str, Any]:
+    """Causal local attention of (1, 8, length, 64), in units of our own time; see `local_ways`."""
+    qkv = local_inputs(length, device=device)
+    ways, missing = local_ways(window, exact=exact, device=device)
     with torch.no_grad():
-        forward = interleave({name: partial(way, q, k, v) for name, way in ways.items()}, rounds)
-    training = interleave({name: partial(both, way) for name, way in ways.items()}, rounds)
+        forward = interleave({name: partial(way, *qkv) for name, way in ways.items()}, rounds)
+    training = interleave(
+        {name: partial(forward_and_backward, way, qkv) for name, way in ways.items()}, rounds
+    )
     return {
         "shape": [1, 8, length, 64],
         "window": window,
@@ -154,6 +162,61 @@ def bench_local(
         "forward_and_backward": {name: seconds / training["rope_lab"] for name, seconds in training.items()},
         "missing": missing,
     }
+
+
+def bench_memory(
+    length: int = 8192, window: int = 256, *, device: str = "cpu", rounds: int = 3
+) -> dict[str, Any]:
+    """Peak memory of causal local attention of (1, 8, length, 64) with exact windows, in bytes.
+
+    Medians over fresh processes, less the peak of one that imports and makes the inputs. `forward` and
+    `forward_and_backward` are None on a system that does not tell.
+    """
+    ways, missing = local_ways(window, exact=True, device=device)
+    setup = (
+        "import torch; from rope_lab import bench\n"
+        f"inputs = bench.local_inputs({length}, device={device!r})\n"
+        f"ways, _ = bench.local_ways({window}, exact=True, device={device!r})\n"
+    )
+    kinds = {
+        "forward": "with torch.no_grad(): ways[{!r}](*inputs)",
+        "forward_and_backward": "bench.forward_and_backward(ways[{!r}], inputs)",
+    }
+
+    def measured(code: str) -> float:
+        return statistics.median(peak_memory(setup + code, device=device) for _ in range(rounds))
+
+    result: dict[str, Any] = {"shape": [1, 8, length, 64], "window": window, "missing": missing}
+    idle = measured("")
+    for kind, code in kinds.items():
+        result[kind] = {name: measured(code.format(name)) - idle for name in ways} if idle else None
+    return result
+
+
+_PEAK = """
+def peak():
+    try:  # not ru_maxrss on Linux, where a process starts with the peak of its parent
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource, sys
+    except ImportError:
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+"""
+
+
+def peak_memory(code: str, *, device: str = "cpu") -> int:
+    """Most bytes a fresh process held while it ran `code`, on a GPU those of its tensors; 0 where unknown."""
+    on_gpu = "import torch; print(torch.cuda.max_memory_allocated())"
+    peak = on_gpu if device == "cuda" else _PEAK + "print(peak())"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{peak}"], check=True, capture_output=True, text=True
+    )
+    return int(run.stdout.split()[-1])
 
 
 def bench_length(
@@ -200,6 +263,7 @@ def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
             )
             for exact in (True, False)
         ],
+        "memory": bench_memory(length, 256 if not quick else 64, device=device, rounds=1 if quick else 3),
         "length": bench_length(lengths, device=device, rounds=2 if quick else 3),
         "import_seconds": bench_import(1 if quick else 7),
     }
@@ -220,6 +284,13 @@ def table(results: dict[str, Any]) -> str:
         lines += ["", f"{head}   forward  training"]
         for name, ratio in part["forward"].items():
             lines.append(f"  {name:46s}{ratio:8.2f}{part['forward_and_backward'][name]:10.2f}")
+    part = results["memory"]
+    head = f"peak memory of local attention {tuple(part['shape'])}, exact windows of {part['window']}, in MB"
+    lines += ["", f"{head}   forward  training"]
+    if part["forward"] is None:
+        lines.append("  left out: this system does not tell the peak memory of a process")
+    for name, used in (part["forward"] or {}).items():
+        lines.append(f"  {name:46s}{used / 1e6:8.0f}{part['forward_and_backward'][name] / 1e6:10.0f}")
     part = results["length"]
     lines += ["", "local attention, time a token, the shortest = 1"]
     lines += [

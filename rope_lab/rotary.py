@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rope_lab.encoding import PositionEncoding
 from rope_lab.scaling import Scaling
+from rope_lab.turning import turn
 
 Layout = Literal["interleaved", "half"]
 
@@ -140,61 +141,10 @@ def rotate(
     x = x.movedim(axis, -2)
     _check_fit(x, angles, start)
     stop = start + 2 * angles.shape[-1]
-    turn = _rotate_interleaved if layout == "interleaved" else _rotate_half
-    turned = turn(x[..., start:stop].to(compute), angles.to(compute), factor).to(x.dtype)
+    turned = turn(x[..., start:stop], angles.to(compute), factor, interleaved=layout == "interleaved")
     if turned.shape != x.shape:  # not by cat, which autocast would take in another dtype, or refuse
         turned = x.slice_scatter(turned, dim=-1, start=start, end=stop)
     return turned.movedim(-2, axis)
-
-
-def _rotate_interleaved(x: Tensor, angles: Tensor, factor: float) -> Tensor:
-    pairs = x.unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # Inductor fuses real arithmetic only
-        (a, b), cos, sin = pairs.unbind(-1), angles.cos() * factor, angles.sin() * factor
-        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
-    turn = torch.polar(torch.full_like(angles, factor), angles)  # factor · e^{i·angle}
-    if pairs.stride(-1) != 1 or pairs.storage_offset() % 2 or any(s % 2 for s in pairs.stride()[:-1]):
-        pairs = pairs.clone(memory_format=torch.contiguous_format)  # contiguous() would keep an odd offset
-    return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
-
-
-def _rotate_half(x: Tensor, angles: Tensor, factor: float) -> Tensor:
-    cos, sin = angles.cos() * factor, angles.sin() * factor
-    if not (torch.compiler.is_compiling() or cos.requires_grad):
-        turned: Tensor = _TurnHalf.apply(x, cos, sin)
-        return turned
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
-
-
-class _TurnHalf(torch.autograd.Function):
-    """The half layout in few passes over memory, for eager mode; its gradient is the opposite turn."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        half = cos.shape[-1]
-        out = x * torch.cat((cos, cos), dim=-1)
-        out[..., :half].addcmul_(x[..., half:], sin, value=-1)
-        out[..., half:].addcmul_(x[..., :half], sin)
-        return out
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _TurnHalf.apply(grad, cos, -sin), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor, dcos: Tensor, dsin: Tensor) -> Tensor:
-        x, cos, sin = ctx.saved_tensors
-        turned: Tensor = _TurnHalf.apply(dx, cos, sin) + _TurnHalf.apply(x, dcos, dsin)  # linear in both
-        return turned
 
 
 class RotaryEmbedding(PositionEncoding):

@@ -40,6 +40,8 @@ def test_every_candidate_has_a_ratio_both_ways(results: dict):
     for part in results["local"]:
         assert part["forward"]["rope_lab"] == part["forward_and_backward"]["rope_lab"] == 1
         assert set(part["forward"]) == {"rope_lab", "local-attention", "full causal attention"}
+    for kind in ("forward", "forward_and_backward"):
+        assert set(results["memory"][kind]) == {"rope_lab", "local-attention", "full causal attention"}
     assert results["import_seconds"]["torch"] > 0
     assert results["length"]["time_a_token"][0] == 1
 
@@ -49,11 +51,16 @@ def test_the_table_holds_every_number(results: dict):
     for part in results["rotation"]:
         for name, ratio in part["forward_in_clones"].items():
             assert any(line.strip().startswith(name) and f"{ratio:.2f}" in line for line in text.splitlines())
+    memory = results["memory"]
+    for name, used in memory["forward"].items():
+        shown = [*name.split(), *(f"{n / 1e6:.0f}" for n in (used, memory["forward_and_backward"][name]))]
+        assert shown in [line.split() for line in text.splitlines()]
 
 
 def test_a_missing_neighbour_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "rotary_embedding_torch", None)
     monkeypatch.setitem(sys.modules, "local_attention", None)
+    monkeypatch.setattr(bench, "peak_memory", lambda code, device: 0)
     results = bench.run(quick=True)
     assert "rotary-embedding-torch" not in results["rotation"][0]["forward_in_clones"]
     assert (
@@ -62,12 +69,29 @@ def test_a_missing_neighbour_is_left_out_and_named(monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_where_peak_memory_is_unknown_it_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch, results: dict):
+    monkeypatch.setattr(bench, "peak_memory", lambda code, device: 0)
+    memory = bench.bench_memory(512, 64, rounds=1)
+    assert memory["forward"] is memory["forward_and_backward"] is None
+    assert "left out: this system does not tell" in bench.table({**results, "memory": memory})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
+def test_peak_memory_is_that_of_the_process_alone():
+    """Not of what it gave back, nor of the process that started it."""
+    here = torch.ones(100_000_000 // 4)
+    nothing, some = (bench.peak_memory(code) for code in ("", "x = bytearray(50_000_000); x = None"))
+    assert nothing < 50_000_000
+    assert some - nothing == pytest.approx(50_000_000, rel=0.1)
+    del here
+
+
 def test_what_all_candidates_compute_is_the_same_rotation():
     x = torch.randn(1, 2, 16, 8)
     ways, _ = bench.rotations(x, compiled=False)
     table = angles(torch.arange(16), frequencies(8))
-    for name, way in ways.items():
-        out = way(x)
+    for name, (way, inputs) in ways.items():
+        out = way(*inputs)
         out = torch.cat(out, dim=1) if isinstance(out, tuple) else out
         layout = "half" if "half" in name or "Llama" in name else "interleaved"
         wanted = x if name == "clone" else rotate(x, table, layout)
@@ -82,7 +106,10 @@ def test_medians_are_of_interleaved_rounds():
     assert taken["a"] < taken["b"]
 
 
-def test_the_command_writes_json_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_writes_json_and_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bench, "peak_memory", lambda code, device: 1_000_000)  # in no time
     assert main(["bench", "--quick", "--device", "cpu", "--out", str(tmp_path / "new")]) == 0
     assert "in clones of it" in capsys.readouterr().out
     assert json.loads((tmp_path / "new" / "bench.json").read_text())["versions"]["torch"] == torch.__version__
@@ -90,9 +117,10 @@ def test_the_command_writes_json_and_figure(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="Inductor needs a C++ compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
-def test_a_compiled_rotation_is_one_kernel(layout: str):
-    """One pass over memory: everything is fused into a single loop."""
+def test_a_compiled_rotation_is_one_pass_over_x(layout: str, dtype: torch.dtype):
+    """Two loops: a small one for cos and sin, or each head would compute them again, and one that turns x."""
     from torch._inductor import metrics
 
     table = angles(torch.arange(32), frequencies(16))
@@ -100,9 +128,9 @@ def test_a_compiled_rotation_is_one_kernel(layout: str):
     def turn(x: Tensor) -> Tensor:
         return rotate(x, table, layout)
 
-    x = torch.randn(1, 2, 32, 16)
+    x = torch.randn(1, 2, 32, 16).to(dtype)
     torch._dynamo.reset()
     metrics.reset()
     compiled = torch.compile(turn, fullgraph=True)(x)
-    assert metrics.generated_kernel_count == 1
+    assert metrics.generated_kernel_count == 2
     torch.testing.assert_close(compiled, turn(x), rtol=0, atol=1e-6)
