@@ -195,8 +195,9 @@ check("eq. 2.5", convert_layout(table, "interleaved", "half"), halves)
 # \end{aligned}
 # $$ (eq-2-7)
 #
-# To go $k$ positions further is one fixed matrix, whatever the position you start from. The authors gave this as their
-# reason for sinusoids: they expected that it would let a model attend by relative positions {cite:p}`vaswani2017`.
+# To go $k$ positions further is one fixed matrix, whatever the position you start from, and $k$ need not be whole. The
+# authors gave this as their reason for sinusoids: they expected that it would let a model attend by relative positions
+# {cite:p}`vaswani2017`.
 
 # %%
 import sympy as sp
@@ -224,7 +225,7 @@ def R(k: float, dim: int = C, base: float = 10_000.0) -> Tensor:
 
 rounding = 1e-11  # of angles up to 10,000 radians
 m = torch.randint(10_000, (1000,))
-for k in (1, 77, -500):
+for k in (1, 77, -500, 0.5):
     # a table has rows: (R^T p)^T = p^T R
     check(f"eq. 2.7, k = {k}", p(m + k), p(m) @ R(k), tolerance=rounding)
 
@@ -605,7 +606,7 @@ for position in (LearnedEmbedding(512, C), SinusoidalEmbedding(C)):
 # ### Precision
 #
 # At position ten million the fast hand has turned by ten million radians, and only what is left after whole turns
-# matters. A number format with few digits has lost that. The table below forms the encoding in five ways and prints the
+# matters. A number format with few digits has lost that. The table below forms the encoding in six ways and prints the
 # largest error over the last 256 positions before $N$, for values that lie between $-1$ and $1$:
 
 # %%
@@ -625,6 +626,7 @@ def by_halves(table: Tensor) -> Tensor:
 
 recipes = {
     "float64 (rope_lab)": lambda m: by_halves(sinusoidal(m, C)),
+    "that, stored bfloat16": lambda m: by_halves(sinusoidal(m, C).bfloat16()),
     "float32 throughout": lambda m: hands(m.float(), theta.float()),
     "positions in bfloat16": lambda m: hands(m.bfloat16(), theta.float()),
     "frequencies in bfloat16": lambda m: hands(m.float(), theta.bfloat16()),
@@ -643,10 +645,9 @@ m = torch.tensor([10_000_000])
 check("eq. 2.3, at position ten million", sinusoidal(m, C), p(m).float())
 
 # %% [markdown]
-# An error of 2 is a sine with the wrong sign. Each recipe with half precision gets there by eight thousand positions. A
-# table *formed*
-# in float64 and then *stored* in half precision is fine: what is rounded then is a number between $-1$ and $1$. Chapter 8
-# treats precision in full.
+# An error of 2 is a sine with the wrong sign. Each recipe that computes in half precision gets there by eight thousand
+# positions. A table *formed* in float64 and then *stored* in half precision is fine (second line): what is rounded then
+# is a number between $-1$ and $1$. Chapter 8 treats precision in full.
 #
 # ## What goes wrong
 #
