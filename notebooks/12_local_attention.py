@@ -841,6 +841,7 @@ from importlib.util import find_spec
 if find_spec("local_attention"):
     from local_attention.transformer import LocalMHA
 
+    print("error / size of the output")
     heads = LocalMHA(dim=D, window_size=W, dim_head=D, heads=1, causal=True)
     x = torch.randn(1, prompt + 3, D)
     with torch.no_grad():
@@ -850,7 +851,7 @@ if find_spec("local_attention"):
             out, cache = heads(x[:, t : t + 1], cache=cache, return_cache=True)
             right = expected[:, t : t + 1]
             error = (out - right).norm() / right.norm()
-            print(f"local-attention, token {t - prompt + 1}: {error:.1e}")
+            print(f"token {t - prompt + 1} after the prompt: {error:.1e}")
 else:
     print("local-attention is not installed here")
 
@@ -880,16 +881,23 @@ ours = local_attention(q, k, v, window=W, causal=False, mask=real)
 print(f"{blind.sum()} of {N} queries see no key")
 print(f"minus infinity: {by_infinity.isnan().any(-1).sum()} outputs are NaN")
 second = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ by_infinity
-print(f"and after a second layer {second.isnan().any(-1).sum()}")
+print(f"after a second layer: {second.isnan().any(-1).sum()}")
+loss = by_infinity[0, 0, real].square().sum()
+(gradient,) = torch.autograd.grad(loss, v)
+print(f"gradients of a loss on real tokens: {gradient.isnan().any(-1).sum()}")
+
 check("the lowest number averages all", by_lowest[0, 0, -1], v[0, 0].mean(0))
 check("eq. 12.12", ours[0, 0, blind], torch.zeros(int(blind.sum()), 8))
 check("eq. 12.12, the others", ours[0, 0, ~blind], by_infinity[0, 0, ~blind])
 gradients = torch.stack(torch.autograd.grad(ours.square().sum(), (q, k, v)))
-check("eq. 12.12, gradients", gradients[..., blind, :], torch.zeros(3, 1, 1, int(blind.sum()), 8))
+of_blind = gradients[..., blind, :]
+check("eq. 12.12, gradients", of_blind, torch.zeros_like(of_blind))
+finite = torch.ones_like(gradients, dtype=torch.bool)
+check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 
 # %% [markdown]
-# The real tokens come out right in the first layer and are lost in the second: they give the padding the weight 0, and
-# $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and a window of 512, on batches that mix short and long texts
+# With minus infinity the real tokens come out right in the first layer and are lost in the second, and so are the
+# gradients: the padding has the weight 0, and $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and a window of 512, on batches that mix short and long texts
 # ([transformers#45511](https://github.com/huggingface/transformers/pull/45511)). The lowest number instead of infinity
 # gives no NaN but an average over all values, hidden ones among them, which is harmless only while nobody reads it.
 # Zeros are what the ONNX standard asks for as well
@@ -898,7 +906,8 @@ check("eq. 12.12, gradients", gradients[..., blind, :], torch.zeros(3, 1, 1, int
 #
 # ## Summary
 #
-# - A window is a mask of $W$ keys a query; as blocks it costs $N(W + u)$ scores instead of $N^2/2$, and a cache of $W$ keys.
+# - A window is a mask of $W$ keys a query; in blocks of $u$ queries it costs $N(W + u)$ scores
+#   instead of $N^2/2$, and a cache of $W$ keys.
 # - $L$ layers see $L(W - 1)$ tokens back, and most of what moves a token lies much nearer.
 # - RoPE needs nothing but places in the window; what goes wrong is counting, padding, and turning keys twice.
 #
