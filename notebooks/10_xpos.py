@@ -52,21 +52,25 @@ fading_map(distances, faded, plain, half_lives)
 # $n$ becomes $k\,\beta_n$, with complex $\alpha_m$ and $\beta_n$ and $\alpha_0 = \beta_0 = 1$. The wish is the old one,
 # for every key that a causal model sees: what positions do to a score depends on the distance alone,
 #
-# $$ \alpha_m\, \bar\beta_n = \alpha_{m-n}\, \bar\beta_0 = \alpha_{m-n} \qquad \text{for } m \ge n . $$ (eq-10-1)
+# $$ \alpha_m\, \bar\beta_n = \alpha_{m-n}\, \bar\beta_0 = \alpha_{m-n} \quad (m \ge n) . $$ (eq-10-1)
 #
 # Take $n = m$, then $n = m - 1$:
 #
 # $$
-# \bar\beta_m = \frac{1}{\alpha_m}, \qquad
-# \frac{\alpha_m}{\alpha_{m-1}} = \alpha_1, \qquad \text{so} \qquad \alpha_m = \alpha_1^{\,m} .
+# \begin{aligned}
+# \bar\beta_m &= 1/\alpha_m , \\
+# \alpha_m/\alpha_{m-1} &= \alpha_1 , \quad \text{so } \alpha_m = \alpha_1^{\,m} .
+# \end{aligned}
 # $$ (eq-10-2)
 #
 # One complex number is all the freedom there is. Write it as $\alpha_1 = \mathrm{e}^{\xi + \mathrm{i}\theta}$ with real
 # $\xi$ and $\theta$:
 #
 # $$
-# \alpha_m = \mathrm{e}^{m(\xi + \mathrm{i}\theta)}, \qquad
-# \beta_n = \mathrm{e}^{n(-\xi + \mathrm{i}\theta)} .
+# \begin{aligned}
+# \alpha_m &= \mathrm{e}^{m(\xi + \mathrm{i}\theta)} , \\
+# \beta_n &= \mathrm{e}^{n(-\xi + \mathrm{i}\theta)} .
+# \end{aligned}
 # $$ (eq-10-3)
 #
 # Both turn by $\theta$ a token. The query is also multiplied by $\mathrm{e}^{\xi}$ a token, and the key divided by it. With
@@ -236,8 +240,10 @@ for distance, height in zip(r.tolist(), (peak / square).tolist(), strict=True):
 # every distance (chapter 6). In xPos each pair contributes less:
 #
 # $$
-# \operatorname{Var} \frac{\mathrm{score}(m, n)}{\sqrt D}
-# = \frac{2}{D} \sum_{i=0}^{D/2-1} \zeta_i^{2(m-n)/B} .
+# \begin{aligned}
+# &\operatorname{Var} \big( \mathrm{score}(m, n)/\sqrt D \big) \\
+# &\quad = \frac{2}{D} \sum_{i=0}^{D/2-1} \zeta_i^{2(m-n)/B} .
+# \end{aligned}
 # $$ (eq-10-9)
 #
 # Given $q$, that score is Gaussian with variance $\frac{1}{D}\sum_i |q_i|^2 \zeta_i^{2(m-n)/B}$, and a Gaussian of
@@ -245,8 +251,10 @@ for distance, height in zip(r.tolist(), (peak / square).tolist(), strict=True):
 # exponentially distributed, gives the mean weight of a key before it is divided by the sum of all:
 #
 # $$
-# \mathbb{E}\, \mathrm{e}^{\mathrm{score}(m, n)/\sqrt D}
-# = \prod_{i=0}^{D/2-1} \frac{1}{1 - \zeta_i^{2(m-n)/B}/D} .
+# \begin{aligned}
+# &\mathbb{E}\, \mathrm{e}^{\mathrm{score}(m, n)/\sqrt D} \\
+# &\quad = \prod_{i=0}^{D/2-1} \frac{1}{1 - \zeta_i^{2(m-n)/B}/D} .
+# \end{aligned}
 # $$ (eq-10-10)
 #
 # At $m = n$ this is close to $\sqrt{\mathrm{e}}$, and infinitely far away it is 1. The difference between the nearest
@@ -402,7 +410,7 @@ k_scaled = naive(turn(k, positions), -positions)
 wanted = definition(q, k, positions, positions)
 check("eq. 10.4, naive", q_scaled @ k_scaled.mT, wanted)
 
-print("           last position that fits, and the factors there and one on")
+print("last position that fits, the factors there and one further")
 for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
     last = math.floor(B * math.log(torch.finfo(dtype).max) / math.log(3.5))
     power = torch.tensor([last, last + 1]) / B
@@ -429,8 +437,8 @@ for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
 # $$
 # \begin{aligned}
 # \tfrac{1}{3.5} < \zeta_i^{(m-c)/B} &\le 1 , \\
-# \zeta_i^{(c-n)/B} &\le 1 && \text{for } n \le c , \\
-# \zeta_i^{(c-n)/B} &< 3.5 && \text{for } c < n < c + B .
+# \zeta_i^{(c-n)/B} &\le 1 \quad (n \le c) , \\
+# \zeta_i^{(c-n)/B} &< 3.5 \quad (n < c + B) .
 # \end{aligned}
 # $$ (eq-10-14)
 #
@@ -585,7 +593,10 @@ for length in (64, 512, 2048):
 # tokens $0, \dots, t - 1$ gives what attention to the whole text $x$ gives,
 #
 # $$
-# \mathrm{attention}(x_t \mid C) = \mathrm{attention}(x_0, \dots, x_t)_t ,
+# \begin{aligned}
+# &\mathrm{attention}(x_t \mid C) \\
+# &\quad = \mathrm{attention}(x_0, \dots, x_t)_t ,
+# \end{aligned}
 # $$ (eq-10-16)
 #
 # wherever the prompt ends and the decoding begins. With $B = 8$ the text below is more than five blocks:
