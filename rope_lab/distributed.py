@@ -19,16 +19,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from rope_lab.record import Stopped, choose_device
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 # While the first worker measures the whole validation split, the others wait in their next average.
 PATIENCE = timedelta(minutes=30)
@@ -112,6 +113,8 @@ class Team:
             yield
             return
         if not dist.is_initialized():
+            from torch.distributed.rendezvous import rendezvous  # not in every build of torch
+
             store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
             dist.init_process_group(
                 "nccl" if self.device.type == "cuda" else "gloo",
@@ -189,6 +192,8 @@ def _meet(store: Store, rank: int, size: int) -> Store:
     restarts that all nodes agree on (pytorch/pytorch, issue 135712). So the first worker names a new part, and answers
     every greeting it finds with that name until all have said that they read it; those who are gone read no answers.
     """
+    from torch._C._distributed_c10d import PrefixStore
+
     mine = uuid.uuid4().hex
     if rank:
         store.set(f"greeting {rank}", mine)

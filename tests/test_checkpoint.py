@@ -167,6 +167,14 @@ class TestSpoiled:
         file.write_bytes(whole[: int(share * len(whole))])
         self.refused(file, "run must be a whole checkpoint of rope_lab")
 
+    def test_nor_at_any_step_of_a_walk_through_it(self, file):
+        whole = file.read_bytes()
+        for length in range(
+            0, len(whole), 211
+        ):  # a prime: it ends in tensors, between them and inside numbers
+            file.write_bytes(whole[:length])
+            self.refused(file, "run must be a whole checkpoint of rope_lab")
+
     def test_nor_at_any_of_the_bytes_that_matter_most(self, file):
         whole = file.read_bytes()
         header = 8 + int.from_bytes(whole[:8], "little")

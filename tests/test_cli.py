@@ -76,6 +76,12 @@ BAD = [
     ("train --position spiral", "position must be one of"),
     ("train --heads 7", "heads must divide dim=80, got 7"),
     ("train --dropout 1", "dropout must lie in [0, 1), got 1.0"),
+    ("train --accumulate 3", "accumulate must divide batch=16, got 3"),
+    ("train --accumulate 0", "accumulate must be an integer of at least 1, got 0"),
+    (
+        "train --dim 1000000 --text words",
+        "lower --batch (now 16) or raise --accumulate (now 1), lower --context",
+    ),
     ("train --lr nan", "lr must be finite and not negative, got nan"),
     ("train --device tpu --text words", "device must be one of"),
     ("train --text short --run new", "corpus must have 256 characters to train on (two contexts), got 27"),
@@ -180,6 +186,18 @@ def test_the_default_folder_is_named_after_the_preset(capsys, tmp_path, monkeypa
     (tmp_path / "words").write_bytes((home / "words").read_bytes())
     assert call(capsys, *TINY)[0] == 0
     assert (tmp_path / "runs" / "smoke" / checkpoint.FILE).is_file()
+
+
+def test_run_has_a_name_that_torchrun_leaves_alone_and_switches_have_two_sides(capsys, tmp_path):
+    assert (
+        call(capsys, *TINY, "--folder", str(tmp_path / "run"), "--accumulate", "2", "--no-bfloat16")[0] == 0
+    )
+    shown = call(capsys, "info", str(tmp_path / "run"))[1]
+    config = json.loads(re.search(r"^config: (.*)$", shown, re.M)[1])
+    assert (config["accumulate"], config["bfloat16"], config["compile"]) == (2, False, False)
+    names = {line.split(":")[0] for line in shown.splitlines()}
+    assert {"step", "seconds", "train_loss", "val_loss", "parameters"} <= names  # the result
+    assert {"corpus", "device", "machine", "threads", "workers", "versions"} <= names  # the provenance
 
 
 def test_sample_needs_the_checkpoint_alone_and_the_seed_fixes_it(capsys, tmp_path):
