@@ -100,13 +100,13 @@ check_exact("eq. 10.2", sp.conjugate(beta(m)) - 1 / alpha(m))
 # %% [markdown]
 # So a score of $D/2$ pairs has one number $\xi_i$ a pair beside $\theta_i$. Write
 # $\mathrm{e}^{\xi_i} = \zeta_i^{1/B}$ with $0 < \zeta_i < 1$ and one **scale base** $B$ for all pairs, in tokens: pair
-# $i$ fades by the factor $\zeta_i$ every $B$ tokens. (In this chapter $B$ is no batch.) With $x_i$ for pair $i$ of $x$ as a
-# complex number,
+# $i$ fades by the factor $\zeta_i$ every $B$ tokens. (In this chapter $B$ is no batch.) With $x_i$ for pair
+# $i = 0, \dots, D/2 - 1$ of $x$ as a complex number,
 #
 # $$
 # \begin{aligned}
 # &\mathrm{score}(m, n) \\
-# &\quad = \operatorname{Re} \sum_{i=0}^{D/2-1} q_i\, \bar k_i\; \zeta_i^{(m-n)/B}\;
+# &\; = \operatorname{Re} \sum_i q_i\, \bar k_i\, \zeta_i^{(m-n)/B}\,
 # \mathrm{e}^{\mathrm{i}(m-n)\theta_i} .
 # \end{aligned}
 # $$ (eq-10-4)
@@ -202,8 +202,9 @@ for name, fade in {"RoPE": no_fading, "xPos": zeta}.items():
 #
 # $$
 # \begin{aligned}
-# |\mathrm{score}(m, n)| &\le \sum_{i=0}^{D/2-1} |q_i|\, |k_i|\; \zeta_i^{(m-n)/B} \\
-# &\le \zeta_{D/2-1}^{(m-n)/B}\; \lVert q \rVert\, \lVert k \rVert .
+# &|\mathrm{score}(m, n)| \\
+# &\quad \le \sum_i |q_i|\, |k_i|\, \zeta_i^{(m-n)/B} \\
+# &\quad \le \zeta_{D/2-1}^{(m-n)/B}\, \lVert q \rVert\, \lVert k \rVert .
 # \end{aligned}
 # $$ (eq-10-8)
 #
@@ -329,7 +330,8 @@ fading(
 # $$
 # \begin{aligned}
 # R &= \sum_{s=0}^{N} p_s\, (p_s - p_{s+1}) \\
-# &= \frac{p_0^2 - p_{N+1}^2}{2} + \frac12 \sum_{s=0}^{N} (p_s - p_{s+1})^2 ,
+# &= \tfrac12 \big( p_0^2 - p_{N+1}^2 \big) \\
+# &\quad + \tfrac12 \sum_{s=0}^{N} (p_s - p_{s+1})^2 ,
 # \end{aligned}
 # $$ (eq-10-11)
 #
