@@ -1,0 +1,186 @@
+"""Figures of chapter 15: angles that training covers, what scalings do to frequencies, and what tuning mends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from rope_lab.experiments.store import Results, mean_and_deviation
+from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+
+_LOSS = "loss (nats a character)"
+_STYLES = {  # of the methods of the experiment, the same in every figure
+    "none": (COLORS["black"], "o", "-"),
+    "position interpolation": (COLORS["orange"], "s", "--"),
+    "NTK-aware": (COLORS["green"], "^", "-"),
+    "dynamic NTK": (COLORS["vermilion"], "v", "-."),
+    "YaRN": (COLORS["blue"], "D", "-"),
+    "Llama 3": (COLORS["purple"], "P", ":"),
+}
+
+
+def by_place(places: Sequence[float], lines: Mapping[str, ArrayLike], context: int) -> Figure:
+    """Loss by place in the text, a line a method, each named at its end.
+
+    Args:
+        places: the middle of each group of places, shape (P,).
+        lines: method → mean losses, shape (P,).
+        context: tokens that the model was trained on at once.
+    """
+    figure, axes = new_figure(size=(7.5, 4.2))
+    curves = {name: np.asarray(losses, dtype=float) for name, losses in lines.items()}
+    everything = np.concatenate(list(curves.values()))
+    ends = _apart([float(curve[-1]) for curve in curves.values()], 0.065 * float(np.ptp(everything)))
+    for (name, curve), end in zip(curves.items(), ends, strict=True):
+        color, marker, dash = _STYLES[name]
+        axes.plot(places, curve, dash, color=color, marker=marker, markersize=4, linewidth=1.5)
+        direct_label(axes, places[-1], end, said(name), color, annotation_clip=False)
+    _end_of_context(axes, context)
+    axes.set(xscale="log", xlabel="place in the text (characters)", ylabel=_LOSS)
+    ticks = [context * 2**power // 8 for power in range(7)]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    return figure
+
+
+def covered(trained: ArrayLike, used: Mapping[str, ArrayLike]) -> Figure:
+    """The angles that each pair was trained on, and those beyond them that a longer text asks for; a panel a scheme.
+
+    Args:
+        trained: largest angle L·θ_i of each pair in training, radians, shape (D/2,).
+        used: scheme → largest angle L'·θ'_i in the longer text, radians, shape (D/2,).
+    """
+    wide = len(used) == 1
+    figure, axes = new_figure(
+        1, len(used), size=(7.5, 4.4 if wide else 4.0), sharex=True, sharey=True, squeeze=False
+    )
+    seen = np.minimum(np.degrees(np.asarray(trained, dtype=float)), 360)
+    pairs = np.arange(len(seen))
+    panel: Axes
+    for panel, (name, largest) in zip(axes[0], used.items(), strict=True):
+        asked = np.minimum(np.degrees(np.asarray(largest, dtype=float)), 360)
+        new = np.maximum(asked - seen, 0)
+        new[new < 1e-9 * seen] = 0
+        idle = seen - np.minimum(asked, seen)
+        for start, width, label, style in (
+            (0, seen - idle, "trained, and used", {"color": COLORS["blue"]}),
+            (seen - idle, idle, "trained, not used", {"color": COLORS["sky"], "alpha": 0.45}),
+            (seen, new, "never seen in training", {"color": COLORS["vermilion"], "hatch": "///"}),
+        ):
+            panel.barh(pairs, width, 0.85, left=start, label=label, edgecolor="white", linewidth=0, **style)
+        panel.set_title(name if wide else name.replace(" ", "\n"), loc="left", fontsize=12)
+        count = f"{(new > 0).sum()} of {len(pairs)}" + (" meet new angles" if wide else "\nmeet\nnew ones")
+        panel.text(0.97, 0.03, count, transform=panel.transAxes, ha="right", va="bottom", fontsize=12)
+        panel.set_xticks([0, 180, 360], ["0°", "180°", "360°"])
+        panel.set_xlim(0, 365)
+    axes[0, 0].set_ylabel("pair i (fast above, slow below)")
+    axes[0, 0].set_yticks(pairs[::3] if len(pairs) > 6 else pairs)
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel("angle between a query and its keys", fontsize=12)
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=12, frameon=False)
+    return figure
+
+
+def ratios(lines: Mapping[str, tuple[ArrayLike, int, str]], factor: float, first_unseen: int) -> Figure:
+    """By what each scheme multiplies the frequency of each pair, θ'_i/θ_i, named beside its line.
+
+    Args:
+        lines: scheme → ratios, shape (D/2,), the pair beside which its name stands, and on which side: "above right",
+            "below left" or the like.
+        factor: L'/L; a slow pair stays within its trained angles up to 1/factor.
+        first_unseen: the first pair that does not complete a turn in training.
+    """
+    figure, axes = new_figure(size=(7.5, 4.6))
+    curves = {name: np.asarray(values, dtype=float) for name, (values, _, _) in lines.items()}
+    pairs = np.arange(len(next(iter(curves.values()))))
+    axes.axvspan(first_unseen - 0.5, pairs[-1] + 0.5, color=GREY, alpha=0.12, linewidth=0)
+    axes.axhline(1 / factor, color=GREY, linestyle=":", linewidth=1.5)
+    for name, (_, at, side) in lines.items():
+        color, marker, dash = _STYLES[name]
+        axes.plot(pairs, curves[name], dash, color=color, marker=marker, markersize=5, linewidth=1.5)
+        above, right = "above" in side, "right" in side
+        axes.annotate(
+            name, (at, curves[name][at]), xytext=(6 if right else -6, 4 if above else -4),
+            textcoords="offset points", color=color, ha="left" if right else "right",
+            va="bottom" if above else "top", fontsize=12,
+        )  # fmt: skip
+    axes.annotate(
+        "no full turn in training", (pairs[-1] + 0.4, 1), xycoords=("data", "axes fraction"), xytext=(0, -4),
+        textcoords="offset points", color=GREY, ha="right", va="top", fontsize=12,
+    )  # fmt: skip
+    axes.set(yscale="log", xlabel="pair i (fast left, slow right)", ylabel="new over old frequency, θ′ᵢ/θᵢ")
+    least = min(float(curve.min()) for curve in curves.values())
+    ticks = [2**power for power in range(int(np.ceil(-np.log2(least))) + 1)]
+    axes.set_yticks([1 / tick for tick in ticks], [f"1/{tick}" if tick > 1 else "1" for tick in ticks])
+    axes.set_xticks(pairs[::3])
+    axes.minorticks_off()
+    axes.set(xlim=(-0.5, pairs[-1] + 0.5), ylim=(0.8 * least, 1.5))
+    return figure
+
+
+def tuning(results: Results, field: str = "loss") -> Figure:
+    """Recorded losses against the updates of fine-tuning; a panel a factor, a line a method.
+
+    Args:
+        results: of the experiment `extension`, any number of records; means over seeds, bars of one deviation.
+        field: "loss" at the new length, "beyond" of its places that are new, or "short" at the trained length.
+    """
+    factors = sorted({int(record["factor"]) for record in results.records})
+    figure, axes = new_figure(1, max(1, len(factors)), size=(7.5, 4.4), sharey=True, squeeze=False)
+    if not factors:
+        axes[0, 0].text(0.5, 0.5, results.provenance(), ha="center", fontsize=12)
+        axes[0, 0].set_axis_off()
+        return figure
+    panel: Axes
+    for panel, factor in zip(axes[0], factors, strict=True):
+        chosen = [record for record in results.records if record["factor"] == factor]
+        steps, context = chosen[0]["steps"], chosen[0]["context"]
+        before = [r["trained_length"] for r in {record["seed"]: record for record in chosen}.values()]
+        panel.axhline(float(np.mean(before)), color=GREY, linestyle=":", linewidth=1.5)
+        for method in dict.fromkeys(record["method"] for record in chosen):
+            color, marker, dash = _STYLES[method]
+            columns = [
+                mean_and_deviation([record[field][place] for record in chosen if record["method"] == method])
+                for place in range(len(steps))
+            ]
+            means, deviations = zip(*columns, strict=True)
+            panel.errorbar(
+                range(len(steps)), means, deviations, color=color, marker=marker, markersize=5, linestyle=dash,
+                linewidth=1.5, capsize=2, label=said(method),
+            )  # fmt: skip
+        panel.set_xticks(range(len(steps)), [f"{step:,}" for step in steps])
+        panel.set_title(f"×{factor}: {factor * context:,} characters", loc="left", fontsize=12)
+        panel.margins(x=0.12)
+    axes[0, 0].set_ylabel(_LOSS)
+    figure.supxlabel("updates of fine-tuning (dotted: before, at the trained length)", fontsize=12)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=12, frameon=False)
+    return figure
+
+
+def said(method: str) -> str:
+    """The name of a method as a figure or a table of the chapter says it."""
+    return "nothing scaled" if method == "none" else method
+
+
+def _end_of_context(axes: Axes, context: int) -> None:
+    axes.axvline(context, color=GREY, linestyle=":", linewidth=1.5)
+    axes.annotate(
+        "trained up to here", (context, 1), xycoords=("data", "axes fraction"), xytext=(-5, -2),
+        textcoords="offset points", color=GREY, va="top", ha="right", fontsize=12,
+    )  # fmt: skip
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Heights moved up just enough that no two labels touch, in the order given."""
+    placed = list(heights)
+    order = sorted(range(len(placed)), key=lambda i: placed[i])
+    for below, above in pairwise(order):
+        placed[above] = max(placed[above], placed[below] + least)
+    return placed

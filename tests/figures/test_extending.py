@@ -1,0 +1,85 @@
+"""Figures of chapter 15, on small results of their own."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rope_lab.experiments.extending import METHODS
+from rope_lab.experiments.store import Results
+from rope_lab.figures.extending import by_place, covered, ratios, tuning
+
+pairs = np.arange(5)
+trained = 12.0 * 4.0**-pairs  # the first pair comes round, the others do not
+
+
+def results(seeds: int, factors: tuple[int, ...] = (2, 8), methods: tuple[str, ...] = METHODS) -> Results:
+    records = [
+        {
+            "variant": f"{method} ×{factor}", "method": method, "factor": factor, "seed": seed, "context": 16,
+            "steps": [0, 50, 200], "trained_length": 2.0 + seed, "loss": [3.0 + seed, 2.5, 2.0], "beyond": [3, 3, 3],
+            "short": [2.0, 2.1, 2.2 + 2 * seed],
+        }
+        for seed in range(seeds)
+        for factor in factors
+        for method in methods
+    ]  # fmt: skip
+    return Results("extension", "cpu", records)
+
+
+@pytest.mark.parametrize(
+    ("figure", "axes"),
+    [
+        (by_place([8, 24, 60], {"none": [2.0, 2.1, 3.0], "YaRN": [2.0, 2.0, 2.0]}, 16), 1),
+        (covered(trained, {"nothing scaled": 8 * trained}), 1),
+        (covered(trained, {"nothing scaled": 8 * trained, "YaRN": trained}), 2),
+        (
+            ratios(
+                {
+                    "position interpolation": (np.full(5, 0.25), 0, "below right"),
+                    "NTK-aware": (0.25 ** (pairs / 4), 3, "above right"),
+                },
+                4,
+                2,
+            ),
+            1,
+        ),
+        (ratios({"YaRN": (np.ones(5), 2, "below left")}, 1, 5), 1),
+        (tuning(results(3)), 2),
+        (tuning(results(1), "short"), 2),
+        (tuning(results(2, (4,), ("YaRN",)), "beyond"), 1),
+        (tuning(results(0)), 1),
+    ],
+)
+def test_each_is_a_figure_that_can_be_drawn(figure: Figure, axes: int) -> None:
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == axes
+    figure.canvas.draw()
+
+
+def test_a_pair_leaves_its_trained_angles_unless_they_are_the_whole_circle() -> None:
+    panels = covered(trained, {"plain": 8 * trained, "interpolated": trained}).axes
+    assert [panel.texts[0].get_text()[:6] for panel in panels] == ["4 of 5", "0 of 5"]
+    widths = [[bar.get_width() for bar in kind] for kind in panels[0].containers]
+    trained_degrees = np.minimum(np.degrees(trained), 360)
+    np.testing.assert_allclose(widths[0], trained_degrees)
+    np.testing.assert_allclose(widths[2], np.minimum(np.degrees(8 * trained), 360) - trained_degrees)
+
+
+def test_tuning_draws_means_and_deviations_over_the_seeds() -> None:
+    panel = tuning(results(2), "short").axes[1]
+    assert panel.get_title(loc="left") == "×8: 128 characters"
+    assert len(panel.containers) == len(METHODS)
+    line, _, (bars,) = panel.containers[0].lines
+    np.testing.assert_allclose(line.get_ydata(orig=False), [2.0, 2.1, 3.2])
+    lower, upper = np.array(bars.get_segments()[2])[:, 1]
+    assert upper - lower == pytest.approx(2 * np.std([2.2, 4.2], ddof=1))
+    (reference,) = [line for line in panel.lines if line.get_linestyle() == ":"]
+    assert reference.get_ydata(orig=False)[0] == 2.5
+
+
+def test_a_factor_of_which_some_seeds_are_missing_is_drawn_from_the_others() -> None:
+    partial = results(2)
+    partial.records.pop()  # the last method of factor 8, second seed
+    line, _, (bars,) = tuning(partial).axes[1].containers[-1].lines
+    assert line.get_ydata(orig=False)[0] == 3.0
+    assert np.ptp(np.array(bars.get_segments()[0])[:, 1]) == 0
