@@ -1,0 +1,399 @@
+"""Figures of chapter 14: recorded experiments, with every seed shown and differences taken seed by seed.
+
+Each figure takes the `Results` of one experiment and draws what is there: any number of seeds and variants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from rope_lab.experiments.algorithms import TASKS, WORDS
+from rope_lab.experiments.store import Results
+from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+
+_LOSS = "loss (nats a character)"
+_COLOR = dict(
+    zip(("RoPE", "learned", "T5", "sinusoidal", "xPos", "ALiBi", "NoPE"), COLORS.values(), strict=True)
+)
+_Ends = dict[str, tuple[float, float, str]]
+
+
+def differences(results: Results, variant: str, against: str, *path: str | int) -> list[float]:
+    """A number of one variant minus that of another, one for each seed that both have, in the order of the seeds.
+
+    Args:
+        results: the records.
+        variant, against: names of variants.
+        path: where the number stands in a record, as for `Results.values`.
+    """
+    ours, theirs = (
+        dict(zip(results.values(name, "seed"), results.values(name, *path), strict=True))
+        for name in (variant, against)
+    )
+    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+
+
+def factor(count: int, share: float = 0.95) -> float:
+    """How many standard errors about the mean of `count` Gaussian numbers cover the truth in this share of cases.
+
+    It is Student's t with count − 1 degrees of freedom; infinite for one number, which says nothing of its error.
+
+    Raises:
+        ValueError: if `count` is not positive or `share` not between 0 and 1.
+
+    Source: Student 1908, The probable error of a mean.
+    """
+    if count < 1 or not 0 < share < 1:
+        raise ValueError(f"count must be positive and share in (0, 1), got {count} and {share}")
+    if count == 1:
+        return math.inf
+    angle = np.linspace(0, math.pi / 2, 100_001)  # t = √ν·tan(angle), whose density is cos^(ν − 1)
+    density = np.cos(angle) ** (count - 2)
+    covered = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
+    return float(math.sqrt(count - 1) * math.tan(np.interp(share, covered / covered[-1], angle)))
+
+
+def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
+    """Mean of a few numbers, and the half width about it that covers the true mean in this share of cases.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not values:
+        raise ValueError("values must hold at least one number, got none")
+    if len(values) == 1:
+        return float(values[0]), math.inf
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(np.mean(values)), factor(len(values), share) * error
+
+
+def verdict(values: Sequence[float]) -> str:
+    """One line on a difference: lower, higher or undecided, by how much, and in how many seeds."""
+    if not values:
+        return "not recorded"
+    mean, half = interval(values)
+    lower = sum(value < 0 for value in values)
+    agreed = f"{max(lower, len(values) - lower)} of {len(values)} seeds agree"
+    if math.isinf(half):
+        return f"{mean:+.3f}, one seed: undecided"
+    word = "undecided" if abs(mean) <= half else ("lower" if mean < 0 else "higher")
+    return f"{mean:+.3f} ± {half:.3f}  {word:10s}{agreed}"
+
+
+def dots(results: Results, *path: str | int, label: str = f"validation {_LOSS}") -> Figure:
+    """A number of every variant, the best on top: a dot a seed, a line at the mean."""
+    names = sorted(results.variants(), key=lambda name: float(np.mean(results.values(name, *path))))
+    if not names:
+        return _nothing(results)
+    figure, axes = new_figure(size=(7.5, 0.36 * len(names) + 1.1))
+    for row, name in enumerate(reversed(names)):
+        values = results.values(name, *path)
+        mean = float(np.mean(values))
+        axes.plot(values, [row] * len(values), "o", color=_COLOR.get(name, GREY), markersize=7, alpha=0.8)
+        axes.plot([mean, mean], [row - 0.32, row + 0.32], color=COLORS["black"], linewidth=1.5)
+        axes.text(1.01, row, f"{mean:.3f}", transform=axes.get_yaxis_transform(), va="center", fontsize=12)
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.set_xlabel(label)
+    axes.margins(x=0.04)
+    return figure
+
+
+def paired(results: Results, against: str, *path: str | int, label: str) -> Figure:
+    """Differences to one variant, seed by seed (dots), with the interval of 95% for their mean (bars)."""
+    rows: dict[str, list[float]] = {}
+    for name in results.variants():
+        if name != against and (found := differences(results, name, against, *path)):
+            rows[name] = found
+    if not rows:
+        return _nothing(results)
+    names = sorted(rows, key=lambda name: float(np.mean(rows[name])), reverse=True)
+    figure, axes = new_figure(size=(7.5, 0.4 * len(names) + 1.1))
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=1.5)
+    for row, name in enumerate(names):
+        mean, half = interval(rows[name])
+        if math.isfinite(half):
+            axes.plot([mean - half, mean + half], [row, row], color=COLORS["black"], linewidth=1.5)
+        axes.plot(
+            rows[name], [row] * len(rows[name]), "o", color=_COLOR.get(name, GREY), markersize=6, alpha=0.8
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel(label)
+    axes.margins(y=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    return figure
+
+
+def courses(results: Results, names: Sequence[str] = WORDS) -> Figure:
+    """Training loss of each encoding against updates and against processor time, means over the seeds."""
+    names = [name for name in names if name in results.variants()]
+    if not names:
+        return _nothing(results)
+    figure, axes = new_figure(1, 2, size=(7.5, 4.0), sharey=True)
+    ends: _Ends = {}
+    for name in names:
+        histories: list[Any] = results.values(name, "history")
+        steps = np.array([point["step"] for point in histories[0]], dtype=float)
+        losses = np.mean([[point["loss"] for point in history] for history in histories], axis=0)
+        seconds = float(np.mean(results.values(name, "processor_seconds")))
+        axes[0].plot(steps, losses, color=_COLOR[name])
+        axes[1].plot(steps / steps[-1] * seconds, losses, color=_COLOR[name])
+        ends[name] = (seconds, float(losses[-1]), _COLOR[name])
+    last = [loss for _, loss, _ in ends.values()]
+    axes[0].set(xlabel="updates", ylabel=f"training {_LOSS}", ylim=(min(last) - 0.05, max(last) + 0.5))
+    axes[1].set(xlabel="processor time (s)")
+    _name_ends(axes[1], ends)
+    return figure
+
+
+def lengths(results: Results, names: Sequence[str] = WORDS) -> Figure:
+    """Loss at each length of the evaluation by both rules, means over the seeds with their range."""
+    names = [name for name in names if name in results.variants()]
+    if not names:
+        return _nothing(results)
+    figure, axes = new_figure(1, 2, size=(7.5, 4.4), sharey=True)
+    at = results.records[0]["lengths"]
+    for panel, key, title in zip(
+        axes, ("cut", "sliding"), ("cut into segments", "sliding window"), strict=True
+    ):
+        ends: _Ends = {}
+        for name in names:
+            rows = np.array(results.values(name, key), dtype=float)  # (seeds, lengths); None becomes NaN
+            mean = rows.mean(0)
+            panel.plot(at, mean, "-o", color=_COLOR[name], markersize=4, linewidth=1.5)
+            panel.fill_between(at, rows.min(0), rows.max(0), color=_COLOR[name], alpha=0.2, linewidth=0)
+            if np.isfinite(mean[-1]):
+                ends[name] = (at[-1], float(mean[-1]), _COLOR[name])
+        panel.set(xscale="log", xlabel="characters of a segment")
+        panel.set_title(title, loc="left", fontsize=12)
+        panel.set_xticks(at, [f"{length:,}" if i != 1 else "" for i, length in enumerate(at)], rotation=45)
+        panel.minorticks_off()
+    axes[0].set_ylabel(_LOSS)
+    _name_ends(axes[1], ends)
+    return figure
+
+
+def places(results: Results, names: Sequence[str] = WORDS) -> Figure:
+    """Loss by place in the longest segment, means over the seeds; a dotted line ends the trained context."""
+    names = [name for name in names if name in results.variants()]
+    if not names:
+        return _nothing(results)
+    figure, axes = new_figure(size=(7.5, 4.2))
+    context = results.records[0]["lengths"][0]
+    ends: _Ends = {}
+    for name in names:
+        width = int(results.values(name, "bin")[0])
+        loss = np.mean(np.array(results.values(name, "by_position"), dtype=float), axis=0)
+        edges = [0]
+        while edges[-1] < len(loss):  # twice as wide from each doubling of the context on
+            edges.append(edges[-1] + 2 ** (edges[-1] * width // context).bit_length())
+        loss = np.add.reduceat(loss, edges[:-1]) / np.diff(edges)
+        middle = width * (np.array(edges[:-1]) + np.array(edges[1:])) / 2
+        axes.plot(middle, loss, "-o", color=_COLOR[name], markersize=3, linewidth=1.5)
+        if edges[-1] * width > context:
+            ends[name] = (float(middle[-1]), float(loss[-1]), _COLOR[name])
+    axes.axvline(context, color=GREY, linestyle=":", linewidth=1.5)
+    axes.annotate(
+        "end of the trained context ", (context, 1), xycoords=("data", "axes fraction"), color=GREY, va="top",
+        ha="right", fontsize=12,
+    )  # fmt: skip
+    ticks = [context // 8, context, 8 * context]
+    axes.set(xscale="log", xlabel="place in the segment (characters)", ylabel=_LOSS)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    _name_ends(axes, ends)
+    return figure
+
+
+def bases(results: Results) -> Figure:
+    """Cut loss against the base of the frequencies, a line a length, a dot a seed."""
+    if not results.variants():
+        return _nothing(results)
+    figure, axes = new_figure(size=(7.5, 3.4))
+    names = sorted(results.variants(), key=_number)
+    x = [_number(name) for name in names]
+    ends: _Ends = {}
+    for place, color in zip(range(len(results.records[0]["lengths"])), COLORS.values(), strict=False):
+        values = [results.values(name, "cut", place) for name in names]
+        axes.plot(x, [float(np.mean(value)) for value in values], color=color, linewidth=1.5)
+        for base, value in zip(x, values, strict=True):
+            axes.plot([base] * len(value), value, "o", color=color, markersize=5, alpha=0.8)
+        length = results.records[0]["lengths"][place]
+        ends[f"{length:,} characters"] = (x[-1], float(np.mean(values[-1])), color)
+    axes.set(xscale="log", xlabel="base b", ylabel=_LOSS)
+    axes.set_xticks(x, names)
+    axes.minorticks_off()
+    _name_ends(axes, ends)
+    return figure
+
+
+def solved(results: Results) -> Figure:
+    """Share of inputs solved without a mistake, by task, encoding and length; a white line ends the trained lengths."""
+    if not results.variants():
+        return _nothing(results)
+    widths = list(TASKS.values())
+    figure, axes = new_figure(1, len(TASKS), size=(7.5, 3.7), sharey=True, width_ratios=widths)
+    image: Any = None
+    for panel, (task, longest) in zip(axes, TASKS.items(), strict=True):
+        table = np.full((len(WORDS), 2 * longest), np.nan)
+        for row, word in enumerate(WORDS):
+            if exact := results.values(f"{task}, {word}", "exact"):
+                table[row] = np.mean(np.array(exact, dtype=float), axis=0)
+        extent = (0.5, 2 * longest + 0.5, len(WORDS) - 0.5, -0.5)
+        image = panel.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto", extent=extent)
+        panel.axvline(longest + 0.5, color="white", linewidth=2)
+        panel.set_title(task, loc="left", fontsize=12)
+        panel.set_xticks([1, longest, 2 * longest])
+    axes[0].set_yticks(range(len(WORDS)), WORDS)
+    figure.supxlabel("digits of the input", fontsize=12)
+    figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.02).set_label("share solved", fontsize=12)
+    return figure
+
+
+def recipes(results: Results) -> Figure:
+    """Validation loss of each recipe against the processor time it took, a dot a seed."""
+    if not results.variants():
+        return _nothing(results)
+    figure, axes = new_figure(size=(7.5, 3.6))
+    for name, color in zip(results.variants(), COLORS.values(), strict=False):
+        seconds, losses = (np.array(results.values(name, key)) for key in ("processor_seconds", "val_loss"))
+        axes.plot(seconds, losses, "o", color=color, markersize=7, alpha=0.8)
+        axes.annotate(
+            name, (float(seconds.mean()), float(losses.max())), xytext=(0, 6), textcoords="offset points",
+            color=color, ha="center", va="bottom", fontsize=12,
+        )  # fmt: skip
+    axes.set(xlabel="processor time of the training (s)", ylabel=f"validation {_LOSS}")
+    axes.margins(x=0.3, y=0.2)
+    return figure
+
+
+def windows(results: Results) -> Figure:
+    """Left, loss against the window of local attention, a line a depth; right, long contexts at equal time."""
+    if not results.variants():
+        return _nothing(results)
+    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
+    grid = [r for r in results.records if "window" in r and not r["global_layers"]]
+    for depth, color in zip(sorted({r["depth"] for r in grid}), COLORS.values(), strict=False):
+        rows = [r for r in grid if r["depth"] == depth]
+        left.plot(
+            [r["window"] for r in rows],
+            [r["val_loss"] for r in rows],
+            "o",
+            color=color,
+            markersize=5,
+            alpha=0.8,
+        )
+        widths = sorted({r["window"] for r in rows})
+        means = [float(np.mean([r["val_loss"] for r in rows if r["window"] == width])) for width in widths]
+        left.plot(widths, means, color=color, linewidth=1.5, label=f"{depth} layers")
+    for number, r in enumerate(r for r in results.records if r.get("global_layers")):
+        name = f"{r['depth']} layers, the last global"
+        left.plot(r["window"], r["val_loss"], "D", color=COLORS["vermilion"], label="" if number else name)
+    left.set(xscale="log", xlabel="window (characters)", ylabel=f"validation {_LOSS}")
+    if grid:
+        ticks = sorted({r["window"] for r in grid})
+        left.set_xticks(ticks, [str(tick) for tick in ticks])
+        left.legend(fontsize=12, frameon=False)
+    left.minorticks_off()
+    names = [name for name in results.variants() if name.endswith("characters")]
+    for row, name in enumerate(reversed(names)):
+        losses = results.values(name, "val_loss")
+        right.plot(losses, [row] * len(losses), "o", color=COLORS["blue"], alpha=0.8)
+    right.set_yticks(
+        range(len(names)),
+        [name.replace(" at ", ",\n").replace(" characters", "") for name in reversed(names)],
+    )
+    right.set(xlabel="the same, at equal time", ylim=(-0.5, max(len(names), 1) - 0.5))
+    return figure
+
+
+def caches(results: Results) -> Figure:
+    """Characters a second against the length of the prompt, with and without a cache, a dot a seed."""
+    if not results.variants():
+        return _nothing(results)
+    figure, axes = new_figure(size=(7.5, 3.6))
+    at = results.records[0]["lengths"]
+    ends: _Ends = {}
+    for name, color in zip(results.variants(), COLORS.values(), strict=False):
+        for key, line in (("cached", "-"), ("uncached", "--")):
+            rows = np.array(results.values(name, key), dtype=float)
+            axes.plot(at, rows.T, "o", color=color, markersize=4, alpha=0.8)
+            axes.plot(at, rows.mean(0), line, color=color, linewidth=1.5)
+            ends[f"{name}, {key}"] = (at[-1], float(rows.mean(0)[-1]), color)
+    axes.set(xscale="log", yscale="log", xlabel="prompt (characters)", ylabel="characters a second")
+    axes.set_xticks(at, [f"{length:,}" for length in at])
+    axes.minorticks_off()
+    _plain(axes)
+    _name_ends(axes, ends)
+    return figure
+
+
+def scores(results: Results) -> Figure:
+    """Scores of all heads against distance: the bound beside the largest; the mean with its deviation."""
+    if not results.variants():
+        return _nothing(results)
+    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
+    at = np.array(results.records[0]["distances"], dtype=float) + 1
+    for name, color in zip(results.variants(), (COLORS["orange"], COLORS["blue"]), strict=False):
+        rows = {
+            key: np.array(results.values(name, key), dtype=float).reshape(
+                -1, len(at)
+            )  # a row a head and seed
+            for key in ("bound", "largest", "mean", "deviation")
+        }
+        left.plot(at, rows["bound"].mean(0), "--", color=color, linewidth=1.5)
+        left.plot(at, rows["largest"].max(0), color=color, label=name)
+        mean, deviation = rows["mean"].mean(0), rows["deviation"].mean(0)
+        right.plot(at, mean, color=color, label=name)
+        right.fill_between(at, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
+    left.set(yscale="log", ylabel="score / √D")
+    left.set_title("bound (dashed), largest", loc="left", fontsize=12)
+    right.set_title("mean and deviation", loc="left", fontsize=12)
+    for panel in (left, right):
+        panel.set(xscale="log", xlabel="distance (characters)")
+        panel.set_xticks([1, 11, 101], ["0", "10", "100"])
+        panel.minorticks_off()
+    _plain(left)
+    right.legend(fontsize=12, frameon=False)
+    return figure
+
+
+def _nothing(results: Results) -> Figure:
+    figure, axes = new_figure(size=(7.5, 1.2))
+    axes.text(0.5, 0.5, results.provenance(), ha="center", va="center", color=GREY, fontsize=12)
+    axes.set_axis_off()
+    return figure
+
+
+def _name_ends(axes: Axes, ends: _Ends) -> None:
+    """Write names beside the ends (x, y, color) of lines, a line of text apart, as much moved up as down."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.draw_without_rendering()
+    names = sorted(ends, key=lambda name: ends[name][1])
+    spots = [float(axes.transData.transform(ends[name][:2])[1]) for name in names]
+    placed: list[float] = []
+    for spot in spots:
+        placed.append(max(spot, placed[-1] + 17 * figure.dpi / 72) if placed else spot)
+    if not ends:
+        return
+    lift = sum(placed) / len(placed) - sum(spots) / len(spots)
+    edge = max(x for x, _, _ in ends.values())
+    for name, y in zip(names, placed, strict=True):
+        at = float(axes.transData.inverted().transform((0, y - lift))[1])
+        direct_label(axes, edge, at, name, ends[name][2], annotation_clip=False)
+
+
+def _plain(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def _number(name: str) -> float:
+    return float(name.replace(",", ""))

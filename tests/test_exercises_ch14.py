@@ -1,0 +1,128 @@
+"""The checkers of chapter 14 pass right answers and name each known mistake."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rope_lab.exercises.ch14 import check_cut_and_slide, check_difference, check_undecided
+
+
+def two(one: Tensor, other: Tensor) -> Tensor:
+    return torch.stack((one, other))
+
+
+def cut(x: Tensor, u: int) -> Tensor:
+    return torch.cat([row for i, row in enumerate(x) if i * u % x.shape[1] == 0]).mean()
+
+
+def slide(x: Tensor, u: int) -> Tensor:
+    return x[:, x.shape[1] - u :].mean()
+
+
+def test_cut_and_slide_right() -> None:
+    assert check_cut_and_slide(lambda x, u: two(cut(x, u), slide(x, u)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda x, u: two(slide(x, u), cut(x, u)), "changed places"),
+        (lambda x, u: two(x.mean(), slide(x, u)), "do not overlap"),
+        (lambda x, u: two(x[::u].mean(), slide(x, u)), "L // stride"),
+        (lambda x, u: two(cut(x, u), x.mean()), "scored before"),
+        (lambda x, u: two(cut(x, u), x[:, :u].mean()), "first places"),
+        (lambda x, u: two(cut(x, u), x[:, -1].mean()), "last `stride`"),
+        (lambda x, u: two(cut(x, u), x[:: x.shape[1] // u, -u:].mean()), "every window scores"),
+        (lambda x, u: two(x[:: x.shape[1] // u].sum(), x[:, -u:].sum()), "sums"),
+        (lambda x, u: x.mean(0), "expected shape (2,)"),
+        (lambda x, u: None, "nothing yet"),
+    ],
+)
+def test_cut_and_slide_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_cut_and_slide(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def matched(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    same = a[:, None, 0] == b[None, :, 0]
+    i, j = same.nonzero(as_tuple=True)
+    return a[i, 1], b[j, 1]
+
+
+def paired(a: Tensor, b: Tensor) -> Tensor:
+    one, other = matched(a, b)
+    return one - other
+
+
+def unpaired(a: Tensor, b: Tensor) -> Tensor:
+    one, other = matched(a, b)
+    return two((one - other).mean(), ((one.var() + other.var()) / len(one)).sqrt())
+
+
+def by_row(d: Tensor) -> Tensor:
+    return two(d.mean(), d.std() / len(d) ** 0.5)
+
+
+def test_difference_right() -> None:
+    assert check_difference(lambda a, b: by_row(paired(a, b)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda a, b: by_row(paired(b, a)), "the sign"),
+        (lambda a, b: by_row(a[:, 1] - b[:, 1]), "match them by seed"),
+        (lambda a, b: by_row(a[:3, 1] - b[:3, 1]), "match them by seed"),
+        (lambda a, b: two(paired(a, b).mean(), paired(a, b).std()), "divide it by √K"),
+        (lambda a, b: two(paired(a, b).mean(), paired(a, b).std(correction=0) / 3**0.5), "K − 1"),
+        (unpaired, "unpaired runs"),
+        (
+            lambda a, b: two(
+                a[:, 1].mean() - b[:, 1].mean(), (a[:, 1].var() / len(a) + b[:, 1].var() / len(b)).sqrt()
+            ),
+            "only seeds in both",
+        ),
+        (lambda a, b: two(paired(a, b).mean(), paired(a, b).std() / 3), "divides by √K"),
+        (lambda a, b: two(paired(a, b).mean(), paired(a, b).var() / 3**0.5), "its root first"),
+        (lambda a, b: paired(a, b), "expected shape (2,)"),
+        (lambda a, b: None, "nothing yet"),
+    ],
+)
+def test_difference_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_difference(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def holds_zero(d: Tensor, width: Tensor) -> Tensor:
+    low, high = d.mean(-1) - width, d.mean(-1) + width
+    return (low <= 0) & (high >= 0)
+
+
+def error(d: Tensor, correction: int = 1) -> Tensor:
+    return d.std(-1, correction=correction) / d.shape[-1] ** 0.5
+
+
+def test_undecided_right() -> None:
+    assert check_undecided(lambda d, t: holds_zero(d, t * error(d)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda d, t: ~holds_zero(d, t * error(d)), "other way round"),
+        (lambda d, t: d.mean(-1) <= t * error(d), "sign of the mean"),
+        (lambda d, t: holds_zero(d, t * d.std(-1)), "single runs"),
+        (lambda d, t: holds_zero(d, error(d)), "take t of them"),
+        (lambda d, t: ~((d > 0).all(-1) | (d < 0).all(-1)), "equal signs"),
+        (lambda d, t: holds_zero(d, t * error(d, 0)), "K − 1"),
+        (lambda d, t: holds_zero(d, t * error(d)).double(), "truth values"),
+        (lambda d, t: holds_zero(d, t * error(d))[:2], "expected shape (7,)"),
+        (lambda d, t: None, "nothing yet"),
+    ],
+)
+def test_undecided_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_undecided(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
