@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from rope_lab.experiments.store import Results, mean_and_deviation
@@ -60,7 +61,7 @@ def covered(trained: ArrayLike, used: Mapping[str, ArrayLike]) -> Figure:
         1, len(used), size=(7.5, 4.4 if wide else 4.0), sharex=True, sharey=True, squeeze=False
     )
     seen = np.minimum(np.degrees(np.asarray(trained, dtype=float)), 360)
-    pairs = np.arange(len(seen))
+    pairs, kinds = np.arange(len(seen)), dict[str, Patch]()
     panel: Axes
     for panel, (name, largest) in zip(axes[0], used.items(), strict=True):
         asked = np.minimum(np.degrees(np.asarray(largest, dtype=float)), 360)
@@ -72,7 +73,12 @@ def covered(trained: ArrayLike, used: Mapping[str, ArrayLike]) -> Figure:
             (seen - idle, idle, "trained, not used", {"color": COLORS["sky"], "alpha": 0.45}),
             (seen, new, "never seen in training", {"color": COLORS["vermilion"], "hatch": "///"}),
         ):
-            panel.barh(pairs, width, 0.85, left=start, label=label, edgecolor="white", linewidth=0, **style)
+            if not width.any():
+                continue
+            bars = panel.barh(
+                pairs, width, 0.85, left=start, label=label, edgecolor="white", linewidth=0, **style
+            )
+            kinds.setdefault(label, bars.patches[0])
         panel.set_title(name if wide else name.replace(" ", "\n"), loc="left", fontsize=12)
         count = f"{(new > 0).sum()} of {len(pairs)}" + (" meet new angles" if wide else "\nmeet\nnew ones")
         panel.text(0.97, 0.03, count, transform=panel.transAxes, ha="right", va="bottom", fontsize=12)
@@ -82,8 +88,9 @@ def covered(trained: ArrayLike, used: Mapping[str, ArrayLike]) -> Figure:
     axes[0, 0].set_yticks(pairs[::3] if len(pairs) > 6 else pairs)
     axes[0, 0].invert_yaxis()
     figure.supxlabel("angle between a query and its keys", fontsize=12)
-    handles, labels = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=12, frameon=False)
+    figure.legend(
+        list(kinds.values()), list(kinds), loc="outside upper center", ncols=3, fontsize=12, frameon=False
+    )
     return figure
 
 
@@ -172,8 +179,8 @@ def said(method: str) -> str:
 def _end_of_context(axes: Axes, context: int) -> None:
     axes.axvline(context, color=GREY, linestyle=":", linewidth=1.5)
     axes.annotate(
-        "trained up to here", (context, 1), xycoords=("data", "axes fraction"), xytext=(-5, -2),
-        textcoords="offset points", color=GREY, va="top", ha="right", fontsize=12,
+        "trained up to here", (context, 0), xycoords=("data", "axes fraction"), xytext=(5, 2),
+        textcoords="offset points", color=GREY, va="bottom", ha="left", fontsize=12,
     )  # fmt: skip
 
 

@@ -59,10 +59,20 @@ def test_each_is_a_figure_that_can_be_drawn(figure: Figure, axes: int) -> None:
 def test_a_pair_leaves_its_trained_angles_unless_they_are_the_whole_circle() -> None:
     panels = covered(trained, {"plain": 8 * trained, "interpolated": trained}).axes
     assert [panel.texts[0].get_text()[:6] for panel in panels] == ["4 of 5", "0 of 5"]
-    widths = [[bar.get_width() for bar in kind] for kind in panels[0].containers]
+    widths = {kind.get_label(): [bar.get_width() for bar in kind] for kind in panels[0].containers}
     trained_degrees = np.minimum(np.degrees(trained), 360)
-    np.testing.assert_allclose(widths[0], trained_degrees)
-    np.testing.assert_allclose(widths[2], np.minimum(np.degrees(8 * trained), 360) - trained_degrees)
+    np.testing.assert_allclose(widths["trained, and used"], trained_degrees)
+    new = np.minimum(np.degrees(8 * trained), 360) - trained_degrees
+    np.testing.assert_allclose(widths["never seen in training"], new)
+    assert "trained, not used" not in widths
+
+
+def test_an_arc_that_is_trained_and_not_used_is_shown() -> None:
+    figure = covered(trained, {"half": trained / 2})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "trained, and used",
+        "trained, not used",
+    ]
 
 
 def test_tuning_draws_means_and_deviations_over_the_seeds() -> None:
