@@ -114,7 +114,7 @@ def test_undecided_right() -> None:
         (lambda d, t: ~holds_zero(d, t * error(d)), "other way round"),
         (lambda d, t: d.mean(-1) <= t * error(d), "sign of the mean"),
         (lambda d, t: holds_zero(d, t * d.std(-1)), "single runs"),
-        (lambda d, t: holds_zero(d, error(d)), "take t of them"),
+        (lambda d, t: holds_zero(d, error(d)), "take tau of them"),
         (lambda d, t: ~((d > 0).all(-1) | (d < 0).all(-1)), "equal signs"),
         (lambda d, t: holds_zero(d, t * error(d, 0)), "K − 1"),
         (lambda d, t: holds_zero(d, t * error(d)).double(), "truth values"),

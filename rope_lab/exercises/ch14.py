@@ -92,7 +92,7 @@ def check_difference(difference: Callable[[Tensor, Tensor], Tensor]) -> Feedback
 
 
 def check_undecided(undecided: Callable[[Tensor, float], Tensor]) -> Feedback:
-    """Exercise 14.3: `undecided(differences, t)`, differences (E, K), True where the interval holds 0, (E,)."""
+    """Exercise 14.3: `undecided(differences, tau)`, differences (rows, K), True where the interval holds 0, (rows,)."""
     rows = torch.tensor(
         [
             [0.30, 0.31, 0.29],  # higher for sure
@@ -101,27 +101,27 @@ def check_undecided(undecided: Callable[[Tensor, float], Tensor]) -> Feedback:
             [0.01, 0.05, 0.09],
             [-0.01, 0.05, 0.08],
             [-0.10, 0.12, 0.01],
-            [-0.05, -0.045, -0.03],  # lower, but not by as much as a deviation times t
+            [-0.05, -0.045, -0.03],  # lower, but not by as much as a deviation times tau
         ],
         dtype=torch.float64,
     )
-    t = 4.302653
+    tau = 4.302653
     mean, deviation = rows.mean(-1), rows.std(-1)
     error = deviation / 3**0.5
-    right = mean.abs() <= t * error
+    right = mean.abs() <= tau * error
     mistakes = {
         "the other way round: these are the decided ones": ~right,
-        "the sign of the mean got in: an interval below zero leaves zero out too": mean <= t * error,
+        "the sign of the mean got in: an interval below zero leaves zero out too": mean <= tau * error,
         "that is the interval of single runs; the mean has the standard error, the deviation over √K": mean.abs()
-        <= t * deviation,
-        "that is one standard error on either side; take t of them": mean.abs() <= error,
+        <= tau * deviation,
+        "that is one standard error on either side; take tau of them": mean.abs() <= error,
         "equal signs are not enough: three runs that agree can still have an interval with zero": (
             (rows > 0).any(-1) & (rows < 0).any(-1)
         ),
         "divide by K − 1 in the variance, which is what .std() does (correction 1)": mean.abs()
-        <= t * rows.std(-1, correction=0) / 3**0.5,
+        <= tau * rows.std(-1, correction=0) / 3**0.5,
     }
-    answer: object = undecided(rows.clone(), t)
+    answer: object = undecided(rows.clone(), tau)
     if isinstance(answer, Tensor) and answer.dtype != torch.bool:
         return Feedback("14.3", False, f"return truth values, got {answer.dtype}.")
     return compare(

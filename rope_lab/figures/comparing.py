@@ -75,16 +75,16 @@ def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float
 
 
 def verdict(values: Sequence[float]) -> str:
-    """One line on a difference: lower, higher or undecided, by how much, and in how many seeds."""
+    """One line on a difference: by how much, lower, higher or undecided, and how many seeds agree."""
     if not values:
         return "not recorded"
     mean, half = interval(values)
     lower = sum(value < 0 for value in values)
-    agreed = f"{max(lower, len(values) - lower)} of {len(values)} seeds agree"
+    agreed = f"{max(lower, len(values) - lower)}/{len(values)} seeds"
     if math.isinf(half):
         return f"{mean:+.3f}, one seed: undecided"
     word = "undecided" if abs(mean) <= half else ("lower" if mean < 0 else "higher")
-    return f"{mean:+.3f} ± {half:.3f}  {word:10s}{agreed}"
+    return f"{mean:+.3f} ± {half:.3f} {word:10s}{agreed}"
 
 
 def dots(results: Results, *path: str | int, label: str = f"validation {_LOSS}") -> Figure:
@@ -274,7 +274,7 @@ def recipes(results: Results) -> Figure:
 
 
 def windows(results: Results) -> Figure:
-    """Left, loss against the window of local attention, a line a depth; right, long contexts at equal time."""
+    """Left, loss against the window of local attention, a line a depth; right, long contexts on a budget of time."""
     if not results.variants():
         return _nothing(results)
     figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
@@ -309,7 +309,7 @@ def windows(results: Results) -> Figure:
         range(len(names)),
         [name.replace(" at ", ",\n").replace(" characters", "") for name in reversed(names)],
     )
-    right.set(xlabel="the same, at equal time", ylim=(-0.5, max(len(names), 1) - 0.5))
+    right.set(xlabel="the same, on a budget of time", ylim=(-0.5, max(len(names), 1) - 0.5))
     return figure
 
 
