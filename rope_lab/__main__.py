@@ -114,10 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--scale", default="cpu", metavar="NAME", help="smoke, cpu or gpu; default cpu")
     command.add_argument("--out", default="results", metavar="FOLDER", help="of the records; default results")
     command.add_argument(
-        "--cache", default="runs/experiments", metavar="FOLDER", help="of the models; default runs/experiments"
+        "--cache",
+        default="runs/experiments",
+        metavar="FOLDER",
+        help="of the models; default runs/experiments",
     )
     command.add_argument(
-        "--check", action="store_true", help="see that the code at hand gives the first record again, to the bit"
+        "--check",
+        nargs="?",
+        const="",
+        metavar="VARIANT",
+        help="see that the code at hand gives a record again",
     )
     _add_text(command)
     _add_device(command)

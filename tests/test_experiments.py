@@ -82,7 +82,7 @@ class TestRecords:
         [
             ({"scale": "huge"}, "scale must be one of smoke, cpu, gpu, got 'huge'"),
             ({"seeds": 0}, "seeds must be at least 1, got 0"),
-            ({"check": True}, "out must hold records of toy at scale smoke to check"),
+            ({"check": "a"}, "check must be a variant recorded in .*, which holds nothing, got 'a'"),
             ({"device": "tpu"}, "device must be one of"),
         ],
     )
@@ -129,17 +129,36 @@ class TestCode:
         stale = Results.read(tmp_path, "toy", "smoke")
         assert stale.stale() == ["rope_lab.rotary"]
         assert "STALE, changed since: rope_lab.rotary" in stale.provenance()
-        confirmed = run(tmp_path, check=True)
+        confirmed = run(tmp_path, check="bb")
         assert confirmed.stale() == []
-        assert "later code gave a, seed 0, again to the bit" in confirmed.provenance()
+        assert "today's code gave bb, seed 0, again to the bit" in confirmed.provenance()
         assert len(confirmed.records) == 4
+        assert Results.read(tmp_path, "toy", "smoke").stale() == []
 
-    def test_numbers_that_changed_are_not_confirmed(self, tmp_path: Path):
+    def test_numbers_that_rounding_moved_are_confirmed_with_their_difference(self, tmp_path: Path):
         results = run(tmp_path)
-        results.records[0]["number"] += 1e-15
+        results.records[0]["number"] += 1e-7
         results.write(tmp_path)
-        with pytest.raises(ValueError, match="toy must come out as recorded, but number of a does not"):
-            run(tmp_path, check=True)
+        assert "today's code gave a, seed 0, again to 1e-07" in run(tmp_path, check="").provenance()
+
+    @pytest.mark.parametrize("other", [1.01, None, "one", [1.0], {"one": 1.0}])
+    def test_numbers_that_changed_are_not_confirmed(self, tmp_path: Path, other: Any):
+        results = run(tmp_path)
+        results.records[0]["number"] = other
+        results.write(tmp_path)
+        with pytest.raises(ValueError, match="toy must come out as recorded, but number of a is off by"):
+            run(tmp_path, check="")
+        assert not Results.read(tmp_path, "toy", "smoke").confirmed
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_what_the_book_reads_parses_and_has_three_seeds(name: str):
+    results = Results.recorded(name)
+    assert results.variants() == EXPERIMENTS[name].variants(lab.SCALES["cpu"])
+    for variant in results.variants():
+        assert sorted(r["seed"] for r in results.records if r["variant"] == variant) == [0, 1, 2]
+    assert EXPERIMENTS[name].table(results)
+    assert {record["corpus"]["sha256"] for record in results.records} == {data.SHA256}
 
 
 @pytest.fixture

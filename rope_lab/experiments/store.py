@@ -1,11 +1,11 @@
 """Recorded numbers: one small JSON file an experiment and scale, with the code, machine and seed behind every number.
 
     {"experiment": "encodings", "scale": "cpu", "code": {HASH: {MODULE: DIGEST, …}}, "records": [RECORD, …],
-     "confirmed": {HASH: {"variant": …, "seed": …}}}
+     "confirmed": {HASH: [{"variant": …, "seed": …, "difference": …}, …]}}
 
 A record holds its variant, its seed, the hash of the code that made it, what `provenance` says, the seconds it took
 and its numbers. It is written when it is done, and a rerun skips what is there. When the code has changed since, the
-records are stale, until one of them is measured again and comes out the same to the bit: then they are confirmed.
+records are stale, until one is measured again and comes out the same but for rounding: then they are confirmed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Results:
         experiment, scale: their names.
         records: all that is recorded.
         code: for each hash, the digest of every module behind it.
-        confirmed: the record that other code gave again to the bit, by the hash of that code.
+        confirmed: the records that other code gave again, by the hash of that code.
     """
 
     experiment: str
     scale: str
     records: list[Record] = field(default_factory=list)
     code: dict[str, dict[str, str]] = field(default_factory=dict)
-    confirmed: dict[str, Record] = field(default_factory=dict)
+    confirmed: dict[str, list[Record]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path, experiment: str, scale: str) -> Results:
@@ -106,13 +106,13 @@ class Results:
         changed: set[str] = set()
         for hash_, modules in self.code.items():
             now = modules_behind(modules)
-            different = {name for name in modules if now.get(name) != modules[name]} | (
-                now.keys() - modules.keys()
-            )
-            if hash_ in self.confirmed and not different:
+            if now == modules and hash_ in self.confirmed:
                 return []
-            changed |= different
+            changed |= {name for name in now.keys() | modules.keys() if now.get(name) != modules.get(name)}
         return sorted(changed)
+
+    def _current(self) -> str:
+        return next((hash_ for hash_, modules in self.code.items() if modules_behind(modules) == modules), "")
 
     def provenance(self) -> str:
         """One line for below a table: seeds, machine, versions, and what has changed since."""
@@ -128,8 +128,9 @@ class Results:
         )
         if stale := self.stale():
             return f"{said}; STALE, changed since: {', '.join(stale)}"
-        for record in self.confirmed.values():
-            said += f"; later code gave {record['variant']}, seed {record['seed']}, again to the bit"
+        for again in self.confirmed.get(self._current(), []):
+            exact = "the bit" if not again["difference"] else f"{again['difference']:.0e}"
+            said += f"; today's code gave {again['variant']}, seed {again['seed']}, again to {exact}"
         return said
 
 
