@@ -149,7 +149,7 @@ if len(complete) > 1:
 # runs it has a closed form:
 #
 # $$
-# c = \frac{\tau}{\sqrt{2 + \tau^2}}, \qquad \tau = c\, \sqrt{\frac{2}{1 - c^2}} \qquad (K = 3) .
+# c = \frac{\tau}{\sqrt{2 + \tau^2}}, \qquad \tau = c\, \sqrt{\frac{2}{1 - c^2}} .
 # $$ (eq-14-2)
 
 # %%
@@ -280,8 +280,10 @@ for name in ("RoPE", "NoPE"):
 # least $L - u$ characters:
 #
 # $$
-# \mathrm{cut}(L) = \frac1L \sum_{t=0}^{L-1} \ell(t), \qquad
-# \mathrm{slide}(L, u) = \frac1u \sum_{t=L-u}^{L-1} \ell(t) .
+# \begin{aligned}
+# \mathrm{cut}(L) &= \frac1L \sum_{t=0}^{L-1} \ell(t), \\
+# \mathrm{slide}(L, u) &= \frac1u \sum_{t=L-u}^{L-1} \ell(t) .
+# \end{aligned}
 # $$ (eq-14-3)
 #
 # `token_losses` gives the loss of every place of every window. Here is the model that you have just trained, measured by
@@ -322,8 +324,10 @@ check("eq. 14.3, slide", one_by_one(model, piece), slide, tolerance=1e-6)
 # over the segment:
 #
 # $$
-# \mathrm{cut}(L) = \ell_\infty + \frac{E}{L}, \qquad
-# E = \sum_{t=0}^{L-1} \big( \ell(t) - \ell_\infty \big) .
+# \begin{aligned}
+# \mathrm{cut}(L) &= \ell_\infty + \frac{E}{L}, \\
+# E &= \sum_{t=0}^{L-1} \big( \ell(t) - \ell_\infty \big) .
+# \end{aligned}
 # $$ (eq-14-4)
 #
 # Let a model be **blind** beyond some distance. Then every term past that place is zero, $E$ stops growing with $L$, and the

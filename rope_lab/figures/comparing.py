@@ -299,7 +299,7 @@ def windows(results: Results) -> Figure:
     if grid:
         ticks = sorted({r["window"] for r in grid})
         left.set_xticks(ticks, [str(tick) for tick in ticks])
-        left.legend(fontsize=12, frameon=False)
+        left.legend(loc="upper left", fontsize=12, frameon=False)
     left.minorticks_off()
     names = [name for name in results.variants() if name.endswith("characters")]
     for row, name in enumerate(reversed(names)):
