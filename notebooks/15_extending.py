@@ -95,7 +95,12 @@ if not smoke:
 # every angle of the circle has occurred. A pair whose wavelength $\lambda_i = 2\pi/\theta_i$ is longer than $L$ has not
 # come round once. These are the pairs with
 #
-# $$ \lambda_i > L \iff i > \frac{D}{2} \cdot \frac{\ln(L/2\pi)}{\ln b} . $$ (eq-15-1)
+# $$
+# \begin{aligned}
+# &\lambda_i > L \\
+# &\iff i > \frac{D}{2} \cdot \frac{\ln(L/2\pi)}{\ln b} .
+# \end{aligned}
+# $$ (eq-15-1)
 
 # %%
 import math
@@ -139,7 +144,7 @@ covered(L * freqs, {"nothing scaled": factor * L * freqs})
 # $\rho = L'/L$ for the factor. (The papers call it $s$, which in this book is a distance.) The pair stays within the
 # arc it knows if $L'\theta'_i \le L\theta_i$, that is, if
 #
-# $$ \frac{\theta'_i}{\theta_i} \le \frac{1}{\rho} \qquad \text{for all } i \text{ with } \lambda_i > L . $$ (eq-15-2)
+# $$ \frac{\theta'_i}{\theta_i} \le \frac{1}{\rho} \quad \text{where } \lambda_i > L . $$ (eq-15-2)
 #
 # Everything below is a choice of $\theta'_i$. In `rope_lab` a choice is a function of the frequencies and the length,
 # handed to `RotaryEmbedding(..., scaling=...)`; {mod}`rope_lab.scaling` lists them.
@@ -151,8 +156,10 @@ covered(L * freqs, {"nothing scaled": factor * L * freqs})
 # with $h_i = q_i \bar k_i$, is
 #
 # $$
-# \langle R_{m/\rho}\, q,\, R_{n/\rho}\, k \rangle
-# = \operatorname{Re} \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}(m-n)\theta_i/\rho} .
+# \begin{aligned}
+# &\langle R_{m/\rho}\, q,\, R_{n/\rho}\, k \rangle \\
+# &\quad = \operatorname{Re} \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}(m-n)\theta_i/\rho} .
+# \end{aligned}
 # $$ (eq-15-3)
 
 # %%
@@ -198,8 +205,12 @@ check_at_most("eq. 15.2, position interpolation", ratio, 1 / factor)
 # What a model knows about the order of neighbours it knows from the difference of their scores. For Gaussian $q$ and $k$,
 # all coordinates independent with mean 0 and variance 1, the difference between distances $s$ and $s + 1$ has
 #
-# $$ \operatorname{Var}\big[g\big(\tfrac{s+1}{\rho}\big) - g\big(\tfrac{s}{\rho}\big)\big]
-# = 8 \sum_{i=0}^{D/2-1} \sin^2 \frac{\theta_i}{2\rho} , $$ (eq-15-5)
+# $$
+# \begin{aligned}
+# &\operatorname{Var}\big[g\big(\tfrac{s+1}{\rho}\big) - g\big(\tfrac{s}{\rho}\big)\big] \\
+# &\quad = 8 \sum_{i=0}^{D/2-1} \sin^2 \frac{\theta_i}{2\rho} ,
+# \end{aligned}
+# $$ (eq-15-5)
 #
 # at every $s$. A small sine is nearly its argument, so the deviation falls almost like $1/\rho$.
 
@@ -245,7 +256,8 @@ for rho, deviation in deviations.items():
 #
 # $$
 # \begin{aligned}
-# &\big| g(s) - (s_2 - s)\, g(s_1) - (s - s_1)\, g(s_2) \big| \\
+# &\big| g(s) - (s_2 - s)\, g(s_1) \\
+# &\qquad - (s - s_1)\, g(s_2) \big| \\
 # &\quad \le\; \max_i |h_i|\; \frac{(s - s_1)(s_2 - s)}{2\,(1 - b^{-4/D})} .
 # \end{aligned}
 # $$ (eq-15-6)
@@ -312,13 +324,19 @@ print(f"{outside.sum()} of {slow.sum()} slow pairs still leave their arc")
 # Here is what the base was worth in our own small models, trained with it from the start:
 
 # %% tags=["hide-input"]
+from textwrap import fill
+
 from rope_lab.experiments.store import Results, shown
 from rope_lab.experiments.text import table_of_lengths
 
 bases = Results.recorded("base")
 if bases.records:
     print(table_of_lengths(bases))
-print(bases.provenance())
+    usual, raised = (bases.values(b, "cut", -1) for b in ("10,000", "1,000,000"))
+    longest = bases.records[0]["lengths"][-1]
+    gain = shown([a - b for a, b in zip(usual, raised, strict=False)])
+    print(f"base 10,000 less base 1,000,000, at {longest} characters: {gain}")
+print(fill(bases.provenance(), 76))
 
 # %% [markdown]
 # ## Dynamic NTK: the factor follows the text
@@ -326,7 +344,9 @@ print(bases.provenance())
 # A factor that is chosen beforehand costs something in short texts, which needed none. Dynamic NTK scaling, from the same
 # forum and described by Peng et al. {cite:p}`peng2024`, computes it from the number $N$ of tokens there are:
 #
-# $$ \rho(N) = \rho\, \frac{N}{L} - (\rho - 1) \quad \text{for } N > L, \text{ else } 1 . $$ (eq-15-9)
+# $$ \rho(N) = \rho\, \frac{N}{L} - (\rho - 1) , $$ (eq-15-9)
+#
+# and 1 for $N \le L$.
 #
 # It begins at 1. Note where it ends: at $N = \rho L$ it is $\rho^2 - \rho + 1$, far more than the text has grown. So most of
 # the slow pairs come back into their arcs.
@@ -352,11 +372,13 @@ print("    N  factor   slow pairs within their arcs", *rows, sep="\n")
 # tokens, the query of token $m$ when there were $m + 1$, and their score is
 #
 # $$
-# \operatorname{Re} \sum_{i=0}^{D/2-1} h_i\,
-# \mathrm{e}^{\mathrm{i}\,(m\,\theta_i(m+1) - n\,\theta_i(n+1))} .
+# \begin{aligned}
+# &\operatorname{Re} \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}\varphi_i} , \\
+# &\varphi_i = m\,\theta_i(m+1) - n\,\theta_i(n+1) .
+# \end{aligned}
 # $$ (eq-15-10)
 #
-# The exponent is no multiple of $m - n$: what was the point of RoPE is gone.
+# The angle $\varphi_i$ is no multiple of $m - n$: what was the point of RoPE is gone.
 
 # %%
 positions = torch.arange(factor * L)
@@ -381,7 +403,12 @@ check("eq. 15.10", seen, terms.real.sum(-1))
 # There are two ways out. **Fix the length before the prompt is read**, and $\theta_i(N)$ is a constant: then a model that
 # decodes with a cache $C$ of the tokens $c_0, \dots, c_{t-1}$ gives what a pass over the whole text gives,
 #
-# $$ \mathrm{model}(c_t \mid C) = \mathrm{model}(c_0, \dots, c_t)_t . $$ (eq-15-11)
+# $$
+# \begin{aligned}
+# &\mathrm{model}(c_t \mid C) \\
+# &\quad = \mathrm{model}(c_0, \dots, c_t)_t .
+# \end{aligned}
+# $$ (eq-15-11)
 #
 # In `rope_lab` the length is `RotaryEmbedding(..., length=...)`, and without it the capacity of the cache. Or **keep
 # unrotated keys and rotate all of them at every step**, which is what
@@ -437,12 +464,13 @@ with torch.no_grad():
 # $$ i(\beta) = \frac{D}{2} \cdot \frac{\ln (L/2\pi\beta)}{\ln b} . $$ (eq-15-12)
 #
 # Pairs that turn more than 32 times stay as they are, those that turn less than once are interpolated, and a ramp over the
-# pair index joins them: with $i_{32} = \lfloor i(32) \rfloor$, not below 0, and $i_1 = \lceil i(1) \rceil$,
+# pair index joins them: with $i_{32} = \lfloor i(32) \rfloor$, not below 0, $i_1 = \lceil i(1) \rceil$,
+# and $\gamma_i$ held between 0 and 1,
 #
 # $$
 # \begin{aligned}
 # \theta'_i &= (1 - \gamma_i)\, \theta_i + \gamma_i\, \frac{\theta_i}{\rho} , \\
-# \gamma_i &= \frac{i - i_{32}}{i_1 - i_{32}}, \text{ held between 0 and 1} .
+# \gamma_i &= \frac{i - i_{32}}{i_1 - i_{32}} .
 # \end{aligned}
 # $$ (eq-15-13)
 #
@@ -601,19 +629,19 @@ print(f"characters evaluated    {scale.characters:,}")
 # planned, and a model more than ten thousand times smaller than LLaMA-7B. The text is Shakespeare by characters, where
 # little is to be gained from beyond 128 characters (chapter 13).
 #
-# They *can* show how badly a model fails beyond its length, which choice fails least before any training, and how fast
+# They *can* show how badly a model fails beyond its length, which choice fails least before any fine-tuning, and how fast
 # each recovers. They *cannot* show what a long context is good for. They say nothing on whether a method saves training at
 # full scale, on retrieval from afar, or on perplexities as the papers print them.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for two, four and eight times the trained length: loss at the new length before fine-tuning and after two numbers of updates, a line for each of no scaling, position interpolation, NTK-aware, dynamic NTK and YaRN, with bars over the seeds and a dotted line at the loss of the trained length."}, "figure": {"caption": "Loss at the new length, mean and standard deviation over the seeds. At the left edge of a panel stands what a method does without training, at the right what is left of the difference after some. Dotted: the loss of the model at its own length.", "name": "fig-tuning"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for two, four and eight times the trained length: loss at the new length before fine-tuning and after two numbers of updates, a line for each of no scaling, position interpolation, NTK-aware, dynamic NTK and YaRN, with bars over the seeds and a dotted line at the loss of the trained length."}, "figure": {"caption": "Loss at the new length, mean and standard deviation over the seeds. At the left edge of a panel stands what a method does without fine-tuning, at the right what is left of the difference after some; what is far above the rest stands as a number. Dotted: the loss of the model at its own length.", "name": "fig-tuning"}}
 from rope_lab.figures.extending import tuning
 
 recorded = Results.recorded("extension")
 tuning(recorded)
 
 # %%
-print(recorded.provenance())
+print(fill(recorded.provenance(), 76))
 
 # %% [markdown]
 # What do the seeds say? All methods of one seed start from the same trained model, so their differences are paired. A
@@ -642,16 +670,16 @@ def weigh(claim: str, lower: str, higher: str, stage: int) -> None:
 
 
 interpolation = "position interpolation"
-weigh("untrained, unscaled above NTK-aware", "NTK-aware", "none", 0)
-weigh("untrained, interpolation above NTK-aware", "NTK-aware", interpolation, 0)
-weigh("untrained, NTK-aware above YaRN", "YaRN", "NTK-aware", 0)
+weigh("untuned, unscaled above NTK-aware", "NTK-aware", "none", 0)
+weigh("untuned, interpolation above NTK-aware", "NTK-aware", interpolation, 0)
+weigh("untuned, NTK-aware above YaRN", "YaRN", "NTK-aware", 0)
 weigh("tuned, unscaled above interpolation", interpolation, "none", -1)
 weigh("tuned, interpolation above YaRN", "YaRN", interpolation, -1)
 
 # %% tags=["hide-input"]
 print("mean loss, the lowest first")
 for rho in FACTORS:
-    for stage, when in ((0, "untrained"), (-1, "tuned")):
+    for stage, when in ((0, "untuned"), (-1, "tuned")):
         means = {}
         for method in METHODS:
             if numbers := of(method, rho, "loss", stage).values():
@@ -666,9 +694,9 @@ for rho in FACTORS:
 # a few updates to catch up in.
 #
 # The claims come from the papers. That a model fails beyond its length and that interpolation repairs it within a thousand
-# updates is the finding of {cite:t}`chen2023`; that NTK-aware scaling works untrained is the claim it was posted with
-# {cite:p}`bloc97`; that YaRN needs the fewest updates is that of {cite:t}`peng2024`. The order of untrained methods is
-# not settled in the literature: with LLaMA-2-7B untrained at 8,192 tokens, {cite:t}`ding2024` report perplexities of 10.65 for
+# updates is the finding of {cite:t}`chen2023`; that NTK-aware scaling works without fine-tuning is the claim it was posted with
+# {cite:p}`bloc97`; that YaRN needs the fewest updates is that of {cite:t}`peng2024`. The order without fine-tuning is
+# not settled in the literature: for LLaMA-2-7B at 8,192 tokens, {cite:t}`ding2024` report perplexities of 10.65 for
 # interpolation, 10.21 for dynamic NTK and 32.64 for YaRN. These numbers were not reproduced here.
 #
 # ## What it costs at the short length
@@ -680,9 +708,9 @@ for rho in FACTORS:
 tuning(recorded, "short")
 
 # %%
-print(recorded.provenance())
+print(fill(recorded.provenance(), 76))
 
-print(f"loss at {L} above that of the model before: untrained, tuned")
+print(f"loss at {L} above that of the model before: untuned, tuned")
 for name in recorded.variants():
     rows = [r for r in recorded.records if r["variant"] == name]
     line = f"{name:28s}"

@@ -135,7 +135,8 @@ def tuning(results: Results, field: str = "loss") -> Figure:
     """Recorded losses against the updates of fine-tuning; a panel a factor, a line a method.
 
     Args:
-        results: of the experiment `extension`, any number of records; means over seeds, bars of one deviation.
+        results: of the experiment `extension`, any number of records; means over seeds, bars of one deviation. Means of
+            one method that lie far above all others stand as numbers at the upper edge.
         field: "loss" at the new length, "beyond" of its places that are new, or "short" at the trained length.
     """
     factors = sorted({int(record["factor"]) for record in results.records})
@@ -144,6 +145,7 @@ def tuning(results: Results, field: str = "loss") -> Figure:
         axes[0, 0].text(0.5, 0.5, results.provenance(), ha="center", fontsize=12)
         axes[0, 0].set_axis_off()
         return figure
+    bottom, top = _range(results, field)
     panel: Axes
     for panel, factor in zip(axes[0], factors, strict=True):
         chosen = [record for record in results.records if record["factor"] == factor]
@@ -161,14 +163,36 @@ def tuning(results: Results, field: str = "loss") -> Figure:
                 range(len(steps)), means, deviations, color=color, marker=marker, markersize=5, linestyle=dash,
                 linewidth=1.5, capsize=2, label=said(method),
             )  # fmt: skip
+            for place, mean in enumerate(means):
+                if mean > top:
+                    panel.annotate(
+                        f"{mean:.2f}↑", (place, 1), xycoords=("data", "axes fraction"), color=color, ha="center",
+                        va="top", fontsize=12, bbox={"color": panel.get_facecolor(), "pad": 1},
+                    )  # fmt: skip
         panel.set_xticks(range(len(steps)), [f"{step:,}" for step in steps])
         panel.set_title(f"×{factor}: {factor * context:,} characters", loc="left", fontsize=12)
-        panel.margins(x=0.12)
+        panel.set(xlim=(-0.4, len(steps) - 0.6), ylim=(bottom, top))
     axes[0, 0].set_ylabel(_LOSS)
     figure.supxlabel("updates of fine-tuning (dotted: before, at the trained length)", fontsize=12)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=12, frameon=False)
     return figure
+
+
+def _range(results: Results, field: str) -> tuple[float, float]:
+    """Limits that show every mean, but those of one method that would press all others together."""
+    highest: dict[str, float] = {}
+    lowest = min(record["trained_length"] for record in results.records)
+    for variant in results.variants():
+        records = [record for record in results.records if record["variant"] == variant]
+        means = np.mean([record[field] for record in records], axis=0)
+        method = records[0]["method"]
+        highest[method] = max(highest.get(method, 0.0), float(means.max()))
+        lowest = min(lowest, float(means.min()))
+    last, *rest = sorted(highest.values(), reverse=True)
+    top = max([*rest[:1], lowest + 0.01]) if rest else last
+    room = top - lowest
+    return lowest - 0.1 * room, (top + 0.4 * room if last > top + room else last + 0.1 * (last - lowest))
 
 
 def said(method: str) -> str:

@@ -93,3 +93,14 @@ def test_a_factor_of_which_some_seeds_are_missing_is_drawn_from_the_others() -> 
     line, _, (bars,) = tuning(partial).axes[1].containers[-1].lines
     assert line.get_ydata(orig=False)[0] == 3.0
     assert np.ptp(np.array(bars.get_segments()[0])[:, 1]) == 0
+
+
+def test_one_method_far_above_all_others_does_not_press_them_together() -> None:
+    far = results(2)
+    for record in far.records:
+        if record["method"] == "position interpolation" and record["factor"] == 8:
+            record["loss"] = [30.0 + record["seed"], 2.5, 2.0]
+    near, panel = tuning(far).axes
+    assert [text.get_text() for text in panel.texts] == ["30.50↑"]
+    assert not near.texts
+    assert 3.5 < panel.get_ylim()[1] < 5
