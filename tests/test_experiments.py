@@ -223,6 +223,12 @@ class TestExperiments:
         assert (mixed["window"], mixed["depth"], mixed["global_layers"]) == (64, 2, 1)
         assert names[-1] == "full at 4 characters"
 
+    def test_a_seed_fixes_the_first_weights_too(self, tiny_lab: Lab):
+        first, again, other = (
+            windows.measure_windows(tiny_lab, "window 64, depth 2", seed)["val_loss"] for seed in (0, 0, 1)
+        )
+        assert first == again != other
+
     def test_decoding_with_a_cache_says_the_same(self, tiny_lab: Lab):
         for variant in ("full", "local"):
             numbers = windows.measure_cache(tiny_lab, variant, 0)

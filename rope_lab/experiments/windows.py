@@ -6,6 +6,7 @@ import re
 import time
 from typing import Any
 
+from rope_lab.checkpoint import seeded
 from rope_lab.evaluate import token_losses
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
@@ -29,7 +30,10 @@ def measure_windows(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     base = lab.config(seed)
     context, batch = 4 * base.architecture(1).context, max(1, base.batch // 4)
     config = base.change(context=context, batch=batch, depth=depth, steps=lab.scale.steps // 2)
-    model = LocalTransformer(_local(config, lab, min(window, context), global_layers=more[0] if more else 0))
+    with seeded(seed):
+        model = LocalTransformer(
+            _local(config, lab, min(window, context), global_layers=more[0] if more else 0)
+        )
     return _train(lab, config, model) | {"window": window, "depth": depth, "global_layers": sum(more)}
 
 
@@ -55,9 +59,10 @@ def _measure_long(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     wide = 4 * base.architecture(1).context
 
     def fresh() -> RoFormer:
-        if kind == "local":
-            return LocalTransformer(_local(config, lab, wide // 4))
-        return RoFormer(config.architecture(len(lab.corpus.vocab)))
+        with seeded(seed):
+            if kind == "local":
+                return LocalTransformer(_local(config, lab, wide // 4))
+            return RoFormer(config.architecture(len(lab.corpus.vocab)))
 
     few = config.change(steps=2, reports=1)
     before = time.process_time()
@@ -103,12 +108,11 @@ def measure_cache(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Tokens a second of decoding after prompts of several lengths, each way in turn, and that both ways agree."""
     config = lab.config(seed)
     longest = 8 * config.architecture(1).context
-    model = RoFormer(config.change(context=longest).architecture(len(lab.corpus.vocab))).eval()
-    model = (
-        LocalTransformer(_local(config.change(context=longest), lab, longest // 32))
-        if variant == "local"
-        else model
-    )
+    with seeded(seed):
+        if variant == "local":
+            model: RoFormer = LocalTransformer(_local(config.change(context=longest), lab, longest // 32))
+        else:
+            model = RoFormer(config.change(context=longest).architecture(len(lab.corpus.vocab)))
     lengths, count = [longest // 8, longest // 4, longest // 2], 16
     numbers: dict[str, Any] = {"lengths": lengths, "count": count, "cached": [], "uncached": []}
     for length in lengths:
