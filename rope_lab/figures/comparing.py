@@ -293,7 +293,7 @@ def windows(results: Results) -> Figure:
         means = [float(np.mean([r["val_loss"] for r in rows if r["window"] == width])) for width in widths]
         left.plot(widths, means, color=color, linewidth=1.5, label=f"{depth} layers")
     for number, r in enumerate(r for r in results.records if r.get("global_layers")):
-        name = f"{r['depth']} layers, the last global"
+        name = f"{r['depth']}, last global"
         left.plot(r["window"], r["val_loss"], "D", color=COLORS["vermilion"], label="" if number else name)
     left.set(xscale="log", xlabel="window (characters)", ylabel=f"validation {_LOSS}")
     if grid:
