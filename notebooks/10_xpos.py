@@ -748,8 +748,8 @@ beyond(middles, lines, context)
 # :class: note
 #
 # These are three tiny models, one seed each, trained for seconds on characters, where little is to be gained from afar.
-# The paper's models have 24 layers and read texts in which a long view pays. Chapter 14 is planned to
-# compare the encodings with several seeds.
+# The paper's models have 24 layers and read texts in which a long view pays. Chapter 14 compares the encodings
+# with three seeds.
 # :::
 #
 # ## In the wild

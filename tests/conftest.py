@@ -24,6 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     for path in [
         *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE", "rope_lab/py.typed")),
         *(ROOT / "rope_lab").rglob("*.py"),
+        *(ROOT / "rope_lab" / "experiments" / "results").glob("*/*.json"),
         ROOT / "tests" / "conftest.py",  # must not get in
     ]:
         copy = source / path.relative_to(ROOT)
