@@ -374,7 +374,8 @@ print("    N  factor   slow pairs within their arcs", *rows, sep="\n")
 # $$
 # \begin{aligned}
 # &\operatorname{Re} \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}\varphi_i} , \\
-# &\varphi_i = m\,\theta_i(m+1) - n\,\theta_i(n+1) .
+# &\varphi_i = m\,\theta_i(m+1) \\
+# &\qquad - n\,\theta_i(n+1) .
 # \end{aligned}
 # $$ (eq-15-10)
 #
@@ -540,7 +541,12 @@ covered(L * freqs, {name: length * new[name] for name in list(choices)[:4]})
 # a formula they fitted, not derived. Queries and keys both grow by $a$, so every score grows by its *square*, before
 # the softmax, as with a temperature of $1/a^2$:
 #
-# $$ \langle a R_m q,\, a R_n k \rangle = a^2\, \langle R_m q,\, R_n k \rangle . $$ (eq-15-15)
+# $$
+# \begin{aligned}
+# &\langle a R_m q,\, a R_n k \rangle \\
+# &\quad = a^2\, \langle R_m q,\, R_n k \rangle .
+# \end{aligned}
+# $$ (eq-15-15)
 
 # %%
 q, k = torch.randn(2, 50, 1, 100, dim)
