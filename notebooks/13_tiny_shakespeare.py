@@ -19,7 +19,7 @@
 # character. Give it rotations, a learned vector for each position, sinusoids, or no positions at all, and change nothing
 # else. Below are four short runs, trained while this page was built.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against updates for four small models of equal budget. All fall steeply; the line of the model with rotary positions ends lowest, those with learned and sinusoidal vectors and without positions end above it."}, "figure": {"caption": "Four equal short runs that differ in one word. These are a tenth of a full training and one seed each: enough to see the order, not to quote the numbers. Chapter 14 is planned to repeat them with error bars.", "name": "fig-four-encodings"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against updates for four small models of equal budget. All fall steeply; the line of the model with rotary positions ends lowest, those with learned and sinusoidal vectors and without positions end above it."}, "figure": {"caption": "Four equal short runs that differ in one word. These are a tenth of a full training and one seed each: enough to see the order, not to quote the numbers. Chapter 14 repeats them with ten encodings and three seeds.", "name": "fig-four-encodings"}}
 import os
 
 import torch
@@ -185,6 +185,31 @@ print(prompt + corpus.decode(list(drawn)))
 # It spells, it knows that a speech begins with a name and a colon, and it keeps to the length of a line. It has no idea
 # what it is talking about.
 #
+# ## What the recipe is worth
+#
+# A loss says little without another beside it. The best-known small recipe for this text is nanoGPT's for a CPU: a GPT-2
+# of four blocks with learned positions, LayerNorm, GELU and AdamW {cite:p}`karpathy2022`. labml publishes one for its
+# RoPE {cite:p}`labml2020`. Built from the parts of this package and trained on one machine, a seed each in turn, they come
+# to this:
+
+# %%
+from rope_lab.experiments import EXPERIMENTS
+from rope_lab.experiments.store import Results
+
+baseline = Results.recorded("baseline")
+print(EXPERIMENTS["baseline"].table(baseline))
+print()
+print(baseline.provenance())
+
+# %% [markdown]
+# These numbers are recorded, not measured while this page was built: `rope-lab reproduce baseline` measures them again.
+# Chapter 14 says how to read them. labml's schedule raises the learning rate for 2,000 updates, more than there is time
+# for here, so its row shows what a recipe for a GPU does in a minute and a half, not what it can do. The table in chapter 14
+# counts processor time, this one the clock.
+#
+# How much of the difference is RoPE, and how much the rest of the recipe? {numref}`fig-ablation` takes away one part at a
+# time.
+#
 # ## What it does with distance
 #
 # A score knows the distance of two tokens and not where they are (chapter 3), and nothing else in the model knows
@@ -214,40 +239,13 @@ for name, change in moved.items():
     print(f"{name:10s} moved on by 1,000: log-probabilities change by {change:.1e}")
 
 # %% [markdown]
-# What does it look back at? Here is how much attention each head pays to each distance, averaged over queries that have a
-# full view of it.
+# What does it look back at? Here is how much attention each head pays to each distance, averaged over queries in
+# the second half of a segment.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of panels, a row a layer, a column a head, each with mean attention weight against the number of characters back on a log scale. Most heads peak one to three characters back and have little weight beyond ten; a few are spread over tens of characters."}, "figure": {"caption": "Mean attention of every head by distance, on held-out text. Most heads spend most of their weight on the last few characters, where the letters of a word are. What they read further back is thin on average, but it need not be for a single query.", "name": "fig-heads"}}
-from rope_lab.attention import MultiHeadAttention
-from rope_lab.figures.training import heads_by_distance
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of panels, a row a layer, a column a head, each with mean attention weight against distance, both on logarithmic axes. Most lines start far above the dashed line of even attention at distances below ten and fall below it beyond."}, "figure": {"caption": "Mean attention of every head by distance, on held-out text, beside attention that is even over all a query may see (dashed). A head above the dashed line on the left reads the last few characters, where the letters of a word are; the upright line is its mean distance.", "name": "fig-heads"}}
+from rope_lab.figures.heads import heads_by_distance
 
-
-def attention_by_distance(model: RoFormer, ids: torch.Tensor, far: int) -> torch.Tensor:
-    """Mean weight that queries with at least `far` keys give each distance 0 … far − 1, (layers, heads, far)."""
-    found = []
-
-    def look(layer: MultiHeadAttention, inputs: tuple, kwargs: dict) -> None:
-        x = inputs[0]
-        q, k = (p(x).unflatten(-1, (-1, layer.head_dim)).transpose(1, 2) for p in (layer.query, layer.key))
-        if layer.qk_norm:
-            q, k = (torch.nn.functional.rms_norm(h, (layer.head_dim,)) for h in (q, k))
-        q, k = layer.position(q, k)
-        hidden = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
-        weights = (q @ k.mT / layer.head_dim**0.5).masked_fill(hidden, -torch.inf).softmax(-1)
-        by_distance = [weights.diagonal(-s, -2, -1)[..., far - 1 - s :].mean((0, -1)) for s in range(far)]
-        found.append(torch.stack(by_distance, dim=-1))
-
-    hooks = [b.attention.register_forward_pre_hook(look, with_kwargs=True) for b in model.blocks]
-    with torch.no_grad():
-        model(ids)
-    for hook in hooks:
-        hook.remove()
-    return torch.stack(found)
-
-
-far = context // 2
-by_distance = attention_by_distance(model, ids, far)
-heads_by_distance(range(far), by_distance)
+heads_by_distance(model, ids)
 
 # %% [markdown]
 # And is a long view worth anything? Sort the losses by the place of a character in its segment. The first has nothing to
@@ -436,6 +434,7 @@ check_next_positions(next_positions)
 #
 # - {cite:t}`su2021`: the RoFormer, trained there as an encoder.
 # - {cite:t}`press2022`: two ways to measure a loss, and how they differ.
+# - {cite:t}`karpathy2022`, {cite:t}`labml2020`: the recipes beside ours.
 # - {cite:t}`zhang2019`, {cite:t}`henry2020`, {cite:t}`so2021`, {cite:t}`jordan2024`: the choices that train faster.
 #
 # Full entries are on the page {doc}`/book/references`.

@@ -179,10 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(command: str, error: Exception, code: int) -> int:
-    if (
-        worker := rank()
-    ):  # what befell all of a team its first worker says, upon which torchrun ends the others
-        time.sleep(5)
+    if worker := rank():  # what befell all, the first worker says, upon which torchrun ends the others
+        time.sleep(15)  # time for it to start and say so on a busy machine
         command += f" (worker {worker})"
     print(f"rope-lab {command}: {_line(error)}", file=sys.stderr)
     return code

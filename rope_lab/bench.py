@@ -305,6 +305,41 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(results: dict[str, Any]) -> str:
+    """The ratios as the Markdown tables that README carries."""
+    lines = []
+    for part in results["rotation"]:
+        shape = ", ".join(map(str, part["shape"]))
+        lines += [
+            f"| rotating ({shape}) {part['dtype']}, in `clone()`s | forward | backward |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| {name} | {part['forward_in_clones'][name]:.2f} | {part['backward_in_clones'][name]:.2f} |"
+            for name in part["forward_in_clones"]
+            if name != "clone" and "table" not in name
+        ]
+        lines.append("")
+    for part in results["local"]:
+        shape = ", ".join(map(str, part["shape"]))
+        head = f"local attention ({shape}), {part['windows']} windows of {part['window']}, time of ours = 1"
+        lines += [f"| {head} | forward | with backward |", "|---|---|---|"]
+        lines += [
+            f"| {name} | {part['forward'][name]:.2f} | {part['forward_and_backward'][name]:.2f} |"
+            for name in part["forward"]
+            if name != "rope_lab"
+        ]
+        lines.append("")
+    if results["memory"]["forward"]:
+        ways = [results["memory"][key] for key in ("forward", "forward_and_backward")]
+        lines += ["| its peak memory, of ours = 1 | forward | with backward |", "|---|---|---|"]
+        for name in ways[0]:
+            if name != "rope_lab":
+                ratios = (used[name] / used["rope_lab"] for used in ways)
+                lines.append(f"| {name} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
+    return "\n".join(lines).strip()
+
+
 def save(results: dict[str, Any], folder: str | Path) -> list[Path]:
     """Write bench.json and, where matplotlib is installed, bench.svg."""
     folder = Path(folder)

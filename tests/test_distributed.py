@@ -96,7 +96,7 @@ def pair(tmp_path_factory):
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    said = [worker.communicate(timeout=120) for worker in workers]
+    said = [worker.communicate(timeout=280) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     assert [bool(out) for out, _ in said] == [True, False]  # one of them prints
     return folder
@@ -161,7 +161,7 @@ def test_kill_9_of_either_worker_and_torchrun_goes_on_from_the_last_checkpoint(p
     for name, value in settings.items():
         command += [f"--{name}", str(value)]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     steps = [
@@ -181,7 +181,7 @@ def test_a_number_of_workers_that_does_not_divide_the_batch_is_one_line_and_exit
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "3", "-m", "rope_lab", "train",
          "--preset", "smoke", "--text", "words"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     said = [line for line in done.stderr.splitlines() if line.startswith("rope-lab")]
     assert said == [

@@ -10,6 +10,8 @@ import pytest
 
 import rope_lab
 from rope_lab.exercises import ch05
+from rope_lab.experiments import EXPERIMENTS
+from rope_lab.experiments.store import Results
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
@@ -73,6 +75,14 @@ def test_the_numbers_of_the_readme_are_those_of_the_recorded_run() -> None:
         f"{run['step']:,}",
         f"{run['parameters']:,}",
     ]
+
+
+def test_the_comparison_of_the_readme_is_the_recorded_one() -> None:
+    results = Results.recorded("baseline")
+    page = (ROOT / "README.md").read_text("utf-8")
+    written = page.split("<!-- baseline -->")[1].split("<!-- /baseline -->")[0]
+    table = EXPERIMENTS["baseline"].table(results)
+    assert written.strip() == f"```text\n{table}\n```\n\n{results.provenance()}"
 
 
 def test_every_reference_has_its_group() -> None:

@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -109,32 +108,6 @@ def loss_by_place(places: ArrayLike, losses: ArrayLike, errors: ArrayLike, mean:
     ticks = [1, 10, 100]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    return figure
-
-
-def heads_by_distance(distances: ArrayLike, weights: ArrayLike) -> Figure:
-    """Mean attention weight of every head against the distance it looks back; a row a layer, a column a head.
-
-    Args:
-        distances: 0, 1, …, shape (S,).
-        weights: shape (layers, heads, S).
-    """
-    values = np.asarray(weights)
-    layers, heads, _ = values.shape
-    figure, axes = new_figure(
-        layers, heads, size=(7.5, 1.5 * layers + 0.5), sharex=True, sharey=True, squeeze=False
-    )
-    panel: Axes
-    for (layer, head), panel in np.ndenumerate(axes):
-        panel.fill_between(np.asarray(distances) + 1, values[layer, head], color=COLORS["blue"], step="mid")
-        panel.set(xscale="log", ylim=(0, 1.05 * float(values.max())))
-        panel.set_xticks([1, 11, 101], ["0", "10", "100"])
-        panel.minorticks_off()
-        if head == 0:
-            panel.set_ylabel(f"layer {layer + 1}")
-    for head, panel in enumerate(axes[0]):
-        panel.set_title(f"head {head + 1}")
-    figure.supxlabel("characters back", fontsize=12)
     return figure
 
 
