@@ -417,7 +417,7 @@ origin(extrapolation)
 # long text a small base cannot tell a match from a stranger, so the context that a model can use bounds its base from below
 # (Xu et al. {cite:p}`xu2024`, chapter 6). At a few hundred characters expect to see the first.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 100 to a million, logarithmic, three lines: at 128, 256 and 512 characters, a dot a seed."}, "figure": {"caption": "RoPE trained with five bases, each evaluated on the trained 128 characters and beyond, cut into segments. Compare the slope of the lowest line with its scatter before you tune the base, and the upper lines before you go further than trained.", "name": "fig-bases"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 100 to a million, logarithmic, three lines: at 128, 256 and 512 characters, a dot a seed."}, "figure": {"caption": "RoPE trained with five bases, each evaluated on the trained 128 characters and beyond, cut into segments. Compare the slope of the lowest line with its scatter before you tune the base, and the upper lines before you go further than trained.", "name": "fig-bases-trained"}}
 from rope_lab.figures.comparing import bases
 
 base = Results.recorded("base")
@@ -527,7 +527,7 @@ costs(baseline)
 # attention, each with the updates that an estimate before the run fitted into the same processor time. What they took
 # is printed below.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, validation loss against a window of 64 to 512 characters for two and four layers, with a diamond for four layers whose last is global. Right, dots for three models trained for the same processor time: local attention on long segments, full attention on long ones, full attention on short ones."}, "figure": {"caption": "Left, loss by the width of the window and the number of layers, a dot a seed. Right, three models on a budget of time, each evaluated at its own length.", "name": "fig-windows"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, validation loss against a window of 64 to 512 characters for two and four layers, with a diamond for four layers whose last is global. Right, dots for three models trained for the same processor time: local attention on long segments, full attention on long ones, full attention on short ones."}, "figure": {"caption": "Left, loss by the width of the window and the number of layers, a dot a seed. Right, three models on a budget of time, each evaluated at its own length.", "name": "fig-windows-recorded"}}
 from rope_lab.figures.comparing import windows
 
 local = Results.recorded("local")

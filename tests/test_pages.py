@@ -85,6 +85,12 @@ def test_the_comparison_of_the_readme_is_the_recorded_one() -> None:
     assert written.strip() == f"```text\n{table}\n```\n\n{results.provenance()}"
 
 
+def test_no_two_figures_share_a_name() -> None:
+    text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "notebooks").glob("*.py")))
+    names = re.findall(r'"name": "(fig-[\w-]+)"', text)
+    assert len(names) == len(set(names)) > 40, sorted(name for name in names if names.count(name) > 1)
+
+
 def test_every_reference_has_its_group() -> None:
     groups = re.findall(r'keywords % "(\w+)"', (ROOT / "book" / "references.md").read_text("utf-8"))
     entries = re.split(r"^@", (ROOT / "book" / "references.bib").read_text("utf-8"), flags=re.M)[1:]
