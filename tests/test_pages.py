@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import rope_lab
+from rope_lab import bench
 from rope_lab.exercises import ch05
 from rope_lab.experiments import EXPERIMENTS
 from rope_lab.experiments.store import Results
@@ -75,6 +76,13 @@ def test_the_numbers_of_the_readme_are_those_of_the_recorded_run() -> None:
         f"{run['step']:,}",
         f"{run['parameters']:,}",
     ]
+
+
+def test_the_ratios_of_the_readme_are_those_of_the_recorded_benchmark() -> None:
+    results = json.loads((ROOT / "benchmarks" / "bench.json").read_text("utf-8"))
+    page = (ROOT / "README.md").read_text("utf-8")
+    written = page.split("<!-- bench -->")[1].split("<!-- /bench -->")[0]
+    assert written.strip() == bench.summary(results)
 
 
 def test_the_comparison_of_the_readme_is_the_recorded_one() -> None:
