@@ -637,13 +637,11 @@ check("eq. 10.16, every split", torch.stack(split), same)
 import os
 from itertools import pairwise
 
-import torch.nn.functional as F
-
 from rope_lab import RoFormer, RotaryEmbedding
 from rope_lab.data import tiny_shakespeare
-from rope_lab.optim import make_optimizers, set_learning_rates
+from rope_lab.evaluate import token_losses
 from rope_lab.presets import preset
-from rope_lab.train import Batches
+from rope_lab.train import train
 
 torch.set_default_dtype(torch.float32)
 budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds
@@ -651,24 +649,15 @@ smoke = budget == "smoke"
 corpus, context = tiny_shakespeare(), 64
 steps, width = (8, 32) if smoke else (200, 64)
 shape = {"context": context, "dim": width, "depth": 2, "heads": 2}
-config = preset("cpu", steps=steps, seed=10, **shape)
+config = preset("cpu", steps=steps, seed=10, evaluations=1, **shape)
 head_dim = width // 2
-train_ids, val_ids = corpus.encode(corpus.train), corpus.encode(corpus.val)
-batches = Batches(train_ids, config)
+val_ids = corpus.encode(corpus.val)
 
 
 def trained(position: RotaryEmbedding) -> RoFormer:
     torch.manual_seed(config.seed)
     model = RoFormer(config.architecture(len(corpus.vocab)), position)
-    optimizers = make_optimizers(model, config)
-    for step in range(config.steps):
-        set_learning_rates(optimizers, config, step)
-        inputs, targets = batches(step)
-        F.cross_entropy(model(inputs).mT, targets).backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-    return model.eval()
+    return train(config, corpus, start=model, quiet=True).model.eval()
 
 
 models = {
@@ -681,8 +670,7 @@ print(f"three models of {size:,} parameters, {config.steps} updates each")
 
 # %%
 length, texts = 8 * context, 8 if smoke else 64
-inputs = val_ids[: length * texts].view(texts, length)
-targets = val_ids[1 : length * texts + 1].view(texts, length)
+text = val_ids[: length * texts + 1]
 edges = [0, 16, 32, 64, 96, 128, 192, 256, 384, 512]
 
 
@@ -690,12 +678,7 @@ def losses(model: RoFormer, window: int | None) -> Tensor:
     """Loss of every character, (texts, length)."""
     for block in model.blocks:
         block.attention.window = window  # keys seen, the query's own included
-    with torch.no_grad():
-        rows = [
-            F.cross_entropy(model(i).mT, t, reduction="none")
-            for i, t in zip(inputs.split(8), targets.split(8), strict=True)
-        ]
-    return torch.cat(rows)
+    return token_losses(model, text, length, batch=8).float()
 
 
 lines, far = {}, {}

@@ -252,17 +252,10 @@ heads_by_distance(model, ids)
 # go by, the last almost the whole context.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the number of characters seen, log scale, with error bars: highest at the first character, falling steeply over the first ten and hardly after that, crossing the dashed mean line at around ten characters."}, "figure": {"caption": "Loss by place in the segment, with standard errors. Most is gained in the first ten characters, little after that. The mean over all places (dashed) is the loss of the run, so a longer context looks better for two reasons: it sees more, and fewer of its characters stand at the start.", "name": "fig-loss-by-place"}}
+from rope_lab.evaluate import token_losses
 from rope_lab.figures.training import loss_by_place
 
-with torch.no_grad():
-    count = (len(val_ids) - 1) // context * context
-    inputs = val_ids[:count].view(-1, context)
-    targets = val_ids[1 : count + 1].view(-1, context)
-    rows = [
-        torch.nn.functional.cross_entropy(model(i).mT, t, reduction="none")
-        for i, t in zip(inputs.split(64), targets.split(64), strict=True)
-    ]
-losses = torch.cat(rows)  # (segments, places)
+losses = token_losses(model, val_ids, context)  # (segments, places)
 starts = [2**i for i in range(context.bit_length() - 1)]
 ends = [*starts[1:], context + 1]  # groups of places: 1, 2–3, 4–7, …
 groups = [losses[:, a - 1 : b - 1] for a, b in zip(starts, ends, strict=True)]

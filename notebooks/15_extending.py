@@ -26,35 +26,25 @@ import os
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 
 from rope_lab import RoFormer
 from rope_lab.data import tiny_shakespeare
 from rope_lab.evaluate import token_losses
 from rope_lab.experiments.extending import FACTORS, METHODS, extended
 from rope_lab.figures.extending import by_place
-from rope_lab.optim import make_optimizers, set_learning_rates
 from rope_lab.presets import TrainConfig, preset
-from rope_lab.train import Batches
+from rope_lab.train import train
 
 torch.set_num_threads(1)
 smoke = os.environ.get("ROPE_LAB_PRESET") == "smoke"  # takes seconds
 corpus = tiny_shakespeare()
-train_ids, val_ids = corpus.encode(corpus.train), corpus.encode(corpus.val)
-config = preset("cpu", depth=2, steps=4 if smoke else 200, seed=15)
+val_ids = corpus.encode(corpus.val)
+config = preset("cpu", depth=2, steps=4 if smoke else 200, seed=15, evaluations=1)
 
 
 def update(model: RoFormer, config: TrainConfig) -> RoFormer:
     """The model after the updates of `config`."""
-    batches, optimizers = Batches(train_ids, config), make_optimizers(model, config)
-    for step in range(config.steps):
-        set_learning_rates(optimizers, config, step)
-        inputs, targets = batches(step)
-        F.cross_entropy(model(inputs).mT, targets).backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-    return model.eval()
+    return train(config, corpus, start=model, quiet=True).model.eval()
 
 
 torch.manual_seed(config.seed)

@@ -1,53 +1,18 @@
-"""The whole model: its symmetries, its file, its edges, and the ways PyTorch may move, cast or compile it."""
+"""The whole model: its symmetries, its edges, and the ways PyTorch may move, cast or compile it."""
 
-import json
 import pickle
 from copy import deepcopy
-from dataclasses import asdict
-from typing import get_args
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from models import KINDS, POSITIONS, SMALL, N, V, close, ids, model
 
 from rope_lab import NoPE, RoFormer, RoFormerConfig, RotaryEmbedding
-from rope_lab.model import Position
-
-N, V = 8, 11
-SMALL = {"vocab_size": V, "context": 16, "dim": 32, "depth": 2, "heads": 4}
-POSITIONS = get_args(Position)
-KINDS = {
-    "decoder": SMALL,
-    "tied": SMALL | {"tied": True},
-    "learned": SMALL | {"position": "learned"},
-    "encoder": asdict(RoFormerConfig.encoder(**SMALL)),
-    "llama": asdict(RoFormerConfig.llama(**SMALL)),
-    "grouped": SMALL | {"kv_heads": 2, "rotary_dim": 4, "layout": "half", "window": 3, "ff_mult": 2.5},
-}
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-def model(dtype: torch.dtype = torch.float64, **fields) -> RoFormer:
-    """Weights large enough that attention looks at something."""
-    net = RoFormer(RoFormerConfig(**(SMALL | fields)))
-    for weight in net.parameters():
-        if weight.ndim == 2:
-            torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-    return net.to(dtype)
-
-
-def ids(batch: int = 2, count: int = N) -> Tensor:
-    return torch.randint(V, (batch, count))
-
-
-def close(left: Tensor, right: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(left, right, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -136,83 +101,6 @@ def test_another_encoding_takes_the_place_of_the_configs():
     assert all(block.attention.position is rope for block in net.blocks)
     assert not any("table" in name for name, _ in net.named_parameters())
     assert isinstance(RoFormer(RoFormerConfig(**SMALL), position=NoPE()).position, NoPE)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("kind", KINDS)
-def test_save_then_load_gives_the_same_model(kind, dtype, tmp_path):
-    net, tokens = RoFormer(RoFormerConfig(**KINDS[kind])).to(dtype).eval(), ids()
-    net.save(tmp_path / "model.safetensors")
-    loaded = RoFormer.load(str(tmp_path / "model.safetensors"))
-    assert loaded.config == net.config
-    assert torch.equal(loaded(tokens), net(tokens))
-    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
-        names = list(file.keys())
-    assert len(names) == len(list(net.parameters()))  # what is shared is there once
-    assert ("head.weight" in names) == (not net.config.tied)
-    assert ("position.table.weight" in names) == (net.config.position == "learned")
-
-
-def test_a_learned_encoding_of_ones_own_is_saved_too(tmp_path):
-    net = RoFormer(RoFormerConfig(**SMALL), position=RotaryEmbedding(8, learned=True)).bfloat16()
-    torch.nn.init.uniform_(net.position.learned_freqs)
-    net.save(tmp_path / "m")
-    loaded = RoFormer.load(tmp_path / "m", position=RotaryEmbedding(8, learned=True))
-    assert torch.equal(loaded.position.learned_freqs, net.position.learned_freqs)
-    assert loaded.position.learned_freqs.dtype == torch.float32
-
-
-def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
-    net = RoFormer(RoFormerConfig(**SMALL))
-    net.save(tmp_path / "good")
-    good = (tmp_path / "good").read_bytes()
-    tensors = {name: p.detach() for name, p in net.named_parameters()}
-    config = asdict(net.config)
-
-    def foreign(name: str, config: object, tensors: dict[str, Tensor] = tensors) -> None:
-        save_file(tensors, tmp_path / name, metadata={"config": json.dumps(config)})
-
-    (tmp_path / "empty").write_bytes(b"")
-    for kept in (4, 40, len(good) // 2, len(good) - 1):
-        (tmp_path / f"cut at {kept}").write_bytes(good[:kept])
-    (tmp_path / "text").write_text("to be, or not to be\n" * 99)
-    (tmp_path / "pickle").write_bytes(pickle.dumps(tensors))
-    torch.save(net.state_dict(), tmp_path / "torch")
-    save_file(tensors, tmp_path / "no config")
-    foreign("list", [config])
-    foreign("unknown field", config | {"colour": "red"})
-    foreign("bad field", config | {"heads": 5})
-    foreign("text field", config | {"dim": "32"})
-    foreign("wider", config | {"dim": 64})
-    foreign("deeper", config | {"depth": 3})
-    foreign("tied", config | {"tied": True})
-    foreign("one more", config, tensors | {"extra": torch.zeros(1)})
-    foreign("one less", config, {name: t for name, t in tensors.items() if name != "norm.weight"})
-    foreign("another shape", config, tensors | {"norm.weight": torch.ones(31)})
-    files = sorted(path for path in tmp_path.iterdir() if path.name != "good")
-    assert len(files) == 19
-    for path in files:
-        with pytest.raises(ValueError, match=str(path.name)) as refusal:
-            RoFormer.load(path)
-        assert "\n" not in str(refusal.value), path.name
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match=r"^path must be"):
-            RoFormer.load(path)
-    with pytest.raises(FileNotFoundError, match=r"^path must lie in an existing folder"):
-        net.save(tmp_path / "nowhere" / "model")
-
-
-def test_parameters_that_do_not_fit_change_nothing():
-    net = RoFormer(RoFormerConfig(**SMALL))
-    before = {name: p.detach().clone() for name, p in net.named_parameters()}
-    misfits = [
-        ({"norm.weight": torch.ones(31)}, r"tensors: norm.weight must have shape \(32,\), got \(31,\)"),
-        ({"extra": torch.ones(1)}, "tensors must hold this model's parameters, but has an unknown 'extra'"),
-    ]
-    for misfit, message in misfits:
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            net.load_parameters({name: p + 1 for name, p in before.items()} | misfit)
-        assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
 
 
 BAD_FIELDS = [

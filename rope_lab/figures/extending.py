@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +11,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from rope_lab.experiments.store import Results, mean_and_deviation
-from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 
 _LOSS = "loss (nats a character)"
 _STYLES = {  # of the methods of the experiment, the same in every figure
@@ -36,7 +35,7 @@ def by_place(places: Sequence[float], lines: Mapping[str, ArrayLike], context: i
     figure, axes = new_figure(size=(7.5, 4.2))
     curves = {name: np.asarray(losses, dtype=float) for name, losses in lines.items()}
     everything = np.concatenate(list(curves.values()))
-    ends = _apart([float(curve[-1]) for curve in curves.values()], 0.065 * float(np.ptp(everything)))
+    ends = apart([float(curve[-1]) for curve in curves.values()], 0.065 * float(np.ptp(everything)))
     for (name, curve), end in zip(curves.items(), ends, strict=True):
         color, marker, dash = _STYLES[name]
         axes.plot(places, curve, dash, color=color, marker=marker, markersize=4, linewidth=1.5)
@@ -206,12 +205,3 @@ def _end_of_context(axes: Axes, context: int) -> None:
         "trained up to here", (context, 0), xycoords=("data", "axes fraction"), xytext=(5, 2),
         textcoords="offset points", color=GREY, va="bottom", ha="left", fontsize=12,
     )  # fmt: skip
-
-
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Heights moved up just enough that no two labels touch, in the order given."""
-    placed = list(heights)
-    order = sorted(range(len(placed)), key=lambda i: placed[i])
-    for below, above in pairwise(order):
-        placed[above] = max(placed[above], placed[below] + least)
-    return placed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -82,3 +84,12 @@ def direct_label(axes: Axes, x: float, y: float, text: str, color: str, **kwargs
         fontsize=12,
         **kwargs,
     )
+
+
+def apart(heights: Sequence[float], least: float) -> list[float]:
+    """Heights moved up just enough that no two labels touch, in the order given."""
+    placed = list(heights)
+    order = sorted(range(len(placed)), key=lambda i: placed[i])
+    for below, above in pairwise(order):
+        placed[above] = max(placed[above], placed[below] + least)
+    return placed

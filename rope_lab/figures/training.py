@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from rope_lab import record
-from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 
 _LOSS = "loss (nats a character)"
 
@@ -24,7 +23,7 @@ def side_by_side(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) 
         curves: name → (steps, losses).
     """
     figure, axes = new_figure(size=(7.5, 3.8))
-    ends = _apart([losses[-1] for _, losses in curves.values()], 0.07)
+    ends = apart([losses[-1] for _, losses in curves.values()], 0.07)
     for (name, (steps, losses)), end, color, dash in zip(
         curves.items(), ends, COLORS.values(), ("-", "--", "-.", ":"), strict=False
     ):
@@ -109,12 +108,3 @@ def loss_by_place(places: ArrayLike, losses: ArrayLike, errors: ArrayLike, mean:
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     return figure
-
-
-def _apart(heights: Sequence[float], least: float) -> list[float]:
-    """Heights moved up just enough that no two labels touch, in the order given."""
-    placed = list(heights)
-    order = sorted(range(len(placed)), key=lambda i: placed[i])
-    for below, above in pairwise(order):
-        placed[above] = max(placed[above], placed[below] + least)
-    return placed
