@@ -193,13 +193,19 @@ print(prompt + corpus.decode(list(drawn)))
 # to this:
 
 # %%
-from rope_lab.experiments import EXPERIMENTS
-from rope_lab.experiments.store import Results
+import textwrap
+
+from rope_lab.experiments.recipes import PEER
+from rope_lab.experiments.store import Results, shown
 
 baseline = Results.recorded("baseline")
-print(EXPERIMENTS["baseline"].table(baseline))
-print()
-print(baseline.provenance())
+clock = {name: baseline.values(name, "train_seconds") for name in baseline.variants()}
+print(f"{'':32s}{'validation loss':>16s}{'seconds':>11s}{'of the first':>15s}")
+for name, seconds in clock.items():
+    share = [a / b for a, b in zip(seconds, clock[PEER], strict=True)]
+    loss = shown(baseline.values(name, "val_loss"))
+    print(f"{name:32s}{loss:>16s}{shown(seconds, 0):>11s}{shown(share, 2):>15s}")
+print(textwrap.fill(baseline.provenance(), 76))
 
 # %% [markdown]
 # These numbers are recorded, not measured while this page was built: `rope-lab reproduce baseline` measures them again.

@@ -317,15 +317,17 @@ print(f"{outside.sum()} of {slow.sum()} slow pairs still leave their arc")
 from textwrap import fill
 
 from rope_lab.experiments.store import Results, shown
-from rope_lab.experiments.text import table_of_lengths
 
 bases = Results.recorded("base")
 if bases.records:
-    print(table_of_lengths(bases))
+    lengths = bases.records[0]["lengths"]
+    print("base      " + "".join(f"{f'{length} characters':>18s}" for length in lengths))
+    for name in bases.variants():
+        cut = [shown(bases.values(name, "cut", i)) for i in range(len(lengths))]
+        print(f"{name:10s}" + "".join(f"{loss:>18s}" for loss in cut))
     usual, raised = (bases.values(b, "cut", -1) for b in ("10,000", "1,000,000"))
-    longest = bases.records[0]["lengths"][-1]
     gain = shown([a - b for a, b in zip(usual, raised, strict=False)])
-    print(f"base 10,000 less base 1,000,000, at {longest} characters: {gain}")
+    print(f"base 10,000 less base 1,000,000, at {lengths[-1]} characters: {gain}")
 print(fill(bases.provenance(), 76))
 
 # %% [markdown]
