@@ -38,7 +38,7 @@ _CHANGES = {
     "dim": int,
     "depth": int,
 }
-_CHANGES |= {"heads": int, "dropout": float, "lr": float, "matrix_lr": float}
+_CHANGES |= {"heads": int, "dropout": float, "attention_dropout": float, "lr": float, "matrix_lr": float}
 _CHANGES |= {"bfloat16": bool, "compile": bool}
 
 

@@ -26,13 +26,17 @@ def bfloat16_is_native(device: torch.device) -> bool:
 def compiled(model: nn.Module, inputs: Tensor, say: Callable[[str], None]) -> nn.Module:
     """The model through `torch.compile`, or as it is where that fails, as without a C++ compiler.
 
+    On a CPU dropout draws as it does uncompiled: there its own generator is slower than all that is fused.
+
     Args:
         model: its parameters and gradients are as before afterwards, and so are the generators.
         inputs: of the shape it will be called with; forward and backward are compiled for it here.
         say: is called with one line if it fails.
     """
     try:
-        fast: nn.Module = torch.compile(model)  # type: ignore[assignment]
+        fast: nn.Module = torch.compile(  # type: ignore[assignment]
+            model, options={"fallback_random": inputs.device.type == "cpu"}
+        )
         with seeded(0):
             fast(inputs).float().sum().backward()
     except Exception as error:  # whatever the compiler or its tools raise
@@ -57,27 +61,35 @@ def memory(device: torch.device) -> int | None:
         return there
 
 
+def least_memory(config: TrainConfig, vocab_size: int, workers: int, device: torch.device) -> int:
+    """Bytes a worker cannot do without.
+
+    Counted are matrices and tables, their gradients, what the optimisers remember, and the widest tensors that a block
+    keeps for its backward pass.
+    """
+    model = config.architecture(vocab_size)
+    wide = (
+        2 if model.activation == "swiglu" else 1
+    )  # what is as wide as the feed-forward layer: up, and the gate
+    rows = vocab_size + (model.context if model.position == "learned" else 0)
+    parameters = rows + model.depth * (2 * model.dim + (wide + 1) * model.ff_width)  # query and out; down
+    kept = model.depth * wide * model.ff_width + vocab_size
+    tokens = config.batch // config.accumulate // workers * model.context
+    number = 2 if config.bfloat16 and bfloat16_is_native(device) else 4
+    return 12 * model.dim * parameters + number * tokens * kept
+
+
 def require_memory(config: TrainConfig, vocab_size: int, workers: int, device: torch.device) -> None:
     """Refuse a run that is larger than the memory by what it needs at the very least.
 
-    Counted are matrices and tables, their gradients, what the optimisers remember, and the widest tensor that a block
-    keeps for its backward pass. A system that promises memory it does not have kills a run later, without a word.
+    A system that promises memory it does not have kills a run later, without a word.
 
     Raises:
         ValueError: saying how much is needed and what to lower.
     """
     there = memory(device)
-    if there is None:
-        return
-    model = config.architecture(vocab_size)
-    hidden = int(model.ff_mult * model.dim)
-    rows = vocab_size + (model.context if model.position == "learned" else 0)
-    parameters = model.dim * (rows + model.depth * 2 * (model.dim + hidden))  # query and out, up and down
-    tokens = config.batch // config.accumulate // workers * model.context
-    kept = tokens * (model.depth * hidden + vocab_size)
-    number = 2 if config.bfloat16 and bfloat16_is_native(device) else 4
-    least = 12 * parameters + number * kept
-    if least > there:
+    least = least_memory(config, vocab_size, workers, device)
+    if there is not None and least > there:
         raise ValueError(
             f"the run must fit in memory, {there / 2**30:,.0f} GiB, but needs at least {least / 2**30:,.0f} GiB: "
             f"{lower(config)}"

@@ -74,7 +74,8 @@ class RoFormerConfig:
         ff_multiple: its width is rounded up to a multiple of this.
         bias: give the linear layers a bias.
         tied: use the token embedding as the output layer.
-        dropout: of attention weights and sublayer outputs.
+        dropout: of sublayer outputs.
+        attention_dropout: of attention weights.
 
     Raises:
         ValueError: naming the first field that is out of range.
@@ -103,6 +104,7 @@ class RoFormerConfig:
     bias: bool = False
     tied: bool = False
     dropout: float = 0.0
+    attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         optional = [n for n in ("kv_heads", "rotary_dim", "window") if getattr(self, n) is not None]
@@ -122,8 +124,9 @@ class RoFormerConfig:
             raise ValueError(f"base must be positive and finite, got {self.base}")
         if self.norm_eps is not None and not 0 < self.norm_eps < math.inf:
             raise ValueError(f"norm_eps must be positive and finite, got {self.norm_eps}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         for name, kind in (
             ("position", Position),
             ("layout", Layout),
@@ -192,7 +195,7 @@ class RoFormerConfig:
         """The attention of block `layer`, counted from 0."""
         return MultiHeadAttention(
             self.dim, self.heads, kv_heads=self.kv_heads, position=position, causal=self.causal,
-            window=self.window, qk_norm=self.qk_norm, bias=self.bias, dropout=self.dropout,
+            window=self.window, qk_norm=self.qk_norm, bias=self.bias, dropout=self.attention_dropout,
         )  # fmt: skip
 
 

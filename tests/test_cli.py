@@ -67,7 +67,7 @@ def tree(folder):
 BAD = [
     ("", "arguments are required: train | sample | evaluate"),
     ("dance", "invalid choice: 'dance'"),
-    ("train --preset huge", "preset must be one of smoke, cpu, gpu, got 'huge'"),
+    ("train --preset huge", "preset must be one of smoke, cpu, laptop, gpu, got 'huge'"),
     ("train --steps none", "--steps: invalid int value: 'none'"),
     ("train --steps 0", "steps must be an integer of at least 1, got 0"),
     ("train --seed -1", "seed must be an integer of at least 0, got -1"),
@@ -260,7 +260,7 @@ def test_a_llama_trains_goes_on_measures_writes_and_leaves(capsys, tmp_path):
 def test_info_without_a_run_shows_the_presets(capsys):
     code, out, _ = call(capsys, "info")
     assert code == 0
-    assert re.findall(r"^preset (\w+):", out, re.M) == ["smoke", "cpu", "gpu"]
+    assert re.findall(r"^preset (\w+):", out, re.M) == ["smoke", "cpu", "laptop", "gpu"]
 
 
 def test_help_and_version(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,18 @@ class TestExperiments:
         assert (mixed["window"], mixed["depth"], mixed["global_layers"]) == (64, 2, 1)
         assert names[-1] == "full at 4 characters"
 
+    def test_long_contexts_share_the_time(self, tiny_lab: Lab, monkeypatch):
+        monkeypatch.setattr(Lab, "seconds_per_update", lambda self, config, start: TINY.long_seconds / 7.5)
+        for variant in ("local at 64 characters", "full at 32 characters"):
+            numbers = windows.measure_windows(tiny_lab, variant, 0)
+            assert numbers["steps"] == 7
+            assert 0 < numbers["update_seconds"] < numbers["train_seconds"]
+
+    def test_neither_the_first_update_nor_the_evaluation_counts_as_its_time(self, tiny_lab: Lab, monkeypatch):
+        clock = iter([0, 100, 102, 104, 106, 108, 200])  # the start, and after each of six updates
+        monkeypatch.setattr("rope_lab.train.time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+        assert tiny_lab.seconds_per_update(tiny_lab.config(0)) == 2
+
     def test_a_seed_fixes_the_first_weights_too(self, tiny_lab: Lab):
         first, again, other = (
             windows.measure_windows(tiny_lab, "window 64, depth 2", seed)["val_loss"] for seed in (0, 0, 1)
@@ -290,7 +303,7 @@ def test_the_bound_of_the_paper_holds_and_is_met():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing"], "experiment must be one of baseline, ablation, encodings"),
+        (["nothing"], "experiment must be one of presets, baseline, ablation, encodings"),
         (["encodings", "--scale", "big"], "scale must be one of smoke, cpu, gpu, got 'big'"),
         (["encodings", "--seeds", "0"], "seeds must be at least 1, got 0"),
         (["encodings", "--seeds", "many"], "invalid int value"),

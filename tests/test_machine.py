@@ -14,6 +14,7 @@ from training import TEXT, corpus, tiny
 
 from rope_lab import checkpoint, machine
 from rope_lab.__main__ import main
+from rope_lab.model import RoFormer
 from rope_lab.record import Stopped
 from rope_lab.train import train
 
@@ -51,11 +52,28 @@ class TestMemory:
         assert main([*COMMAND, "--dim", str(10**10)]) == 2
         assert "must fit in memory" in capsys.readouterr().err
 
-    def test_what_is_counted_is_needed(self):
-        config, cpu = tiny(), torch.device("cpu")
+    @pytest.mark.parametrize("activation", ["relu2", "swiglu"])
+    @pytest.mark.parametrize("position", ["rope", "learned"])
+    def test_what_is_counted_is_needed(self, activation, position):
+        config, cpu = (
+            tiny(activation=activation, position=position, dim=64, dropout=0.0, attention_dropout=0.0),
+            torch.device("cpu"),
+        )
         machine.require_memory(config, 30, 1, cpu)
-        there = machine.memory(cpu)
-        assert there is None or there > 2**28
+        net, kept = RoFormer(config.architecture(30)), {}
+        weights = {p.data_ptr() for p in net.parameters()}
+
+        def keep(x):
+            if x.untyped_storage().data_ptr() not in weights:
+                kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            logits = net(torch.zeros(config.batch, config.architecture(30).context, dtype=torch.long))
+            loss = logits.logsumexp(-1).sum()
+        needed = 12 * sum(p.numel() for p in net.parameters()) + sum(kept.values())
+        assert needed / 4 < machine.least_memory(config, 30, 1, cpu) <= needed
+        del loss
 
     @pytest.mark.parametrize(
         "error",
@@ -217,7 +235,7 @@ class TestCompile:
             raise RuntimeError("No working C++ compiler found\nand much more")
 
         whole = torch.compile
-        monkeypatch.setattr(torch, "compile", lambda model: whole(model, backend=broken))
+        monkeypatch.setattr(torch, "compile", lambda model, **_: whole(model, backend=broken))
         run = train(tiny(compile=True), corpus(), folder=tmp_path / "run")
         first, *rest = capsys.readouterr().out.splitlines()
         assert first.startswith("torch.compile failed, training goes on without it: ")
@@ -225,21 +243,22 @@ class TestCompile:
         assert all(line.startswith("step") for line in rest)
         assert torch.equal(parameters(run), parameters(train(tiny(), corpus(), quiet=True)))
 
-    def test_what_is_compiled_trains_to_the_same_numbers(self, monkeypatch, capsys):
-        graphs = []
-
-        def eager(graph, example_inputs):
-            graphs.append(graph)
-            return graph
-
+    @pytest.mark.skipif(
+        not (shutil.which("c++") or shutil.which("g++")), reason="Inductor needs a C++ compiler"
+    )
+    def test_what_is_compiled_trains_to_the_same_numbers_dropout_and_all(self, monkeypatch, capsys):
+        made = []
         whole = torch.compile
-        monkeypatch.setattr(torch, "compile", lambda model: whole(model, backend=eager))
+        monkeypatch.setattr(
+            torch, "compile", lambda *args, **more: made.append(whole(*args, **more)) or made[-1]
+        )
         torch._dynamo.reset()
-        run = train(tiny(compile=True, dropout=0.0), corpus())
-        assert graphs
+        run = train(tiny(compile=True), corpus())
+        assert made
         assert "torch.compile failed" not in capsys.readouterr().out
-        plain = train(tiny(dropout=0.0), corpus(), quiet=True)
+        plain, other = (train(tiny(seed=seed), corpus(), quiet=True) for seed in (0, 1))
         torch.testing.assert_close(parameters(run), parameters(plain), rtol=0, atol=1e-5)
+        assert (parameters(other) - parameters(plain)).abs().max() > 1e-2
 
 
 def test_bfloat16_is_for_gpus_that_have_it():

@@ -127,6 +127,8 @@ BAD_FIELDS = [
     {"dropout": 1.0},
     {"dropout": -0.1},
     {"dropout": float("nan")},
+    {"attention_dropout": 1.0},
+    {"attention_dropout": float("nan")},
     {"position": "rotary"},
     {"position": "xpos", "causal": False},
     {"rotary_dim": 3, "position": "roper"},
@@ -214,17 +216,20 @@ def test_autocast_computes_in_bfloat16_near_the_truth(kind):
         assert (out - truth).abs().max() <= 4 * torch.finfo(torch.bfloat16).eps * truth.abs().max()
 
 
-@pytest.mark.parametrize("parts", ["attention weights", "sublayer outputs"])
-def test_dropout_acts_in_training_only(parts):
-    net, tokens = model(dropout=0.5), ids()
-    for block in net.blocks:
-        if parts == "attention weights":
-            block.dropout = 0.0
-        else:
-            block.attention.dropout = 0.0
+@pytest.mark.parametrize("kind", ["dropout", "attention_dropout"])
+def test_dropout_acts_in_training_only(kind):
+    net, tokens = model(**{kind: 0.5}), ids()
     assert not torch.equal(net(tokens), net(tokens))
     net.eval()
     assert torch.equal(net(tokens), net(tokens))
+
+
+@pytest.mark.parametrize("part", ["attention", "sublayers"])
+def test_each_dropout_acts_on_its_own_part(part):
+    net = model(**{"dropout" if part == "attention" else "attention_dropout": 0.5})
+    x, places = torch.randn(1, N, 32, dtype=torch.float64), torch.arange(N)
+    draws = [net.blocks[0].attention(x, positions=places) for _ in range(2)]
+    assert torch.equal(*draws) == (part == "attention")
 
 
 def test_the_feed_forward_layer_squares_what_is_positive():

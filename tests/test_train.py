@@ -250,7 +250,7 @@ class TestPresets:
             preset("smoke", **change)
 
     def test_unknown_preset(self):
-        with pytest.raises(ValueError, match="preset must be one of smoke, cpu, gpu, got 'huge'"):
+        with pytest.raises(ValueError, match="preset must be one of smoke, cpu, laptop, gpu, got 'huge'"):
             preset("huge")
 
     def test_a_config_survives_json(self):

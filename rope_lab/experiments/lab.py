@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch import Tensor
 from rope_lab import checkpoint
 from rope_lab.data import Corpus
 from rope_lab.experiments.store import Record, Results, digest, modules_behind
+from rope_lab.model import RoFormer
 from rope_lab.presets import TrainConfig, preset
 from rope_lab.record import Run, choose_device, provenance
 from rope_lab.train import train
@@ -34,7 +37,7 @@ class Scale:
         task_steps: updates of a model in `algorithms`.
         characters: of the validation split that evaluations beyond the context take.
         long: characters of a long context in `local`.
-        long_seconds: time each model has in it.
+        long_seconds: time the updates of each model have in it, by the clock.
     """
 
     name: str
@@ -103,6 +106,19 @@ class Lab:
             spent = time.process_time() - before
             cost.write_text(json.dumps(spent))
         return run, float(json.loads(cost.read_text()))
+
+    def seconds_per_update(self, config: TrainConfig, start: RoFormer | None = None) -> float:
+        """Time of an update of these settings by the clock: the median of a few, without the first, which warms up.
+
+        Args:
+            config: its `steps` do not count.
+            start: the model, trained a little here; by default a new RoFormer.
+        """
+        few = config.change(steps=6, reports=6, evaluations=1)
+        points = train(few, self.corpus, start=start, device=self.device, quiet=True).history
+        return statistics.median(
+            b.seconds - a.seconds for a, b in pairwise(points[:-1])
+        )  # the last evaluates
 
 
 Measure = Callable[[Lab, str, int], dict[str, Any]]

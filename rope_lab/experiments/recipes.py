@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from itertools import pairwise
 from typing import Any
 
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.experiments.text import of_training
-from rope_lab.presets import TrainConfig
+from rope_lab.presets import TrainConfig, preset
 from rope_lab.train import train
 
 PEER, OURS = "nanoGPT's CPU recipe", "ours"
@@ -26,6 +24,9 @@ _LABML: dict[str, Any] = {
     "qk_norm": False, "bias": True,
 }  # fmt: skip
 _NOAM_WARMUP = 2_000
+
+# What nanoGPT reports for 10.7 million parameters after 5,000 updates on an A100 (its README, Karpathy 2022).
+PUBLISHED = 1.4697
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "everything": {},
@@ -57,17 +58,13 @@ def noam(lab: Lab, seed: int, seconds: float) -> TrainConfig:
     size = _LABML | ({"context": 64, "depth": 2} if lab.scale.name == "smoke" else {})
     peak = (_LABML["dim"] * _NOAM_WARMUP) ** -0.5
 
-    def of(steps: int, **changes: Any) -> TrainConfig:
+    def of(steps: int) -> TrainConfig:
         return TrainConfig(
             "labml", size, steps=steps, batch=4, optimizer="adamw", lr=peak, beta2=0.999, schedule="rsqrt",
-            warmup=_NOAM_WARMUP / steps, seed=seed, **changes,
+            warmup=_NOAM_WARMUP / steps, seed=seed,
         )  # fmt: skip
 
-    few = train(of(6, reports=6, evaluations=1), lab.corpus, device=lab.device, quiet=True).history[:-1]
-    step = statistics.median(
-        b.seconds - a.seconds for a, b in pairwise(few)
-    )  # without the evaluation at the end
-    return of(max(1, int(seconds / step)))
+    return of(max(1, int(seconds / lab.seconds_per_update(of(1)))))
 
 
 def measure_recipe(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
@@ -118,7 +115,38 @@ def table_of_ablations(results: Results) -> str:
     return "\n".join(lines)
 
 
+def measure_preset(lab: Lab, name: str, seed: int) -> dict[str, Any]:
+    """Train by a preset as it is."""
+    before = time.process_time()
+    run = train(preset(name, seed=seed), lab.corpus, device=lab.device, quiet=True)
+    return of_training(run, time.process_time() - before)
+
+
+def table_of_presets(results: Results) -> str:
+    """What each preset reaches, in all the seconds it takes, compiling and measuring included."""
+    heads = ("validation loss", "training loss", "seconds", "parameters", "characters")
+    widths = (17, 16, 11, 12, 12)
+    lines = [" " * 8 + "".join(f"{head:>{width}s}" for head, width in zip(heads, widths, strict=True))]
+    for name in results.variants():
+        updates, batch = (results.values(name, "config", key)[0] for key in ("steps", "batch"))
+        seen = updates * batch * results.values(name, "config", "model", "context")[0]
+        cells = [
+            shown(results.values(name, "val_loss"), 4),
+            shown(results.values(name, "train_loss")),
+            shown(results.values(name, "seconds"), 0),
+            f"{results.values(name, 'parameters')[0]:,}",
+            f"{seen:,}",
+        ]
+        row = "".join(f"{cell:>{width}s}" for cell, width in zip(cells, widths, strict=True))
+        lines.append(f"{name:8s}{row}")
+    return "\n".join(lines)
+
+
 EXPERIMENTS = {
+    "presets": Experiment(
+        "What does each preset reach, and how long does it take?",
+        lambda scale: ["cpu", "laptop"] if scale.name == "cpu" else [scale.name], measure_preset, table_of_presets,
+    ),
     "baseline": Experiment(
         "Our recipe beside its peers', in their own time",
         lambda scale: [PEER, OURS, SHORT, LABML], measure_recipe, table_of_recipes,

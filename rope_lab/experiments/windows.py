@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 from rope_lab.checkpoint import seeded
-from rope_lab.evaluate import token_losses
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.experiments.text import of_training
@@ -23,7 +22,10 @@ _LONG = "{} at {:,d} characters"
 
 
 def measure_windows(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
-    """Train with a window and a depth at four times the preset's context, or with a long context for a set time."""
+    """Train with a window and a depth at four times the preset's context, or with a long context for a set time.
+
+    Only the long contexts are trained for equal time, and have `update_seconds`: the clock without the evaluation.
+    """
     if variant.endswith("characters"):
         return _measure_long(lab, variant, seed)
     window, depth, *more = map(int, re.findall(r"\d+", variant))
@@ -50,36 +52,30 @@ def _train(lab: Lab, config: TrainConfig, model: RoFormer) -> dict[str, Any]:
 
 
 def _measure_long(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
-    """As many updates of long segments as fit in the scale's processor time, which is the same for all."""
+    """As many updates of long segments as fit in the scale's seconds, which are the same for all."""
     kind = variant.split()[0]
     length = int(variant.split()[-2].replace(",", ""))
     base = lab.config(seed)
     batch = max(1, lab.scale.long // length)
     config = base.change(context=length, batch=batch, evaluations=1, reports=4)
-    wide = 4 * base.architecture(1).context
+    window = base.architecture(1).context
 
     def fresh() -> RoFormer:
         with seeded(seed):
             if kind == "local":
-                return LocalTransformer(_local(config, lab, wide // 4))
+                return LocalTransformer(_local(config, lab, window))
             return RoFormer(config.architecture(len(lab.corpus.vocab)))
 
-    few = config.change(steps=2, reports=1)
-    before = time.process_time()
-    train(few, lab.corpus, start=fresh(), device=lab.device, quiet=True)  # with the evaluation at the end
-    both = time.process_time() - before
-    model = fresh()
-    before = time.process_time()
-    token_losses(model, lab.held_out[: 2 * lab.scale.long + 1], length)
-    evaluation = (time.process_time() - before) * len(lab.held_out) / (2 * lab.scale.long)
-    step = max(1e-3, (both - evaluation) / 2)
-    config = config.change(steps=max(4, int(lab.scale.long_seconds / step)))
+    update = lab.seconds_per_update(config, fresh())
+    config = config.change(steps=max(4, int(lab.scale.long_seconds / update)))
     numbers = _train(lab, config, fresh())
+    before = numbers["history"][-2]  # the last report waits for the evaluation
     return numbers | {
         "kind": kind,
         "length": length,
         "steps": config.steps,
-        "characters": config.steps * lab.scale.long,
+        "characters": config.steps * batch * length,
+        "update_seconds": before["seconds"] / before["step"] * config.steps,
     }
 
 
