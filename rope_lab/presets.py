@@ -143,6 +143,7 @@ PRESETS = {
         weight_decay=0.1,
         compile=True,
         reports=50,
+        evaluations=10,
     ),
     # 10 million parameters
     "gpu": TrainConfig(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -65,6 +66,26 @@ def learning_curve(
     direct_label(axes, last, measured[1][-1], f"validation {measured[1][-1]:.2f}", COLORS["vermilion"])
     axes.set(xlabel="updates of the parameters", ylabel=_LOSS, ylim=(1.0, None))
     axes.margins(x=0.02)
+    return figure
+
+
+def against_minutes(histories: Sequence[Sequence[Mapping[str, Any]]], name: str, level: float) -> Figure:
+    """Validation loss against the minutes of training, a line a run, beside the level that another reached.
+
+    Args:
+        histories: of each run the points of its record, with `seconds` and, where it was measured, `val`.
+        name, level: of the other.
+    """
+    figure, axes = new_figure(size=(7.5, 3.6))
+    for points in histories:
+        measured = [(point["seconds"] / 60, point["val"]) for point in points if point["val"] is not None]
+        axes.plot(*zip(*measured, strict=True), color=COLORS["blue"], marker="o", markersize=5, alpha=0.7)
+    axes.axhline(level, color=GREY, linestyle="--", linewidth=1.5)
+    axes.annotate(
+        f"{name}: {level}", (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, 4),
+        textcoords="offset points", color=GREY,
+    )  # fmt: skip
+    axes.set(xlabel="minutes", ylabel=f"validation {_LOSS}", xlim=(0, None))
     return figure
 
 
