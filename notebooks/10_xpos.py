@@ -96,6 +96,7 @@ def beta(position):
 
 check_exact("eq. 10.1", alpha(m) * sp.conjugate(beta(n)) - alpha(m - n))
 check_exact("eq. 10.2", sp.conjugate(beta(m)) - 1 / alpha(m))
+check_exact("eq. 10.2, second line", alpha(m) / alpha(m - 1) - alpha(1))
 
 # %% [markdown]
 # So a score of $D/2$ pairs has one number $\xi_i$ a pair beside $\theta_i$. Write
@@ -325,7 +326,7 @@ fading(
 # ### The paper's yardstick
 #
 # The paper argues with a number it calls the attention **resolution**. Let $c(s)$ be the expected score at distance
-# $s = 0, \dots, N$ and $p_s = \mathrm{e}^{c(s)}/\sum_{r=0}^{N} \mathrm{e}^{c(r)}$. Its equation 3 is the left side of
+# $s = 0, \dots, N + 1$ and $p_s = \mathrm{e}^{c(s)}/\sum_{r=0}^{N} \mathrm{e}^{c(r)}$. Its equation 3 is the left side of
 #
 # $$
 # \begin{aligned}
@@ -789,7 +790,7 @@ check_half_life(half_life)
 
 # %% [markdown]
 # **10.2** Write `reach(dtype, base)`: the largest whole number of tokens past the centre at which the factor of a key is
-# still finite in `dtype`.
+# at most the largest number of `dtype`.
 
 # %%
 from rope_lab.exercises.ch10 import check_reach

@@ -113,8 +113,9 @@ check("eq. 12.2", torch.stack(counted), torch.tensor(formula))
 # %% [markdown]
 # But not everybody counts like that. Two more rules are in use. An *inclusive* window goes back $W$ tokens and has the
 # query on top, $m - n \le W$. A *block* window cuts the text into blocks of $W$ and lets a query see its own block and a
-# number of blocks before it, `look_backward`, so its view does not move with each token but jumps with each block. Keys
-# that a query far from the start sees:
+# number of blocks before it, `look_backward`, so its view does not move with each token but jumps with each block. With
+# `look_backward` $b$ the other two go back $b$ times as far, $m - n < bW$ and $m - n \le bW$. Keys that a query far from the
+# start sees:
 
 # %%
 print("W = 16      look_backward = 1    look_backward = 2")
@@ -410,9 +411,9 @@ for i, N in enumerate(lengths):
 # \end{aligned}
 # $$ (eq-12-7)
 #
-# before it (with `look_backward=1`) and no further, where $r$ is the token's place in its block. That is the **receptive field**. Longformer and
-# Mistral's report count it as $\ell \times W$, which makes about 131,000 tokens for 32 layers of 4,096: the leading term,
-# without the $-1$.
+# before it (with `look_backward=1`) and no further, where $r$ is the token's place in its block. That is the **receptive
+# field**. Mistral's report counts it as $\ell \times W$, about 131,000 tokens for 32 layers of 4,096: exact for the $W + 1$
+# keys of its text, the leading term for the $W$ of its caption. Longformer's $\ell \times w$ is the width of both sides.
 #
 # A gradient can check that. Take a real transformer with random weights, and differentiate the state of one token after
 # every layer by the embeddings of all tokens. Where the gradient is exactly zero, there is no path.

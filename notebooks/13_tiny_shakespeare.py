@@ -152,13 +152,13 @@ print(f"{config.steps:,} updates, {config.batch} segments of {shape.context} cha
 source(train)
 
 # %% [markdown]
-# Now run it in full. This takes a minute and a half on two cores; `train("cpu", corpus, folder="runs/cpu")` would also
+# Now run it in full. This takes a minute and a half to two on two cores; `train("cpu", corpus, folder="runs/cpu")` would also
 # leave a checkpoint, a record and labml's log in that folder, and so does `rope-lab train --preset cpu` in a terminal.
 
 # %%
 run = train(config, corpus)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss falls from above four, past the dotted lines of the counting predictors, to below two. Dots of the validation loss lie close to the line and end slightly above it."}, "figure": {"caption": "The full run. It passes the counting predictors (dotted) within its first updates; everything below them it has learned from context. Training and validation part slowly: the model begins to know its text by heart.", "name": "fig-learning-curve"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss falls from just under three, already below two of the three dotted lines of the counting predictors, past the third and to below two. Dots of the validation loss lie close to the line and end slightly above it."}, "figure": {"caption": "The full run. It passes the counting predictors (dotted) within its first updates; everything below them it has learned from context. Training and validation part slowly: the model begins to know its text by heart.", "name": "fig-learning-curve"}}
 from rope_lab.figures.training import learning_curve
 
 measured = [point for point in run.history if point.val is not None]
@@ -210,7 +210,7 @@ print(textwrap.fill(baseline.provenance(), 76))
 # %% [markdown]
 # These numbers are recorded, not measured while this page was built: `rope-lab reproduce baseline` measures them again.
 # Chapter 14 says how to read them. labml's schedule raises the learning rate for 2,000 updates, more than there is time
-# for here, so its row shows what a recipe for a GPU does in a minute and a half, not what it can do. The table in chapter 14
+# for here, so its row shows what a recipe for a GPU does in the minute and a half it was given, not what it can do. The table in chapter 14
 # counts processor time, this one the clock.
 #
 # How much of the difference is RoPE, and how much the rest of the recipe? {numref}`fig-ablation` takes away one part at a
@@ -274,8 +274,8 @@ from rope_lab.figures.heads import heads_by_distance
 heads_by_distance(model, ids)
 
 # %% [markdown]
-# And is a long view worth anything? Sort the losses by the place of a character in its segment. The first has nothing to
-# go by, the last almost the whole context.
+# And is a long view worth anything? Sort the losses by the place of a character in its segment. The first has one character to
+# go by, the last the whole context.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the number of characters seen, log scale, with error bars: highest at the first character, falling steeply over the first ten and hardly after that, crossing the dashed mean line at around ten characters."}, "figure": {"caption": "Loss by place in the segment, with standard errors. Most is gained in the first ten characters, little after that. The mean over all places (dashed) is the loss of the run, so a longer context looks better for two reasons: it sees more, and fewer of its characters stand at the start.", "name": "fig-loss-by-place"}}
 from rope_lab.evaluate import token_losses

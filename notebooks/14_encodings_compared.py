@@ -19,7 +19,7 @@
 # much, and how would you know?** Here are ten of them in the same model with the same budget, three times each. A dot is a
 # training run.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Ten rows, one an encoding, the lowest validation loss on top; in each row a dot for every training run and an upright stroke at their mean, with the mean written at the right. The rotary encodings lie on top, the model without positions at the bottom, and most rows are further apart than the dots within a row."}, "figure": {"caption": "Validation loss of ten encodings, a dot a seed, a stroke at the mean. Rows whose dots lie apart differ for sure in this setting. Rows whose dots overlap need the arithmetic below.", "name": "fig-ten-encodings"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Ten rows, one an encoding, the lowest validation loss on top; in each row a dot for every training run and an upright stroke at their mean, with the mean written at the right. RoPER, xPos and RoPE lie on top, then T5, then the two that turn a quarter; sinusoidal, learned, ALiBi and, far off, the model without positions follow. About half of the neighbouring rows touch or overlap."}, "figure": {"caption": "Validation loss of ten encodings, a dot a seed, a stroke at the mean. Dots that lie apart are not yet a sure difference, and dots that overlap not yet none: the arithmetic below decides.", "name": "fig-ten-encodings"}}
 from rope_lab.experiments.store import Results
 from rope_lab.figures.comparing import dots
 
@@ -79,7 +79,7 @@ print(f"chapter 13 makes {preset('cpu').steps:,} such updates")
 # | T5 {cite:p}`raffel2020` | score | $\langle q, k \rangle / \sqrt D$ plus a trained number for the bucket of $s$ | `position="t5"` |
 # | ALiBi {cite:p}`press2022` | score | $\langle q, k \rangle / \sqrt D$ minus $s$ times a fixed slope | `position="alibi"` |
 # | RoPE {cite:p}`su2021` | $q$, $k$ | $\langle R_m q, R_n k \rangle$ | `position="rope"` |
-# | xPos {cite:p}`sun2023` | $q$, $k$ | RoPE, pair $i$ times $\zeta_i^{s/B}$ | `position="xpos"` |
+# | xPos {cite:p}`sun2023` | $q$, $k$ | RoPE, pair $i$ times $\zeta_i^{s/512}$ (chapter 10) | `position="xpos"` |
 # | RoPE, 25% {cite:p}`black2022` | $q$, $k$ | RoPE on the first quarter of the coordinates | `rotary_dim=D // 4` |
 # | p-RoPE {cite:p}`barbero2025` | $q$, $k$ | RoPE, only the fastest quarter of the pairs turns | `proportion=0.25` |
 # | RoPER {cite:p}`labml2020` | $q$, $k$, $v$ | values turn too; what attention sums turns back by $m$ | `position="roper"` |
@@ -107,7 +107,7 @@ for heads in (shape.heads, 8):
 # $$ (eq-14-1)
 #
 # If a seed that is lucky for one encoding is lucky for the other, $\rho$ is positive, and the differences are steadier than
-# the losses. Checked on random numbers, and on every pair of encodings that is recorded:
+# those of runs that share no seed. Checked on random numbers, and on every pair of encodings that is recorded:
 
 # %%
 import torch
@@ -177,7 +177,7 @@ for K in (2, 3, 5, 10, 30):
 # Two limits no formula sees {cite:p}`bouthillier2021`. All runs share one text, one model and one recipe, so seeds say
 # nothing about another text. And one interval in twenty misses, so among the dozens on this page some do.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine rows, one an encoding other than RoPE, each with its three differences to RoPE as dots and a bar for the interval of 95 percent, beside a dashed line at zero. The bars of most rows lie clear of zero on the right; those of xPos and RoPER lie close to it."}, "figure": {"caption": "Validation loss minus that of RoPE, seed by seed (dots), with the interval for the true difference (bars). Where a bar crosses the dashed line, three seeds do not decide.", "name": "fig-paired"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine rows, one an encoding other than RoPE, each with its three differences to RoPE as dots and a bar for the interval of 95 percent, beside a dashed line at zero. The bars of most rows lie clear of zero on the right; that of xPos crosses it, that of RoPER lies just left of it."}, "figure": {"caption": "Validation loss minus that of RoPE, seed by seed (dots), with the interval for the true difference (bars). Where a bar crosses the dashed line, three seeds do not decide.", "name": "fig-paired"}}
 from rope_lab.figures.comparing import paired
 
 label = "validation loss minus that of RoPE (nats a character)"
@@ -228,10 +228,10 @@ if encodings.records:
 #
 # A loss after equal updates is not a loss after equal cost. T5 looks up a number for each pair of tokens, xPos multiplies
 # by more than RoPE, NoPE does nothing. On the right, the same runs against the processor time that they took. It counts what
-# this process used, on one thread, so other programs on the machine do not lengthen it as they lengthen a clock; the time
-# of each point is its share of the updates.
+# this process used, on one thread; other programs on the machine lengthen it too, by less than they lengthen a clock. The
+# time of each point is its share of the updates.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of training loss, against updates on the left and against seconds of processor time on the right, seven lines each. The line of the model without positions flattens out far above the others; RoPE, xPos and T5 fall fastest. The panels look nearly alike."}, "figure": {"caption": "Training loss against updates (left) and processor time (right), means over the seeds. The encodings cost nearly the same here, so both panels show the same order.", "name": "fig-courses"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of training loss, against updates on the left and against seconds of processor time on the right, seven lines each. The line of the model without positions flattens out far above the others; RoPE, xPos and T5 fall fastest. The panels look nearly alike."}, "figure": {"caption": "Training loss against updates (left) and processor time (right), means over the seeds. No difference in cost stands out of the scatter (below), so both panels show the same order.", "name": "fig-courses"}}
 from rope_lab.figures.comparing import courses
 
 courses(encodings)
@@ -319,14 +319,14 @@ slide = by_place[-u:].mean()
 check("eq. 14.3, slide", one_by_one(model, piece), slide, tolerance=1e-6)
 
 # %% [markdown]
-# The first characters of a segment are guessed with next to nothing to go by. Call $\ell_\infty$ the loss of the same
-# targets when each sees all that could help it. What the starts cost is then a sum over places, and cutting spreads it
-# over the segment:
+# The first characters of a segment are guessed with next to nothing to go by. Call $\ell_\infty(t)$ the loss of the
+# same targets, those at place $t$, when each sees all that could help it, and $\ell_\infty$ its mean over the places. What
+# the starts cost is then a sum over places, and cutting spreads it over the segment:
 #
 # $$
 # \begin{aligned}
 # \mathrm{cut}(L) &= \ell_\infty + \frac{E}{L}, \\
-# E &= \sum_{t=0}^{L-1} \big( \ell(t) - \ell_\infty \big) .
+# E &= \sum_{t=0}^{L-1} \big( \ell(t) - \ell_\infty(t) \big) .
 # \end{aligned}
 # $$ (eq-14-4)
 #
@@ -355,8 +355,9 @@ for length in (L, 2 * L, 4 * L, 8 * L):
     print(f"{length:5,d}{cut.mean():9.4f}{E:9.2f}{E / length:9.4f}")
 
 # %% [markdown]
-# **A cut loss that falls with the length is no proof that a model reads further. A sliding loss that falls is.** One that
-# stays level says that nothing broke.
+# **A cut loss that falls with the length is no proof that a model reads further. A sliding loss that falls proves that it
+# reads more than the $L - u$ characters that every target had in view before.** One that stays level says that nothing
+# broke.
 #
 # The same average hides a failure, too: however bad the far places are, the first ones are as good as in training. Here
 # are the recorded models, trained on segments of 128 characters. Sliding windows move by 64, and all lengths score the same
@@ -445,7 +446,7 @@ origin(base)
 # is right. Kazemnejad et al. {cite:p}`kazemnejad2023` found over ten such tasks that models without any encoding generalise
 # best to longer inputs, and those with RoPE poorly.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are seven encodings, columns lengths of the input, colour the share solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest."}, "figure": {"caption": "Share of inputs solved without a mistake, means over the seeds. The white line ends the lengths of training. Vectors that are added to the embedding end there at once; encodings of distances go on for a few digits or more.", "name": "fig-solved"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are seven encodings, columns lengths of the input, colour the share solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest."}, "figure": {"caption": "Share of inputs solved without a mistake, means over the seeds. The white line ends the lengths of training. Vectors that are added to the embedding end there at once. In copying, T5, RoPE and xPos go on for one digit and ALiBi for several; in reversing ALiBi again goes furthest and T5 ends at once; in addition all end at the line.", "name": "fig-solved"}}
 from rope_lab.figures.comparing import solved
 
 algorithms = Results.recorded("algorithms")
@@ -626,7 +627,8 @@ print("xPos and RoPE differ by", ", ".join(f"{d:.3f}" for d in gap))
 #
 # The lines below are computed from the records. Each number is the first named minus the other, or the longest length minus
 # the trained one. *Lower* and *higher* mean that the interval of 95% leaves zero out. A loss is better lower, a share of
-# copies better higher.
+# copies better higher. NoPE has not learned to copy ten digits, so by the rule above its two lines judge its training, not
+# the claim. For *level* read the number: a rise of 0.005 can be certain and still be level.
 
 
 # %%
@@ -654,7 +656,7 @@ questions = {
     "Press: ALiBi stays level, sliding": change("ALiBi", "sliding", -1),
     "Sun: xPos rises less than RoPE, sliding": minus(xpos, rope),
     "Khan: 25% of the coordinates do": loss("RoPE, 25% of the coordinates", "RoPE"),
-    "Barbero: the fastest 25% of pairs do": loss("p-RoPE, p = 0.25", "RoPE"),
+    "Barbero: the fastest 25% are above RoPE": loss("p-RoPE, p = 0.25", "RoPE"),
     "Kazemnejad: NoPE copies above RoPE": minus(copies("NoPE"), copies("RoPE")),
     "Kazemnejad: NoPE copies above ALiBi": minus(copies("NoPE"), copies("ALiBi")),
 }
@@ -672,7 +674,8 @@ for question, values in questions.items():
 # - Compare within seeds, state the interval, and three seeds separate differences of a few deviations and no smaller ones.
 # - In these models, early in training, encodings that act on queries and keys beat vectors that are added to the
 #   embedding, and any encoding beats none.
-# - A falling loss at longer lengths is extrapolation only if the window slides; otherwise it is $E/L$.
+# - A cut loss that falls at longer lengths may be $E/L$ alone; a sliding loss that falls shows a view of more than $L - u$
+#   characters.
 #
 # ## Exercises
 #
@@ -763,7 +766,8 @@ check_undecided(undecided)
 # - {cite:t}`press2022`: extrapolation, both rules, and the table quoted above.
 # - {cite:t}`kazemnejad2023`: encodings and longer inputs. Our three tasks are a small share of theirs.
 # - {cite:t}`su2021`, {cite:t}`biderman2021`: RoPE beside other encodings in large models.
-# - {cite:t}`barbero2025`, {cite:t}`khan2026`: how few pairs need to turn.
+# - {cite:t}`barbero2025`, {cite:t}`khan2026`: how many pairs need to turn: three quarters in the first, a tenth of the
+#   coordinates in the second.
 # - {cite:t}`xu2024`, {cite:t}`sun2023`: the base, and xPos. Chapters 6 and 10 have the arguments.
 # - {cite:t}`student1908`, {cite:t}`bouthillier2021`: what few runs can say.
 #

@@ -59,7 +59,7 @@ for method in ("none", "position interpolation", "NTK-aware", "YaRN"):
 by_place([(a + b + 1) / 2 for a, b in pairwise(edges)], lines, L)
 
 # %% [markdown]
-# What the caption says is checked, like every claim of this book. First and last are the first 16 characters and the last 256:
+# The main claims of the caption are checked. First and last are the first 16 characters and the last 256:
 
 # %%
 from rope_lab.verify import check, check_at_most
@@ -123,7 +123,7 @@ for name, count in counts.items():
 # Read {numref}`fig-unseen` with this in mind: for every pair, the angles that training covered, and those that a text of
 # $L' = 8L$ tokens adds.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each of 20 pairs on an axis of angles from 0 to 360 degrees. The bars of pairs 0 to 6 are blue over the whole circle. From pair 7 on the blue part shrinks quickly, to almost nothing at pair 19, and a hatched red part follows that is up to eight times as long."}, "figure": {"caption": "Fast pairs have seen every angle. Each slow pair has seen an arc, and a longer text takes it out of that arc (hatched). What the model does with those angles was never trained.", "name": "fig-unseen"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A bar for each of 20 pairs on an axis of angles from 0 to 360 degrees. The bars of pairs 0 to 6 are blue over the whole circle. From pair 7 on the blue part shrinks quickly, to almost nothing at pair 19, and a hatched red part follows that is up to seven times as long."}, "figure": {"caption": "Fast pairs have seen every angle. Each slow pair has seen an arc, and a longer text takes it out of that arc (hatched). What the model does with those angles was never trained.", "name": "fig-unseen"}}
 from rope_lab.figures.extending import covered
 
 freqs = frequencies(dim, base)  # θ_i, (D/2,)
@@ -334,7 +334,8 @@ print(fill(bases.provenance(), 76))
 # ## Dynamic NTK: the factor follows the text
 #
 # A factor that is chosen beforehand costs something in short texts, which needed none. Dynamic NTK scaling, from the same
-# forum and described by Peng et al. {cite:p}`peng2024`, computes it from the number $N$ of tokens there are:
+# forum, computes it from the number $N$ of tokens there are. Peng et al. {cite:p}`peng2024` describe it with $N/L$; the form
+# in transformers, used here, has a factor of its own (with $\rho = 1$ it is theirs):
 #
 # $$ \rho(N) = \rho\, \frac{N}{L} - (\rho - 1) , $$ (eq-15-9)
 #
@@ -452,12 +453,13 @@ with torch.no_grad():
 # ## YaRN: leave the fast, interpolate the slow
 #
 # The condition {eq}`eq-15-2` concerns slow pairs, the loss of {eq}`eq-15-5` comes from fast ones. So treat them apart, as
-# YaRN does {cite:p}`peng2024`. Count how often pair $i$ turns in training, $L/\lambda_i$. It turns $\beta$ times at
+# YaRN {cite:p}`peng2024` does. Count how often pair $i$ turns in training, $L/\lambda_i$. It turns $\beta$ times at
 #
 # $$ i(\beta) = \frac{D}{2} \cdot \frac{\ln (L/2\pi\beta)}{\ln b} . $$ (eq-15-12)
 #
-# Pairs that turn more than 32 times stay as they are, those that turn less than once are interpolated, and a ramp over the
-# pair index joins them: with $i_{32} = \lfloor i(32) \rfloor$, not below 0, $i_1 = \lceil i(1) \rceil$,
+# Pairs that turn more than 32 times stay as they are, those that turn less than once are interpolated, and a ramp
+# joins them. In the paper it runs over the turns $L/\lambda_i$; in the authors' code, in transformers and here it runs over
+# the pair index: with $i_{32} = \lfloor i(32) \rfloor$, not below 0, $i_1 = \lceil i(1) \rceil$,
 # and $\gamma_i$ held between 0 and 1,
 #
 # $$
@@ -562,7 +564,7 @@ print(*rows, sep="\n")
 # | {class}`~rope_lab.scaling.PositionInterpolation` | $1/\rho$ | no | 1 |
 # | {class}`~rope_lab.scaling.NTKAware` | $\rho^{-i/(D/2-1)}$ | no | 1 |
 # | {class}`~rope_lab.scaling.DynamicNTK` | the same with $\rho(N)$ | yes | 1 |
-# | {class}`~rope_lab.scaling.YaRN` | 1 to $1/\rho$, ramp over the pairs | no | $0.1 \ln \rho + 1$ |
+# | {class}`~rope_lab.scaling.YaRN` | 1 to $1/\rho$, ramp over the pairs (in the paper, the turns) | no | $0.1 \ln \rho + 1$ |
 # | {class}`~rope_lab.scaling.Llama3` {cite:p}`grattafiori2024` | 1 to $1/\rho$, ramp over the turns, from 4 to 1 | no | 1 |
 # | {class}`~rope_lab.scaling.LongRoPE` {cite:p}`ding2024` | one searched number a pair, two lists | yes, which list | $\sqrt{1 + \ln\rho / \ln L}$ |
 # | {class}`~rope_lab.scaling.PRoPE` {cite:p}`barbero2025` | 1 for the fast, 0 for the slow | no | 1 |
@@ -623,7 +625,7 @@ print(f"characters evaluated    {scale.characters:,}")
 # :::{admonition} The budget was cut, and that limits the claims
 # :class: warning
 #
-# These runs had to fit a laptop's processor: fewer updates than the preset, a small fraction of the fine-tuning that was
+# These runs had to fit a laptop's processor: fewer updates than the preset, a half to a fifth of the fine-tuning that was
 # planned, and a model more than ten thousand times smaller than LLaMA-7B. The text is Shakespeare by characters, where
 # little is to be gained from beyond 128 characters (chapter 13).
 #
@@ -633,6 +635,7 @@ print(f"characters evaluated    {scale.characters:,}")
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for two, four and eight times the trained length: loss at the new length before fine-tuning and after two numbers of updates, a line for each of no scaling, position interpolation, NTK-aware, dynamic NTK and YaRN, with bars over the seeds and a dotted line at the loss of the trained length."}, "figure": {"caption": "Loss at the new length, mean and standard deviation over the seeds. At the left edge of a panel stands what a method does without fine-tuning, at the right what is left of the difference after some; what is far above the rest stands as a number. Dotted: the loss of the model at its own length.", "name": "fig-tuning"}}
+from rope_lab.figures.comparing import verdict
 from rope_lab.figures.extending import tuning
 
 recorded = Results.recorded("extension")
@@ -642,8 +645,8 @@ tuning(recorded)
 print(fill(recorded.provenance(), 76))
 
 # %% [markdown]
-# What do the seeds say? All methods of one seed start from the same trained model, so their differences are paired. A
-# claim counts as seen if every seed agrees, and as open if they do not.
+# What do the seeds say? All methods of one seed start from the same trained model, so their differences are paired. The
+# verdict is that of chapter 14: *higher* or *lower* where the interval of 95% leaves zero out.
 
 
 # %%
@@ -655,16 +658,12 @@ def of(method: str, rho: int, field: str, stage: int) -> dict[int, float]:
 
 
 def weigh(claim: str, lower: str, higher: str, stage: int) -> None:
-    """By how much `higher` lies above `lower`, and whether all seeds agree."""
+    """By how much `higher` lies above `lower`, and how sure that is."""
     print(claim)
     for rho in FACTORS:
         low, high = (of(name, rho, "loss", stage) for name in (lower, higher))
         more = [high[seed] - low[seed] for seed in low if seed in high]
-        if more:
-            agree = sum(d > 0 for d in more)
-            verdict = {0: "not seen", len(more): "seen"}.get(agree, "open")
-            count = f"{agree} of {len(more)} seeds"
-            print(f"  ×{rho}: by {shown(more)}, {count}: {verdict}")
+        print(f"  ×{rho}: {verdict(more)}")
 
 
 interpolation = "position interpolation"

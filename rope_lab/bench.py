@@ -155,7 +155,7 @@ def bench_local(
     return {
         "shape": [1, 8, length, 64],
         "window": window,
-        "windows": "exact" if exact else "block",
+        "windows": "inclusive" if exact else "block",
         "seconds": forward["rope_lab"],
         "training_seconds": training["rope_lab"],
         "forward": {name: seconds / forward["rope_lab"] for name, seconds in forward.items()},
@@ -167,7 +167,7 @@ def bench_local(
 def bench_memory(
     length: int = 8192, window: int = 256, *, device: str = "cpu", rounds: int = 3
 ) -> dict[str, Any]:
-    """Peak memory of causal local attention of (1, 8, length, 64) with exact windows, in bytes.
+    """Peak memory of causal local attention of (1, 8, length, 64) with inclusive windows, in bytes.
 
     Medians over fresh processes, less the peak of one that imports and makes the inputs. `forward` and
     `forward_and_backward` are None on a system that does not tell.
@@ -285,7 +285,9 @@ def table(results: dict[str, Any]) -> str:
         for name, ratio in part["forward"].items():
             lines.append(f"  {name:46s}{ratio:8.2f}{part['forward_and_backward'][name]:10.2f}")
     part = results["memory"]
-    head = f"peak memory of local attention {tuple(part['shape'])}, exact windows of {part['window']}, in MB"
+    head = (
+        f"peak memory of local attention {tuple(part['shape'])}, inclusive windows of {part['window']}, in MB"
+    )
     lines += ["", f"{head}   forward  training"]
     if part["forward"] is None:
         lines.append("  left out: this system does not tell the peak memory of a process")
@@ -332,7 +334,10 @@ def summary(results: dict[str, Any]) -> str:
         lines.append("")
     if results["memory"]["forward"]:
         ways = [results["memory"][key] for key in ("forward", "forward_and_backward")]
-        lines += ["| its peak memory, of ours = 1 | forward | with backward |", "|---|---|---|"]
+        lines += [
+            "| peak memory, inclusive windows, of ours = 1 | forward | with backward |",
+            "|---|---|---|",
+        ]
         for name in ways[0]:
             if name != "rope_lab":
                 ratios = (used[name] / used["rope_lab"] for used in ways)

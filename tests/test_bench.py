@@ -36,7 +36,7 @@ def test_every_candidate_has_a_ratio_both_ways(results: dict):
         assert part["forward_in_clones"]["clone"] == 1
         assert not part["missing"]
     assert [part["dtype"] for part in results["rotation"]] == ["float32", "bfloat16"]
-    assert [part["windows"] for part in results["local"]] == ["exact", "block"]
+    assert [part["windows"] for part in results["local"]] == ["inclusive", "block"]
     for part in results["local"]:
         assert part["forward"]["rope_lab"] == part["forward_and_backward"]["rope_lab"] == 1
         assert set(part["forward"]) == {"rope_lab", "local-attention", "full causal attention"}

@@ -20,6 +20,7 @@ def half_life(dim: int, base: int) -> Tensor:
 def test_half_life_right() -> None:
     assert check_half_life(half_life)
     assert check_half_life(lambda dim, base: half_life(dim, base).float())
+    assert check_half_life(lambda d, b: -b * math.log(2) / ((torch.arange(0, d, 2) / d + 0.4) / 1.4).log())
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,8 @@ def test_reach_right() -> None:
         (lambda dtype, base: 2 * reach(dtype, base), "both sides"),
         (lambda dtype, base: reach(dtype, 1), "the base is missing"),
         (lambda dtype, base: reach(torch.float32, base), "reach of float32"),
+        (lambda dtype, base: reach(torch.float16, base), "compute it from the arguments"),
+        (lambda dtype, base: reach(dtype, 96), "compute it from the arguments"),
         (lambda dtype, base: 849.4, "return an integer"),
         (lambda dtype, base: True, "return an integer"),
         (lambda dtype, base: None, "nothing yet"),

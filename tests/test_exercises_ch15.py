@@ -72,10 +72,13 @@ def test_ntk_mistakes(answer, diagnosis: str) -> None:
     assert diagnosis in verdict.message
 
 
-def ramp(dim: int, base: float, length: int, turn: float = 2 * math.pi, whole: bool = True) -> Tensor:
+def ramp(
+    dim: int, base: float, length: int, turn: float = 2 * math.pi, whole: bool = True, held: bool = True
+) -> Tensor:
     low, high = (dim * math.log(length / (turn * turns)) / (2 * math.log(base)) for turns in (32, 1))
     if whole:
         low, high = math.floor(low), math.ceil(high)
+    low = max(low, 0) if held else low
     return (torch.arange(dim // 2) - low) / (high - low)
 
 
@@ -99,13 +102,14 @@ def test_yarn_right() -> None:
             lambda d, b, s, n: blend(
                 d, b, s, 1 - ((n * frequencies(d, b) / (2 * math.pi) - 1) / 31).clamp(0, 1)
             ),
-            "the number of turns",
+            "runs over the turns",
         ),
         (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, turn=1).clamp(0, 1)), "2π is missing"),
         (
             lambda d, b, s, n: frequencies(d, b) / (1 + (s - 1) * ramp(d, b, n).clamp(0, 1)),
             "wavelengths are blended",
         ),
+        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, held=False).clamp(0, 1)), "begins below pair 0"),
         (lambda d, b, s, n: frequencies(d, b) / s, "position interpolation"),
         (lambda d, b, s, n: frequencies(d, b), "as they were"),
         (lambda d, b, s, n: None, "nothing yet"),

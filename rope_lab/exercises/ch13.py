@@ -81,18 +81,18 @@ def check_next_positions(next_positions: Callable[[Tensor, int], Tensor]) -> Fee
     """Exercise 13.3: `next_positions(mask, new)`, positions (B, new) after left-padded prompts (B, N)."""
     mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 1]], dtype=torch.bool)
     lengths = mask.sum(-1, keepdim=True)
-    ahead = torch.arange(3)
+    ahead = torch.arange(4)
     mistakes = {
         "every row starts at the width of the batch; a padded row has fewer real tokens": (
             mask.shape[1] + ahead
-        ).expand(3, 3),
-        "the positions start at 0 again: the cache holds tokens before them": ahead.expand(3, 3),
+        ).expand(3, 4),
+        "the positions start at 0 again: the cache holds tokens before them": ahead.expand(3, 4),
         "one too many: after L tokens at 0 … L − 1 comes position L": lengths + ahead + 1,
         "one too few: the last prompt token is at L − 1, the next at L": lengths + ahead - 1,
         "you count the padding, not the real tokens": (~mask).sum(-1, keepdim=True) + ahead,
-        "all new tokens of a row have one position; they go on by one": lengths.expand(3, 3),
+        "all new tokens of a row have one position; they go on by one": lengths.expand(3, 4),
     }
-    answer: object = next_positions(mask.clone(), 3)
+    answer: object = next_positions(mask.clone(), 4)
     if isinstance(answer, Tensor) and answer.dtype == torch.bool:
         return Feedback("13.3", False, "return integers, got torch.bool.")
     return compare(

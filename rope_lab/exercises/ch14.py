@@ -87,7 +87,7 @@ def check_difference(difference: Callable[[Tensor, Tensor], Tensor]) -> Feedback
         difference(a.clone(), b.clone()),
         both(d, d.std() / root),
         mistakes,
-        right="that is the dot and a quarter of the bar: with three runs a bar is 4.3 errors on either side.",
+        right="that is the middle of the bar; with three runs it reaches 4.3 errors to either side.",
     )
 
 

@@ -104,7 +104,7 @@ def check_yarn_frequencies(yarn_frequencies: Callable[[int, float, float, int], 
             (pair - low) / (high - low)
         ),
         "the ends of the ramp are not rounded outward to whole pairs": blend(between(index(32), index(1))),
-        "the ramp runs over the number of turns, as in Llama 3; here it runs over the pair index": blend(
+        "the ramp runs over the turns, as in the paper and in Llama 3; here it runs over the pair index": blend(
             1 - ((turns - 1) / 31).clamp(0, 1)
         ),
         "2π is missing: a pair turns length·θ/2π times": blend(between(*short)),
@@ -114,7 +114,20 @@ def check_yarn_frequencies(yarn_frequencies: Callable[[int, float, float, int], 
     }
     done = "pairs that turn often stay, pairs that never came round are interpolated."
     answer = yarn_frequencies(dim, base, factor, length)
-    return compare("15.3", answer, right, mistakes, right=done, tolerance=1e-7)
+    verdict = compare("15.3", answer, right, mistakes, right=done, tolerance=1e-7)
+    if not verdict:
+        return verdict
+    dim, length = 40, 128  # here no pair turns 32 times
+    theta, pair, ends = _theta(dim, base), torch.arange(dim // 2, dtype=torch.float64), (index(32), index(1))
+    right = blend(between(0, math.ceil(ends[1])))
+    below = {
+        "the ramp begins below pair 0; hold its start at 0": blend(
+            between(math.floor(ends[0]), math.ceil(ends[1]))
+        )
+    }
+    return compare(
+        "15.3", yarn_frequencies(dim, base, factor, length), right, below, right=done, tolerance=1e-7
+    )
 
 
 def check_restamp(restamp: Callable[[Tensor, Tensor, Tensor], object]) -> Feedback:
