@@ -135,9 +135,14 @@ with torch.no_grad():
 # ## A causal mask leaks the order
 #
 # A language model predicts the next token, so its attention is masked: the query at $m$ sees the keys $n \le m$ and no
-# later ones.
+# later ones, and the softmax runs over these alone:
 #
-# $$ o_m = \sum_{n \le m} w_{mn}\, v_n $$ (eq-1-5)
+# $$
+# \begin{aligned}
+# o_m &= \sum_{n \le m} w_{mn}\, v_n , \\
+# w_{mn} &= \frac{\exp(s_{mn}/\sqrt D)}{\sum_{l \le m} \exp(s_{ml}/\sqrt D)} .
+# \end{aligned}
+# $$ (eq-1-5)
 #
 # That is what a token would get if the text ended with it:
 
@@ -215,7 +220,8 @@ for depth in (1, 2, 4, 8):
 #
 # ## Three doors
 #
-# A position can enter in three places, and every encoding in this book uses one of them.
+# A position can enter in three places, and nearly every encoding in this book uses one of them. (NoPE uses none; RoPER, in
+# chapter 14, turns the values too.)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four boxes from left to right: embeddings x, queries and keys q and k, scores s, weights and output. An arrow enters the first from above, marked embed: learned, sinusoidal. One enters the second, marked rotate: RoPE. One enters the third, marked bias: T5, ALiBi."}, "figure": {"caption": "Add a vector to the embeddings, turn the queries and keys, or add a number to the scores. The further right the door, the closer it is to the decision who attends to whom.", "name": "fig-three-doors"}}
 from rope_lab.figures.why import three_doors
@@ -539,7 +545,7 @@ check_is_order_blind(is_order_blind)
 
 
 def is_order_blind(layer, x: Tensor) -> bool:
-    order = torch.randperm(x.shape[1])
+    order = torch.arange(x.shape[1]).roll(1)  # randperm may draw the identity
     return torch.allclose(layer(x[:, order]), layer(x)[:, order])
 
 
@@ -571,8 +577,9 @@ check_causal_mean(causal_mean)
 
 # %% [markdown]
 # **1.3** Write `distance_bias(table, q_positions, k_positions)`: the term that a causal model with several heads adds to
-# its scores. `table` has shape `(H, M)`, one number a head and distance. Entry $(h, m, n)$ of the result is
-# `table[h, distance]`, where the distance is $m - n$, at least 0 and at most $M - 1$.
+# its scores. `table` has shape `(H, M)`, one number a head and distance. Entry $(h, a, b)$ of the result is
+# `table[h, distance]`, where the distance is `q_positions[a] - k_positions[b]`; take 0 where that is below 0, and $M - 1$
+# where it is above.
 
 # %%
 from rope_lab.exercises.ch01 import check_distance_bias
@@ -598,8 +605,8 @@ check_distance_bias(distance_bias)
 # %% [markdown]
 # ## References
 #
-# - {cite:t}`vaswani2017`: attention, and the first remark that it needs to be told positions.
-# - {cite:t}`shaw2018`: the first relative encoding for it; {cite:t}`dai2019` write out the four terms of {eq}`eq-1-9`.
+# - {cite:t}`vaswani2017`: the transformer, and why it has to be told positions.
+# - {cite:t}`shaw2018`: a relative encoding for it; {cite:t}`dai2019` write out the four terms of {eq}`eq-1-9`.
 # - {cite:t}`haviv2022` and {cite:t}`kazemnejad2023`: what causal models know without an encoding.
 # - {cite:t}`raffel2020` and {cite:t}`press2022`: a bias for each distance, learned and fixed.
 # - {cite:t}`su2021`: RoPE, which chapter 3 derives.

@@ -22,7 +22,7 @@
 # You already know a formula that writes each number differently, in few digits: counting. Put a binary counter above, and
 # what the transformer does below it.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two striped maps over positions 0 to 63. Above, six bits of a counter: bit 0 alternates at every position, each following bit half as often. Below, six pairs of rows, sine over cosine: the first pair goes up and down within six positions, each following pair half as fast, the last barely once."}, "figure": {"caption": "Read a column from top to bottom and you have one position. Every row of the counter flips half as often as the row above it; every pair of waves swings half as fast. Fast rows tell neighbours apart, slow rows tell regions apart. (Twelve coordinates with base 64, so that the speed halves from pair to pair.)", "name": "fig-counter"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two striped maps over positions 0 to 63. Above, six bits of a counter: bit 0 alternates at every position, each following bit half as often. Below, six pairs of rows, sine over cosine: the first pair goes up and down within six positions, each following pair half as fast, the last through less than a third of a turn."}, "figure": {"caption": "Read a column from top to bottom and you have one position. Every row of the counter flips half as often as the row above it; every pair of waves swings half as fast. Fast rows tell neighbours apart, slow rows tell regions apart. (Twelve coordinates with base 64, so that the speed halves from pair to pair.)", "name": "fig-counter"}}
 import torch
 from torch import Tensor, nn
 
@@ -744,7 +744,7 @@ print(f"the same weights with the other order: {accuracy(model, 0):.0%}")
 # ### Half precision
 #
 # The last lines of the precision table are not made up. A speech model served in float16 formed frequencies and product in
-# that type and wrote garbage ([vllm#54620](https://github.com/vllm-project/vllm/pull/54620)). A video model cast the
+# that type, and its table was off by up to 0.42 ([vllm#54620](https://github.com/vllm-project/vllm/pull/54620)). A video model cast the
 # time step 998.39 to bfloat16 before its sinusoids, where it is 1000
 # ([DiffSynth-Studio#1025](https://github.com/modelscope/DiffSynth-Studio/pull/1025)). Both threads mend it in the same way:
 # form the table in full precision, and round last.
@@ -767,7 +767,7 @@ print(f"the same weights with the other order: {accuracy(model, 0):.0%}")
 # ## Exercises
 #
 # **2.1** Write `position_table(length, dim, base)`: the vectors of positions $0$ to `length` $- 1$ in the order
-# {eq}`eq-2-5`, all sines first, in float64.
+# {eq}`eq-2-5`, all sines first.
 
 # %%
 from rope_lab.exercises.ch02 import check_position_table

@@ -497,7 +497,8 @@ def naive_rope(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 
 # %% [markdown]
 # The package has it as three functions, a symbol each: $\theta_i$, then $m\theta_i$, then the turn. Each variant of RoPE
-# in this book replaces exactly one of them. This is what runs, without docstrings and refusals of bad input:
+# in this book replaces exactly one of them. This is what runs, with the two helpers that do the work, without docstrings and refusals of bad
+# input. (`turn`, not shown, picks a form of the turn; for interleaved pairs outside a compiler it is the last one below.)
 
 # %%
 from rope_lab import rotary, turning
@@ -643,7 +644,7 @@ def turn(x: Tensor, m: float, theta: float) -> Tensor:
 check_turn(turn)
 
 # %% [markdown]
-# **3.2** Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-16` in float64, with the speeds
+# **3.2** Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-16`, with the speeds
 # {eq}`eq-3-20`.
 
 # %%

@@ -666,9 +666,9 @@ def half_order(dim: int, rotary_dim: int) -> Tensor:
 check_half_order(half_order)
 
 # %% [markdown]
-# **5.2** A function `turn(x, m)` rotates vectors `x` of shape `(..., dim)` to position `m`, in an unknown pairing.
+# **5.2** A function `turn(x, m)` rotates vectors `x` of shape `(N, dim)`, all to position `m`, in an unknown pairing.
 # Write `find_pairs(turn, dim)`: the pairs $(a_i, b_i)$ for which {eq}`eq-5-1` holds, shape `(dim/2, 2)`, the highest
-# frequency first. All frequencies lie between 0 and 1.
+# frequency first. No frequency is above 1.
 
 # %%
 from rope_lab.exercises.ch05 import check_find_pairs

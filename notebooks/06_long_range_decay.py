@@ -18,8 +18,9 @@
 # The RoFormer paper names a property of RoPE that has been repeated ever since: tokens far apart get smaller scores.
 # No learning, no mask, just the rotation. **Does RoPE really make a model forget what is far away?**
 #
-# Each pair $i$ of coordinates multiplies its part of a score by the cosine of an angle that grows with the distance
-# $s$ between query and key, at its own speed $\theta_i$. Here are all 64 pairs of a head, and below them their mean:
+# Where query and key point the same way, each pair $i$ of coordinates multiplies its part of the score by the cosine of an
+# angle that grows with the distance $s$ between the two, at its own speed $\theta_i$. Here are the cosines of all 64 pairs
+# of a head, and below them their mean:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) for 64 pairs over distances 1 to a million on a logarithmic axis: red (plus one) at the lower left, a diagonal boundary, and beyond it stripes of red and blue. Below, the mean over the pairs: it falls from 1 along a nearly straight line, reaches zero between 1,000 and 10,000, and wobbles around zero afterwards."}, "figure": {"caption": "Left of the diagonal a pair has hardly turned and adds its full part (red); right of it the sign flips ever faster. The pairs drop out one after the other, the fast ones first, and the mean falls in a straight line on the logarithmic axis. What happens on the right is not decay any more.", "name": "fig-frequency-map"}}
 import torch
@@ -302,8 +303,9 @@ random_scores(s, mean_cosine(s, freqs), scores)
 # %% [markdown]
 # ### How alike must the arrows be?
 #
-# Between "all alike", which decays, and "anything", which does not, stands the number $\max_i |h_{i+1} - h_i|$ of the
-# bound. Call it the roughness of the content, and ask directly: with arrows of length at most 1 and roughness at most
+# Between "all alike", which decays, and "anything", which does not, stands how much neighbouring arrows differ:
+# $\max_i |h_{i+1} - h_i|$ as in the bound, but without its last step to $h_{D/2} = 0$. Call it the roughness of the content,
+# and ask directly: with arrows of length at most 1 and roughness at most
 # $\delta$, **how large can a score be at distance $s$?** Abel's summation gives an upper limit,
 #
 # $$
@@ -421,7 +423,8 @@ from rope_lab.figures.decay import retrieval
 retrieval(s, wins, predicted)
 
 # %% [markdown]
-# In the limit of wide heads the advantage vanishes where $\operatorname{Ci}(s/b)$ does. Real heads have few pairs; the
+# In the limit of wide heads the advantage vanishes within a few tokens of where $\operatorname{Ci}(s/b)$ does (the last
+# column), since $\operatorname{Ci}(s)$ is small there. Real heads have few pairs; the
 # fast ones add noise, and the noise brings the first loss much earlier:
 
 # %%
@@ -443,8 +446,8 @@ for base in (1e2, 1e3, 1e4, 1e5, 5e5, 1e6):
     print(f"{base:12,.0f}{found}{zero * base:12,.0f}")
 
 # %% [markdown]
-# A larger base is no help where pairs are few: with $D = 64$ a million loses before half a million does, because 32
-# pairs are spread too thin.
+# A larger base is not always a help: with $D = 64$ a million loses before half a million does, because 32 pairs are spread
+# too thin.
 #
 # Wherever the loss comes, a larger base moves the curves themselves to the right, the bound of the paper as well:
 
@@ -467,12 +470,13 @@ bases(
 # ## In the wild: the base of another model
 #
 # A model is trained with one base, and the code that runs it has another built in. Nothing fails, and short prompts
-# can look right: the fastest pair turns alike with any base, and at the smallest distances so does every pair. Then
-# the text falls apart. So it went with Llama 3 ($b = 500{,}000$) in code that assumed 10,000
+# can look right: the fastest pair turns alike with any base, and at small distances the slow ones have hardly turned. As the
+# prompt grows, the text falls apart. So it went with Llama 3 ($b = 500{,}000$) in code that assumed 10,000
 # ([gpt-fast#179](https://github.com/meta-pytorch/gpt-fast/issues/179),
-# [airllm#369](https://github.com/lyogavin/airllm/pull/369)) and with Code Llama ($b = 1{,}000{,}000$)
-# ([llama2.c#356](https://github.com/karpathy/llama2.c/issues/356),
-# [koboldcpp#426](https://github.com/LostRuins/koboldcpp/issues/426)). The error of the scores, in units of their size:
+# [airllm#369](https://github.com/lyogavin/airllm/pull/369)). It can also hide: Code Llama ($b = 1{,}000{,}000$) run with
+# 10,000 closed too many parentheses ([llama2.c#356](https://github.com/karpathy/llama2.c/issues/356)), and between the two
+# bases its perplexity moved by no more than about 0.2
+# ([koboldcpp#426](https://github.com/LostRuins/koboldcpp/issues/426)). The error of the scores, in units of their size:
 
 # %%
 s = torch.tensor([0, 1, 3, 10, 30, 100, 1000, 10_000])
@@ -519,8 +523,8 @@ def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
 check_paper_curve(paper_curve)
 
 # %% [markdown]
-# **6.2** Write `key_for(q, r, freqs)`: a key as long as `q` (shape `(D,)`, interleaved) whose score with `q` is largest
-# when the key lies `r` tokens *behind* the query.
+# **6.2** Write `key_for(q, r, freqs)`: of all keys as long as `q` (shape `(D,)`, interleaved), the one that scores highest
+# with `q` when it lies `r` tokens *behind* the query.
 
 # %%
 from rope_lab.exercises.ch06 import check_key_for

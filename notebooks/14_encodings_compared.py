@@ -68,7 +68,7 @@ print(f"chapter 13 makes {preset('cpu').steps:,} such updates")
 # %% [markdown]
 # ## What is compared
 #
-# An encoding touches a model in one of three places: the embeddings, the queries and keys, or the scores. The model is
+# Most encodings touch a model in one of three places: the embeddings, the queries and keys, or the scores. The model is
 # that of chapter 13, and one word changes. With $m$ the position of a query, $n$ that of a key and $s = m - n$:
 #
 # | encoding | where | in one line | `RoFormerConfig(…)` |

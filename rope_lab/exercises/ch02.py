@@ -14,7 +14,7 @@ from rope_lab.rotary import angles, frequencies, rotate
 
 
 def check_position_table(position_table: Callable[[int, int, float], Tensor]) -> Feedback:
-    """Exercise 2.1: `position_table(length, dim, base)`, all sines first, float64, shape (length, dim)."""
+    """Exercise 2.1: `position_table(length, dim, base)`, all sines first, shape (length, dim)."""
     length, dim, base = 7, 6, 100.0
     i = torch.arange(dim // 2, dtype=torch.float64)
     column = torch.arange(dim)

@@ -38,7 +38,7 @@ def check_turn(turn: Callable[[Tensor, float, float], Tensor]) -> Feedback:
 
 
 def check_rotation_matrix(rotation_matrix: Callable[[float, int, float], Tensor]) -> Feedback:
-    """Exercise 3.2: `rotation_matrix(m, dim, base)` is the block-diagonal R_m, float64, (dim, dim)."""
+    """Exercise 3.2: `rotation_matrix(m, dim, base)` is the block-diagonal R_m, (dim, dim)."""
     m, dim, base = 2.0, 6, 100.0
     pairs = torch.arange(dim // 2, dtype=torch.float64)
 
