@@ -239,7 +239,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half(tmp_path, monkeypatch):
 def test_an_architecture_is_a_name_for_its_fields():
     config = tiny().change(architecture="llama")
     assert config.architecture(V) == RoFormerConfig.llama(
-        V, context=16, dim=16, depth=1, heads=2, dropout=0.1
+        V, context=16, dim=16, depth=1, heads=2, dropout=0.1, attention_dropout=0.1
     )
     assert config.change(architecture="roformer").architecture(V) == tiny().architecture(V)
     assert config.change(qk_norm=True).architecture(V).qk_norm
