@@ -210,7 +210,7 @@ print(textwrap.fill(baseline.provenance(), 76))
 # %% [markdown]
 # These numbers are recorded, not measured while this page was built: `rope-lab reproduce baseline` measures them again.
 # Chapter 14 says how to read them. labml's schedule raises the learning rate for 2,000 updates, more than there is time
-# for here, so its row shows what a recipe for a GPU does in the minute and a half it was given, not what it can do. The table in chapter 14
+# for here, so its row shows what a recipe for a GPU does in two minutes of two cores, not what it can do. The table in chapter 14
 # counts processor time, this one the clock.
 #
 # How much of the difference is RoPE, and how much the rest of the recipe? {numref}`fig-ablation` takes away one part at a

@@ -481,7 +481,7 @@ origin(algorithms)
 # ## The rest of the recipe
 #
 # Is the encoding the important choice? Take one thing at a time away from the recipe of chapter 13, the encoding being one
-# of them:
+# of them, with the updates of this chapter:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six rows, one a part of the recipe replaced by its older form, with the difference in validation loss for each seed as dots and an interval as a bar, beside a dashed line at zero."}, "figure": {"caption": "What each replacement costs in validation loss, seed by seed, with the interval for the true cost. Right of the dashed line the replacement is worse.", "name": "fig-ablation"}}
 ablation = Results.recorded("ablation")

@@ -22,8 +22,9 @@ from rope_lab import checkpoint
 from rope_lab.data import Corpus, tiny_shakespeare
 from rope_lab.distributed import rank
 from rope_lab.evaluate import evaluate, token_losses
+from rope_lab.machine import enough_memory
 from rope_lab.presets import PRESETS, TrainConfig, preset
-from rope_lab.record import Stopped, choose_device
+from rope_lab.record import Stopped, choose_device, resolved
 from rope_lab.sample import sample
 from rope_lab.train import train
 
@@ -188,7 +189,7 @@ def _fail(command: str, error: Exception, code: int) -> int:
 
 def _line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}"
+        return error.strerror + (f": {error.filename}" if error.filename is not None else "")
     return " ".join(str(error).split())
 
 
@@ -214,7 +215,7 @@ def _train(options: argparse.Namespace) -> None:
         config = TrainConfig(**checkpoint.load(options.resume).run["config"])
     else:
         config = preset(options.preset or "cpu", **changes)
-    folder = Path(options.resume or options.run or f"runs/{config.name}")
+    folder = resolved(options.resume or options.run or f"runs/{config.name}")
     try:
         run = train(
             config, _corpus(options.text), folder=folder, device=options.device, resume=bool(options.resume)
@@ -237,16 +238,17 @@ def _sample(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--prompt must be made of the {len(vocab)} characters of the run's text, got {unknown[0]!r}"
         )
-    model = found.model().to(choose_device(options.device))
+    device = choose_device(options.device)
     prompt = [vocab.index(character) for character in options.prompt]
-    drawn = sample(
-        model, prompt, options.characters, temperature=options.temperature, top_k=options.top_k,
-        top_p=options.top_p, seed=options.seed,
-    )  # fmt: skip
-    print(options.prompt, end="", flush=True)
-    for token in drawn:
-        print(vocab[token], end="", flush=True)
-    print()
+    with enough_memory(f"take another --device (now {device}) or a run with a smaller --preset"):
+        drawn = sample(
+            found.model().to(device), prompt, options.characters, temperature=options.temperature,
+            top_k=options.top_k, top_p=options.top_p, seed=options.seed,
+        )  # fmt: skip
+        print(options.prompt, end="", flush=True)
+        for token in drawn:
+            print(vocab[token], end="", flush=True)
+        print()
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -257,19 +259,23 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--text must be the text the run was trained on, {trained['name']}, got {corpus.name}"
         )
-    model = found.model().to(choose_device(options.device))
-    ids = corpus.encode(corpus.val)
+    device, model, ids = choose_device(options.device), found.model(), corpus.encode(corpus.val)
+    longest = max(options.lengths or [model.config.context])
+    with enough_memory(f"lower --lengths (now {longest}) or take another --device (now {device})"):
+        model.to(device)
+        if options.lengths:
+            rows = [
+                (n, *(token_losses(model, ids, n, stride=stride) for stride in (n, max(1, n // 2))))
+                for n in options.lengths
+            ]
+        else:
+            loss = evaluate(model, ids)
     if options.lengths:
-        rows = [
-            (n, *(token_losses(model, ids, n, stride=stride) for stride in (n, max(1, n // 2))))
-            for n in options.lengths
-        ]
         print(f"trained on {model.config.context} characters at once; nats per character of {corpus.name}")
         print("  length   cut into segments   sliding by half a length")
         for n, cut, sliding in rows:
             print(f"{n:8,d}{cut.mean():20.4f}{sliding[:, -max(1, n // 2) :].mean():27.4f}")
         return
-    loss = evaluate(model, ids)
     print(
         f"validation loss {loss:.4f} nats per character, {len(corpus.val) - 1:,} characters of {corpus.name}"
     )

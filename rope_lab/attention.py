@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rope_lab.axial import RotaryEmbeddingND
 from rope_lab.encoding import NoPE, PositionEncoding
 from rope_lab.rotary import RotaryEmbedding
 
@@ -24,8 +25,7 @@ class KVCache:
     """
 
     def __init__(self, capacity: int) -> None:
-        if capacity <= 0:
-            raise ValueError(f"capacity must be positive, got {capacity}")
+        _check_positive_integers(capacity=capacity)
         self.capacity = capacity
         self.length = 0
         self._held: dict[str, Tensor] = {}
@@ -95,7 +95,13 @@ def attention_mask(
 
     Returns:
         Boolean (1 or B, 1, q_count, k_count), True where attention is allowed; None where all is.
+
+    Raises:
+        ValueError: if there are more queries than keys, or `window` is no positive integer.
     """
+    if q_count > k_count:
+        raise ValueError(f"q_count must be at most k_count={k_count}, got {q_count}")
+    _check_positive_integers(window=window)
     allowed: Tensor | None = None
     if (causal and q_count > 1) or (window is not None and window < k_count):
         q_index = torch.arange(k_count - q_count, k_count, device=device)
@@ -131,7 +137,18 @@ def attend(
 
     Returns:
         (B, H, N_q, D).
+
+    Raises:
+        ValueError: if `allowed` is not as above.
     """
+    if allowed is not None:
+        shape = (*q.shape[:3], k.shape[2])
+        pairs = zip(reversed(allowed.shape), reversed(shape), strict=False)
+        if allowed.dtype != torch.bool or allowed.ndim > 4 or any(a not in (n, 1) for a, n in pairs):
+            got = f"{allowed.dtype} {tuple(allowed.shape)}"
+            raise ValueError(f"allowed must be boolean and broadcast to {shape}, got {got}")
+        if allowed.ndim < 2:  # no kernel takes a mask of fewer axes
+            allowed = allowed.expand(shape[2:])
     mask = None if bias is None else bias.to(q.dtype)
     if allowed is not None:
         blind = ~allowed.any(
@@ -160,8 +177,8 @@ class MultiHeadAttention(nn.Module):
         dropout: of the attention weights.
 
     Raises:
-        ValueError: if `heads` does not divide `dim`, `kv_heads` does not divide `heads`, `window` < 1,
-            `dropout` is no probability below 1, or `position` rotates more coordinates than a head has.
+        ValueError: if a size is no positive integer, `heads` does not divide `dim`, `kv_heads` does not divide
+            `heads`, `dropout` is no probability below 1, or `position` turns coordinates that no head has.
     """
 
     def __init__(
@@ -179,25 +196,24 @@ class MultiHeadAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        _check_positive_integers(dim=dim, heads=heads, kv_heads=kv_heads, head_dim=head_dim, window=window)
         kv_heads = heads if kv_heads is None else kv_heads
-        if heads <= 0 or (head_dim is None and dim % heads):
-            raise ValueError(f"heads must be positive and divide dim={dim}, got {heads}")
-        if kv_heads <= 0 or heads % kv_heads:
-            raise ValueError(f"kv_heads must be positive and divide heads={heads}, got {kv_heads}")
-        if window is not None and window < 1:
-            raise ValueError(f"window must be at least 1 (the query itself) or None, got {window}")
+        if head_dim is None and dim % heads:
+            raise ValueError(f"heads must divide dim={dim}, got {heads}")
+        if heads % kv_heads:
+            raise ValueError(f"kv_heads must divide heads={heads}, got {kv_heads}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         head_dim = dim // heads if head_dim is None else head_dim
-        if head_dim <= 0:
-            raise ValueError(f"head_dim must be positive, got {head_dim}")
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.position = NoPE() if position is None else position
         if self.position.query_block and not causal:
             raise ValueError(f"causal must be True for {type(self.position).__name__}, got False")
-        rotated = self.position.dim if isinstance(self.position, RotaryEmbedding) else 0
-        if rotated > head_dim:
-            raise ValueError(f"position rotates dim={rotated} coordinates, but a head has {head_dim}")
+        reach = self.position.reach if isinstance(self.position, RotaryEmbedding) else 0
+        if isinstance(self.position, RotaryEmbeddingND):
+            reach = 2 * self.position.freqs.shape[-1]
+        if reach > head_dim:
+            raise ValueError(f"position must turn within the {head_dim} coordinates of a head, got {reach}")
         self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
         self.query = nn.Linear(dim, heads * head_dim, bias=bias)
         self.key = nn.Linear(dim, kv_heads * head_dim, bias=bias)
@@ -336,3 +352,9 @@ class MultiHeadAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, kv_heads={self.kv_heads}, causal={self.causal}, window={self.window}"
+
+
+def _check_positive_integers(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and (type(size) is not int or size < 1):
+            raise ValueError(f"{name} must be positive and an integer, got {size!r}")

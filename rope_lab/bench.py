@@ -47,7 +47,7 @@ def interleave(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
 def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, tuple[Call, tuple[Tensor, ...]]], list[str]]:
     """Ways to rotate x (B, H, N, D) by its positions, each with its arguments, and the neighbours that are missing.
 
-    Those that take queries and keys get half the heads each.
+    Those that take queries and keys get half the heads each, labml_nn has the tokens first.
     """
     dim, length = x.shape[-1], x.shape[-2]
     table = angles(torch.arange(length, device=x.device), frequencies(dim, device=x.device))
@@ -75,6 +75,12 @@ def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, tuple[Call, tuple
         ways["transformers (Llama)"] = partial(apply_rotary_pos_emb, cos=cos, sin=sin), halves
     except ImportError:
         missing.append("transformers")
+    try:
+        from labml_nn.transformers.rope import RotaryPositionalEmbeddings
+
+        ways["labml_nn"] = RotaryPositionalEmbeddings(dim).to(x.device), (x.permute(2, 0, 1, 3).contiguous(),)
+    except ImportError:
+        missing.append("labml_nn")
     return ways, missing
 
 
@@ -247,7 +253,7 @@ def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     """All benchmarks and where they ran; `quick` takes small tensors, to see that everything works."""
     shape, length, rounds = ((1, 2, 64, 32), 512, 2) if quick else ((4, 16, 4096, 64), 8192, 15)
     lengths = (512, 1024) if quick else (8192, 16384, 32768, 65536)
-    packages = ("torch", "rotary-embedding-torch", "local-attention", "transformers")
+    packages = ("torch", "rotary-embedding-torch", "local-attention", "transformers", "labml-nn")
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
@@ -308,7 +314,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def summary(results: dict[str, Any]) -> str:
-    """The ratios as the Markdown tables that README carries."""
+    """The ratios as the Markdown tables that README carries, and where they were measured."""
     lines = []
     for part in results["rotation"]:
         shape = ", ".join(map(str, part["shape"]))
@@ -342,6 +348,13 @@ def summary(results: dict[str, Any]) -> str:
             if name != "rope_lab":
                 ratios = (used[name] / used["rope_lab"] for used in ways)
                 lines.append(f"| {name} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |")
+    ends, most = results["length"]["lengths"], max(results["length"]["time_a_token"])
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    lines += [
+        "",
+        f"From {ends[0]:,} to {ends[-1]:,} tokens local attention takes at most {most:.2f} times as long a token.",
+        f"Measured on {results['device']}, {results['threads']} threads, with {versions}.",
+    ]
     return "\n".join(lines).strip()
 
 

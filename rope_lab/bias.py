@@ -39,14 +39,17 @@ def t5_buckets(
         Integers in 0..buckets − 1, shape of `relative`.
 
     Raises:
-        ValueError: if `buckets` is too small to divide or `max_distance` does not exceed the exact range.
+        ValueError: if either is no positive integer, `buckets` is too small or not to be halved, or `max_distance`
+            does not exceed the exact range.
 
     Source: Raffel et al. 2019 (arXiv:1910.10683), section 2.1.
     """
+    _check_sizes(buckets=buckets, max_distance=max_distance)
     side = buckets if causal else buckets // 2
     exact = side // 2
     if exact < 1 or buckets != (side if causal else 2 * side):
-        raise ValueError(f"buckets must be even and at least {2 if causal else 4}, got {buckets}")
+        allowed = "at least 2" if causal else "even and at least 4"
+        raise ValueError(f"buckets must be {allowed}, got {buckets}")
     if max_distance <= exact:
         raise ValueError(f"max_distance must exceed the {exact} exact distances, got {max_distance}")
     device, relative = relative.device, relative.to(table_device(relative.device))
@@ -69,6 +72,9 @@ class T5Bias(PositionEncoding):
         heads: number of query heads H.
         buckets, max_distance, causal: as `t5_buckets`.
 
+    Raises:
+        ValueError: as `t5_buckets`, or if `heads` is no positive integer; by `bias`, if queries have other heads.
+
     Source: Raffel et al. 2019 (arXiv:1910.10683), section 2.1.
     """
 
@@ -76,14 +82,15 @@ class T5Bias(PositionEncoding):
         self, heads: int, *, buckets: int = 32, max_distance: int = 128, causal: bool = True
     ) -> None:
         super().__init__()
+        _check_sizes(heads=heads)
+        empty = torch.empty(0, dtype=torch.long)
+        t5_buckets(empty, buckets=buckets, max_distance=max_distance, causal=causal)  # refuses bad ones here
         self.max_distance, self.causal = max_distance, causal
         self.table = nn.Embedding(buckets, heads)
         nn.init.normal_(self.table.weight, std=0.02)
-        t5_buckets(
-            torch.zeros(1, dtype=torch.long), buckets=buckets, max_distance=max_distance, causal=causal
-        )
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        _check_hook(q, k, q_positions, k_positions, heads=self.table.embedding_dim)
         relative = relative_positions(q_positions, k_positions)
         bucket = t5_buckets(
             relative, buckets=self.table.num_embeddings, max_distance=self.max_distance, causal=self.causal
@@ -97,10 +104,12 @@ def alibi_slopes(heads: int) -> Tensor:
     For a power of two, 2^(−8h/H) for h = 1, …, H. Otherwise those of the next lower power P, then every other one
     of those of 2P.
 
+    Raises:
+        ValueError: if `heads` is no positive integer.
+
     Source: Press et al. 2021 (arXiv:2108.12409), section 3; its released code for other head counts.
     """
-    if heads <= 0:
-        raise ValueError(f"heads must be positive, got {heads}")
+    _check_sizes(heads=heads)
     power = 2 ** int(math.log2(heads))
     slopes = torch.pow(2.0, -8 * torch.arange(1, power + 1, dtype=torch.float64) / power)
     between = torch.pow(2.0, -8 * torch.arange(1, 2 * power + 1, 2, dtype=torch.float64) / (2 * power))
@@ -110,15 +119,22 @@ def alibi_slopes(heads: int) -> Tensor:
 class ALiBi(PositionEncoding):
     """Scores fall in proportion to the distance, at a slope of each head's own: −slope·|m − n|.
 
+    Args:
+        heads: number of query heads H.
+
+    Raises:
+        ValueError: if `heads` is no positive integer; by `bias`, if queries have other heads.
+
     Source: Press et al. 2021 (arXiv:2108.12409), section 3.
     """
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        alibi_slopes(heads)
+        _check_sizes(heads=heads)
         self.heads = heads
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        _check_hook(q, k, q_positions, k_positions, heads=self.heads, real=True)
         distance = (
             relative_positions(q_positions, k_positions)
             .abs()
@@ -137,16 +153,21 @@ class Shaw(PositionEncoding):
         head_dim: D.
         max_distance: distances beyond it share a vector.
 
+    Raises:
+        ValueError: if an argument is no positive integer; by `bias`, if heads are of another width.
+
     Source: Shaw et al. 2018 (arXiv:1803.02155), section 3.2.
     """
 
     def __init__(self, head_dim: int, *, max_distance: int = 16) -> None:
         super().__init__()
+        _check_sizes(head_dim=head_dim, max_distance=max_distance)
         self.max_distance = max_distance
         self.table = nn.Embedding(2 * max_distance + 1, head_dim)
         nn.init.normal_(self.table.weight, std=0.02)
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        _check_hook(q, k, q_positions, k_positions, head_dim=self.table.embedding_dim)
         limit = self.max_distance
         index = relative_positions(q_positions, k_positions).clamp(-limit, limit) + limit
         scores = q @ self.table.weight.to(q.dtype).T  # (B, H, N_q, 2·limit + 1): one score a distance
@@ -160,18 +181,28 @@ class TransformerXL(PositionEncoding):
         heads: number of heads H.
         head_dim: D, even.
 
+    Raises:
+        ValueError: if an argument is no positive integer or `head_dim` is odd; by `bias`, if queries have other
+            heads or another width.
+
     Source: Dai et al. 2019 (arXiv:1901.02860), section 3.3.
     """
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
+        _check_sizes(heads=heads, head_dim=head_dim)
+        if head_dim % 2:
+            raise ValueError(f"head_dim must be a positive even integer, got {head_dim}")
         self.project = nn.Parameter(0.02 * torch.randn(heads, head_dim, head_dim))
         self.u = nn.Parameter(torch.zeros(heads, 1, head_dim))
         self.v = nn.Parameter(torch.zeros(heads, 1, head_dim))
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        heads, head_dim, _ = self.project.shape
+        _check_hook(q, k, q_positions, k_positions, heads=heads, head_dim=head_dim, real=True)
+        dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
         distances, index = relative_positions(q_positions, k_positions).unique(return_inverse=True)
-        r = sinusoidal(-distances, q.shape[-1]).to(q.dtype) @ self.project.mT  # (H, distances, D)
+        r = sinusoidal(-distances, head_dim, dtype=dtype).to(q.dtype) @ self.project.mT  # (H, distances, D)
         positional = (q + self.v) @ r.mT  # (B, H, N_q, distances)
         content = self.u @ _share(k, q).mT  # (B, H, 1, N_k)
         return (positional.gather(-1, _fit(index, positional)) + content) / q.shape[-1] ** 0.5
@@ -189,11 +220,15 @@ class DeBERTa(PositionEncoding):
         head_dim: D.
         max_distance: K.
 
+    Raises:
+        ValueError: if an argument is no positive integer; by `bias`, if queries have other heads or another width.
+
     Source: He et al. 2020 (arXiv:2006.03654), section 3.1.
     """
 
     def __init__(self, heads: int, head_dim: int, *, max_distance: int = 16) -> None:
         super().__init__()
+        _check_sizes(heads=heads, head_dim=head_dim, max_distance=max_distance)
         self.max_distance = max_distance
         self.key = nn.Parameter(0.02 * torch.randn(heads, 2 * max_distance, head_dim))
         self.query = nn.Parameter(0.02 * torch.randn(heads, 2 * max_distance, head_dim))
@@ -204,6 +239,8 @@ class DeBERTa(PositionEncoding):
         return q / 3**0.5, k, v
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        heads, _, head_dim = self.key.shape
+        _check_hook(q, k, q_positions, k_positions, heads=heads, head_dim=head_dim)
         limit = self.max_distance
         index = (-relative_positions(q_positions, k_positions)).clamp(-limit, limit - 1) + limit  # δ(m, n)
         to_position = q @ self.key.mT  # (B, H, N_q, 2K)
@@ -212,6 +249,35 @@ class DeBERTa(PositionEncoding):
         c2p = to_position.gather(-1, _fit(index, to_position))
         p2c = from_position.gather(-1, _fit(back.mT, from_position)).mT
         return (c2p + p2c) / q.shape[-1] ** 0.5
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+            raise ValueError(f"{name} must be a positive integer, got {size!r}")
+
+
+def _check_hook(
+    q: Tensor,
+    k: Tensor,
+    q_positions: Tensor,
+    k_positions: Tensor,
+    *,
+    heads: int | None = None,
+    head_dim: int | None = None,
+    real: bool = False,
+) -> None:
+    """Queries (B, heads, N, head_dim), keys whose heads divide theirs, positions that can be subtracted."""
+    shape, shared = tuple(q.shape), tuple(k.shape)
+    if len(shape) != 4 or heads not in (None, shape[1]) or head_dim not in (None, shape[3]):
+        raise ValueError(f"q must have shape (B, {heads or 'H'}, N, {head_dim or 'D'}), got {shape}")
+    if len(shared) != 4 or shared[3] != shape[3] or not shared[1] or shape[1] % shared[1]:
+        allowed = f"(B, H_k, N, {shape[3]}), H_k a divisor of {shape[1]}"
+        raise ValueError(f"k must have shape {allowed}, got {shared}")
+    for name, positions in (("q_positions", q_positions), ("k_positions", k_positions)):
+        if positions.dtype not in (torch.int32, torch.int64) and not (real and positions.is_floating_point()):
+            kinds = "int32, int64 or real" if real else "int32 or int64"
+            raise ValueError(f"{name} must be {kinds}, got {positions.dtype}")
 
 
 def _heads_first(table: Tensor) -> Tensor:

@@ -24,8 +24,18 @@ import torch
 from torch import Tensor, nn
 
 from rope_lab.model import RoFormer, RoFormerConfig
+from rope_lab.presets import TrainConfig
 
 FILE = "checkpoint.safetensors"
+_RUN: dict[str, type] = {
+    "config": dict,
+    "model": dict,
+    "vocab": str,
+    "corpus": dict,
+    "step": int,
+    "seconds": float,
+}
+_RUN |= {"history": list, "recent": list, "random": dict}
 
 
 @dataclass(frozen=True)
@@ -154,13 +164,31 @@ def load(place: str | Path) -> Checkpoint:
             metadata = file.metadata() or {}
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
-        run = json.loads(metadata["run"]) | {"random": json.loads(metadata["random"])}
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        reason = "it has no run in it" if isinstance(error, KeyError) else str(error)
-        raise ValueError(
-            f"run must be a whole checkpoint of rope_lab, got {str(path)!r}: {reason}"
-        ) from error
+        run = _run(metadata)
+        _require(tensors, {"random.cpu": Tensor})
+    except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"run must be a whole checkpoint of rope_lab, got {str(path)!r}: {error}") from error
     return Checkpoint(tensors, run, path)
+
+
+def _run(metadata: dict[str, str]) -> dict[str, Any]:
+    """What the metadata says of the run; a TypeError or ValueError if that is not all it takes to go on."""
+    run, plain = (json.loads(metadata.get(name, "null")) for name in ("run", "random"))
+    if not isinstance(run, dict):
+        raise ValueError("it has no run in it")
+    run["random"] = plain
+    _require(run, _RUN)
+    _require(run["corpus"], {"name": str, "sha256": str})
+    _require(plain, {"python": list, "numpy": list})
+    TrainConfig(**run["config"])
+    RoFormerConfig(**run["model"])
+    return run
+
+
+def _require(record: dict[str, Any], kinds: dict[str, type]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
+            raise ValueError(f"it has no {name} of type {kind.__name__}")
 
 
 def restore(checkpoint: Checkpoint, model: RoFormer, optimizers: Sequence[torch.optim.Optimizer]) -> None:

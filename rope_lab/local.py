@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from rope_lab.attention import KVCache
 from rope_lab.encoding import NoPE, PositionEncoding
 from rope_lab.local_blocks import Window, attend_in_blocks
+from rope_lab.scaling import DynamicNTK, LongRoPE
 
 Backend = Literal["sdpa", "flex"]
 
@@ -88,15 +89,14 @@ def local_attention(
         (B, H, N_q, D).
 
     Raises:
-        ValueError: naming the argument whose shape or value does not fit.
-        TypeError: if `mask` is not boolean, or `segments` are no integers.
+        ValueError: naming the argument whose shape, dtype or value does not fit.
     """
     band = Window(window, causal, look_backward, look_forward, exact, inclusive)
     position = NoPE() if position is None else position
     mask = mask[None] if mask is not None and mask.ndim == 1 else mask
     _check_tensors(q, k, v)
     _check_rows(k, mask, segments, positions)
-    _check_numbers(dropout, scale)
+    check_numbers(dropout, scale)
     check_position(position, band)
     rows_and_columns = (window, window * band.blocks)
     if bias is not None and bias.shape not in (
@@ -249,13 +249,15 @@ class LocalAttention(nn.Module):
         self.window = Window(window, causal, look_backward, look_forward, exact, inclusive)
         self.position = NoPE() if position is None else position
         check_position(self.position, self.window)
-        _check_numbers(dropout, scale)
+        check_numbers(dropout, scale)
         _check_backend(backend)
         self.shared_qk, self.dropout, self.scale, self.backend = shared_qk, dropout, scale, backend
 
     def new_cache(self, capacity: int | None = None) -> LocalCache:
         """An empty cache for this window; `capacity` as `LocalCache`."""
-        return LocalCache(self.window, capacity)
+        cache = LocalCache(self.window, capacity)
+        check_capacity(self.position, cache)
+        return cache
 
     def forward(
         self,
@@ -282,8 +284,8 @@ class LocalAttention(nn.Module):
             The shape of q.
 
         Raises:
-            ValueError: if a shape does not fit, the cache is full, or it was made for another window.
-            TypeError: if `mask` is not boolean.
+            ValueError: if a shape or dtype does not fit, the cache is full or unlimited where `position` depends on
+                the length, or it was made for another window.
         """
         if q.ndim == k.ndim == v.ndim == 3:
             q, k, v = (x[:, None] for x in (q, k, v))
@@ -294,6 +296,7 @@ class LocalAttention(nn.Module):
             raise ValueError(f"q must be as long as k, {count} tokens, got {q.shape[-2]}")
         if cache is not None and cache.window != self.window:
             raise ValueError(f"cache must be made for {self.window}, got {cache.window}")
+        check_capacity(self.position, cache)
         past = 0 if cache is None else cache.length
         if positions is None:
             positions = torch.arange(past, past + count, device=k.device)
@@ -328,6 +331,17 @@ def check_position(position: PositionEncoding, window: Window) -> None:
         raise ValueError(f"causal must be True for {name}, which takes queries in blocks, got False")
 
 
+def check_capacity(position: PositionEncoding, cache: KVCache | None) -> None:
+    """Raise a ValueError if frequencies depend on the length and neither the encoding nor the cache fixes it."""
+    scaling = getattr(position, "scaling", None)
+    open_ended = (
+        cache is not None and cache.capacity == sys.maxsize and getattr(position, "length", 0) is None
+    )
+    if open_ended and isinstance(scaling, DynamicNTK | LongRoPE):
+        why = f"for {type(scaling).__name__}, which depends on the length (or the encoding a length)"
+        raise ValueError(f"capacity must be given {why}, got None")
+
+
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
     shapes = f"{tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
     if not q.ndim == k.ndim == v.ndim == 4:
@@ -345,12 +359,12 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
 def _check_rows(k: Tensor, mask: Tensor | None, segments: Tensor | None, positions: Tensor | None) -> None:
     batch, count = k.shape[0], k.shape[-2]
     if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(f"mask must be boolean, True for real tokens, got {mask.dtype}")
+        raise ValueError(f"mask must be boolean, True for real tokens, got {mask.dtype}")
     if mask is not None and mask.shape not in ((1, count), (batch, count)):
         wanted = f"({count},), (1, {count}) or ({batch}, {count})"
         raise ValueError(f"mask must have shape {wanted}, got {tuple(mask.shape)}")
     if segments is not None and (segments.dtype == torch.bool or segments.is_floating_point()):
-        raise TypeError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
+        raise ValueError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
     if segments is not None and segments.shape != (batch, count):
         raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
     if positions is not None and positions.shape not in ((count,), (batch, count)):
@@ -358,7 +372,8 @@ def _check_rows(k: Tensor, mask: Tensor | None, segments: Tensor | None, positio
         raise ValueError(f"positions must have shape {wanted}, got {tuple(positions.shape)}")
 
 
-def _check_numbers(dropout: float, scale: float | None) -> None:
+def check_numbers(dropout: float, scale: float | None) -> None:
+    """Raise a ValueError if the dropout is no probability below 1, or the scale not finite."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
     if scale is not None and not math.isfinite(scale):

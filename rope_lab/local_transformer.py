@@ -18,7 +18,7 @@ from torch import Tensor
 from rope_lab.absolute import LearnedEmbedding
 from rope_lab.attention import KVCache, MultiHeadAttention
 from rope_lab.encoding import PositionEncoding
-from rope_lab.local import LocalCache, local_attention
+from rope_lab.local import LocalCache, check_capacity, local_attention
 from rope_lab.local_blocks import Window
 from rope_lab.model import RoFormer, RoFormerConfig, choose
 
@@ -79,6 +79,12 @@ class LocalSelfAttention(MultiHeadAttention):
         super().__init__(dim, heads, window=window.size, causal=window.causal, **options)
         self.band = window
 
+    def _project(
+        self, x: Tensor, positions: Tensor | None, segments: Tensor | None, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        check_capacity(self.position, cache)
+        return super()._project(x, positions, segments, cache)
+
     def _attend_all(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None, first: int
     ) -> Tensor:
@@ -129,12 +135,12 @@ class LocalTransformer(RoFormer):
             (B, N, V), or one number.
 
         Raises:
-            ValueError: if a shape does not fit, `mask` and `segments` are both given, or there is nothing to predict.
-            TypeError: if `mask` is not boolean.
+            ValueError: if a shape or dtype does not fit, `mask` and `segments` are both given, or there is nothing to
+                predict.
         """
         if mask is not None:
             if mask.dtype != torch.bool:
-                raise TypeError(f"mask must be boolean, True for real tokens, got {mask.dtype}")
+                raise ValueError(f"mask must be boolean, True for real tokens, got {mask.dtype}")
             if mask.shape != ids.shape:
                 raise ValueError(
                     f"mask must have the shape of ids, {tuple(ids.shape)}, got {tuple(mask.shape)}"

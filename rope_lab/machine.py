@@ -97,8 +97,8 @@ def require_memory(config: TrainConfig, vocab_size: int, workers: int, device: t
 
 
 @contextmanager
-def enough_memory(config: TrainConfig) -> Iterator[None]:
-    """Say what to lower where the memory runs out inside.
+def enough_memory(advice: str) -> Iterator[None]:
+    """Give `advice`, what to lower, where the memory runs out inside.
 
     Raises:
         Stopped: in place of what torch raises on each device.
@@ -109,7 +109,7 @@ def enough_memory(config: TrainConfig) -> Iterator[None]:
         text = str(error)
         known = ("out of memory", "can't allocate memory", "not enough memory", "Invalid buffer size")
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in known):
-            raise Stopped(f"out of memory: {lower(config)}") from error
+            raise Stopped(f"out of memory: {advice}") from error
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import signal
 import threading
@@ -176,6 +177,11 @@ class Run:
         self.step, self.seconds = then["step"], then["seconds"]
 
 
+def resolved(folder: str | Path) -> Path:
+    """The folder without "..": past one that is not there yet the system would find nothing."""
+    return Path(os.path.realpath(folder) if ".." in Path(folder).parts else folder)
+
+
 def prepare(
     folder: str | Path | None, resume: bool, launch: str | None = None
 ) -> tuple[Path | None, Path | None]:
@@ -193,7 +199,7 @@ def prepare(
         if resume:
             raise ValueError("folder must be that of the run to resume, got None")
         return None, None
-    folder = Path(folder)
+    folder = resolved(folder)
     there = (folder / checkpoint.FILE).is_file()
     if there and launch is not None:
         resume = resume or checkpoint.load(folder).run.get("launch") == launch

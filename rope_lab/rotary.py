@@ -194,8 +194,8 @@ class RotaryEmbedding(PositionEncoding):
                 f"freqs must be real, of shape ({dim // 2},), got {freqs.dtype} {tuple(freqs.shape)}"
             )
         for name, value, least in (("start", start, 0), ("heads", heads, 1), ("length", length, 1)):
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
         self.dim, self.base, self.layout, self.scaling = dim, float(base), layout, scaling
         self.start, self.heads, self.length = start, heads, length
         # No buffer, so that nothing casts it.
@@ -204,6 +204,11 @@ class RotaryEmbedding(PositionEncoding):
         )
         self.learned_freqs = nn.Parameter(torch.empty(dim // 2, dtype=torch.float32)) if learned else None
         self.reset_parameters()
+
+    @property
+    def reach(self) -> int:
+        """Coordinates a head must have at least: those before `start`, and the `dim` that turn."""
+        return self.start + self.dim
 
     def reset_parameters(self) -> None:
         """Start learned frequencies from the fixed ones, as after `to_empty` on a module built on meta."""
@@ -254,7 +259,8 @@ class RotaryEmbedding(PositionEncoding):
             Rotated q and k, with their shapes and dtypes.
 
         Raises:
-            ValueError: if shapes do not fit, `dim` exceeds D, or there are more queries than keys.
+            ValueError: if shapes do not fit, `start + dim` exceeds D, there are more queries than keys, or
+                `length` is negative.
         """
         if q.ndim != 4 or k.ndim != 4:
             shapes = f"{tuple(q.shape)} and {tuple(k.shape)}"
@@ -262,9 +268,11 @@ class RotaryEmbedding(PositionEncoding):
         n_q, n_k = q.shape[-2], k.shape[-2]
         if n_q > n_k:
             raise ValueError(f"q must not be longer than k, got {n_q} queries and {n_k} keys")
-        if self.dim > min(q.shape[-1], k.shape[-1]):
-            heads = f"{q.shape[-1]} of q and {k.shape[-1]} of k"
+        if self.start + self.dim > min(q.shape[-1], k.shape[-1]):
+            heads = f"{q.shape[-1]} of q and {k.shape[-1]} of k, less start={self.start}"
             raise ValueError(f"dim must be at most the head dimension, {heads}, got {self.dim}")
+        if length is not None and length < 0:
+            raise ValueError(f"length must not be negative, got {length}")
         if positions is None:
             positions = torch.arange(n_k, device=k.device)
         if positions.shape not in ((n_k,), (k.shape[0], n_k)):

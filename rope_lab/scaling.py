@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ class NTKAware:
         _check_at_least_1(factor=self.factor)
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        if freqs.numel() < 2 and self.factor != 1:
+            raise ValueError(_one_pair(freqs))
         return _raise_base(freqs, self.factor), 1.0
 
 
@@ -63,6 +66,8 @@ class DynamicNTK:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        if freqs.numel() < 2 and length > self.original_length:
+            raise ValueError(_one_pair(freqs))
         stretch = self.factor * max(length, self.original_length) / self.original_length - (self.factor - 1)
         return _raise_base(freqs, stretch), 1.0
 
@@ -97,10 +102,11 @@ class YaRN:
 
     def __post_init__(self) -> None:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
-        if not 0 < self.beta_slow < self.beta_fast:
-            raise ValueError(
-                f"beta_slow must lie between 0 and beta_fast={self.beta_fast}, got {self.beta_slow}"
-            )
+        _check_positive(beta_fast=self.beta_fast, beta_slow=self.beta_slow)
+        _check_positive(mscale=self.mscale or None, mscale_all_dim=self.mscale_all_dim or None)
+        _check_positive(attention_factor=self.attention_factor)
+        if self.beta_slow >= self.beta_fast:
+            raise ValueError(f"beta_slow must be below beta_fast={self.beta_fast}, got {self.beta_slow}")
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
         if freqs.numel() < 2:
@@ -143,9 +149,10 @@ class Llama3:
 
     def __post_init__(self) -> None:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
-        if not 0 < self.low_freq_factor <= self.high_freq_factor:
-            allowed = f"between 0 and high_freq_factor={self.high_freq_factor}"
-            raise ValueError(f"low_freq_factor must lie {allowed}, got {self.low_freq_factor}")
+        _check_positive(low_freq_factor=self.low_freq_factor, high_freq_factor=self.high_freq_factor)
+        if self.low_freq_factor > self.high_freq_factor:
+            allowed = f"at most high_freq_factor={self.high_freq_factor}"
+            raise ValueError(f"low_freq_factor must be {allowed}, got {self.low_freq_factor}")
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
         turns = self.original_length * freqs / (2 * math.pi)
@@ -164,8 +171,8 @@ class LongRoPE:
     """θ_i / λ_i with searched factors λ_i: one list up to `original_length`, another beyond it.
 
     Args:
-        short_factors, long_factors: λ_i for every pair, D/2 numbers each.
-        original_length: tokens the model was trained on.
+        short_factors, long_factors: λ_i for every pair, D/2 positive numbers each.
+        original_length: tokens the model was trained on, at least 2.
         factor: by how much the length grows, at least 1; sets the attention factor √(1 + ln factor / ln original).
         attention_factor: in place of that formula.
 
@@ -180,6 +187,13 @@ class LongRoPE:
 
     def __post_init__(self) -> None:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
+        if self.original_length < 2:
+            raise ValueError(f"original_length must be at least 2, got {self.original_length}")
+        _check_positive(attention_factor=self.attention_factor)
+        for short in self.short_factors:
+            _check_positive(short_factors=short)
+        for long in self.long_factors:
+            _check_positive(long_factors=long)
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
         name = "long_factors" if length > self.original_length else "short_factors"
@@ -208,8 +222,8 @@ class PRoPE:
     p: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"p must lie in [0, 1], got {self.p}")
+        if not _is_real(self.p) or not 0 <= self.p <= 1:
+            raise ValueError(f"p must lie in [0, 1], got {self.p!r}")
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
         turning = torch.arange(freqs.numel(), device=freqs.device) < int(self.p * freqs.numel())
@@ -224,7 +238,21 @@ def _raise_base(freqs: Tensor, factor: float) -> Tensor:
     return freqs * factor**-share
 
 
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real)
+
+
 def _check_at_least_1(**values: float) -> None:
     for name, value in values.items():
-        if not 1 <= value < math.inf:
-            raise ValueError(f"{name} must be finite and at least 1, got {value}")
+        if not _is_real(value) or not 1 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and at least 1, got {value!r}")
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and (not _is_real(value) or not 0 < value < math.inf):
+            raise ValueError(f"{name} must be positive and finite, got {value!r}")
+
+
+def _one_pair(freqs: Tensor) -> str:
+    return f"dim must be at least 4 for NTK scaling, got {2 * freqs.numel()}"

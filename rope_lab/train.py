@@ -13,7 +13,7 @@ from rope_lab.checkpoint import seeded
 from rope_lab.data import Corpus
 from rope_lab.distributed import Team
 from rope_lab.evaluate import evaluate
-from rope_lab.machine import bfloat16_is_native, compiled, enough_memory, require_memory
+from rope_lab.machine import bfloat16_is_native, compiled, enough_memory, lower, require_memory
 from rope_lab.model import RoFormer
 from rope_lab.optim import make_optimizers, set_learning_rates
 from rope_lab.presets import TrainConfig, preset
@@ -88,7 +88,7 @@ def train(
     precision = torch.autocast(team.device.type, torch.bfloat16, enabled=low)
 
     with (
-        seeded(config.seed), enough_memory(config), interruptible() as interrupted, team.joined(),
+        seeded(config.seed), enough_memory(lower(config)), interruptible() as interrupted, team.joined(),
         Tracker(folder, quiet=quiet or not team.first) as tracker,
     ):  # fmt: skip
         model = (start or RoFormer(config.architecture(len(corpus.vocab)))).to(team.device)

@@ -25,9 +25,15 @@ class RotaryValueEmbedding(RotaryEmbedding):
     """
 
     def __init__(self, dim: int, *, value_dim: int | None = None, **rotary: Any) -> None:
+        if rotary.get("heads") is not None:
+            raise ValueError(f"heads must be None where values turn: all heads do, got {rotary['heads']!r}")
         super().__init__(dim, **rotary)
         kwargs = {name: value for name, value in rotary.items() if name in ("base", "layout")}
         self.values = RotaryEmbedding(dim if value_dim is None else value_dim, **kwargs)
+
+    @property
+    def reach(self) -> int:
+        return max(super().reach, self.values.reach)
 
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None

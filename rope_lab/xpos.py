@@ -25,15 +25,15 @@ class XPos(RotaryEmbedding):
 
     Args:
         dim: number of rotated coordinates, positive and even.
-        scale_base: B, the distance at which pair i fades by ζ_i, in tokens; positive. Larger fades less.
+        scale_base: B, the distance at which pair i fades by ζ_i, in tokens; a positive integer. Larger fades less.
         rotary: arguments of `RotaryEmbedding`; all heads turn, from the first coordinate on.
 
     Source: Sun et al. 2022 (arXiv:2212.10554), section 3.
     """
 
     def __init__(self, dim: int, *, scale_base: int = 512, **rotary: Any) -> None:
-        if scale_base < 1:
-            raise ValueError(f"scale_base must be a positive number of tokens, got {scale_base}")
+        if type(scale_base) is not int or scale_base < 1:
+            raise ValueError(f"scale_base must be a positive integer of tokens, got {scale_base!r}")
         if rotary.keys() & {"heads", "start"}:
             raise ValueError(
                 "xPos turns and fades all heads from the first coordinate: leave out heads and start"

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from rope_lab import MultiHeadAttention, PositionEncoding, RotaryEmbedding
 from rope_lab.attention import attend, attention_mask
+from rope_lab.axial import RotaryEmbeddingND, axial_frequencies
+from rope_lab.variants import RotaryValueEmbedding
 
 B, H, N, D = 2, 4, 6, 4
+QKV = torch.randn(3, B, H, N, D)
 WINDOWS = (None, *range(1, N + 2))
 SEGMENTS = {
     "one": None,
@@ -312,16 +315,30 @@ def test_weights_are_those_that_forward_sums_values_with(position, window, segme
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": 3}, "heads must be positive and divide dim=16, got 3"),
-        ({"heads": 0}, "heads must be positive and divide dim=16, got 0"),
-        ({"heads": 4, "kv_heads": 3}, "kv_heads must be positive and divide heads=4, got 3"),
-        ({"heads": 4, "kv_heads": 0}, "kv_heads must be positive and divide heads=4, got 0"),
-        ({"heads": 4, "window": 0}, "window must be at least 1 .* got 0"),
-        ({"heads": 4, "head_dim": 0}, "head_dim must be positive, got 0"),
+        ({"heads": 3}, "heads must divide dim=16, got 3"),
+        ({"heads": 0}, "heads must be positive and an integer, got 0"),
+        ({"heads": 2.0}, "heads must be positive and an integer, got 2.0"),
+        ({"heads": 4, "kv_heads": 3}, "kv_heads must divide heads=4, got 3"),
+        ({"heads": 4, "kv_heads": 0}, "kv_heads must be positive and an integer, got 0"),
+        ({"heads": 4, "window": 0}, "window must be positive and an integer, got 0"),
+        ({"heads": 4, "window": 2.5}, "window must be positive and an integer, got 2.5"),
+        ({"heads": 4, "head_dim": 0}, "head_dim must be positive and an integer, got 0"),
         ({"heads": 4, "dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         (
             {"heads": 4, "position": RotaryEmbedding(6)},
-            "position rotates dim=6 coordinates, but a head has 4",
+            "position must turn within the 4 coordinates of a head, got 6",
+        ),
+        (
+            {"heads": 4, "position": RotaryEmbedding(4, start=2)},
+            "position must turn within the 4 coordinates of a head, got 6",
+        ),
+        (
+            {"heads": 4, "position": RotaryValueEmbedding(4, value_dim=8)},
+            "position must turn within the 4 coordinates of a head, got 8",
+        ),
+        (
+            {"heads": 4, "position": RotaryEmbeddingND(axial_frequencies(8, 2))},
+            "position must turn within the 4 coordinates of a head, got 8",
         ),
         (
             {"heads": 4, "position": EveryHook(query_block=2), "causal": False},
@@ -332,6 +349,31 @@ def test_weights_are_those_that_forward_sums_values_with(position, window, segme
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         MultiHeadAttention(16, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: attention_mask(5, 3), "q_count must be at most k_count=3, got 5"),
+        (lambda: attention_mask(5, 3, causal=False), "q_count must be at most k_count=3, got 5"),
+        (lambda: attention_mask(3, 5, window=0), "window must be positive and an integer, got 0"),
+        (lambda: attention_mask(3, 5, window=2.5), "window must be positive and an integer, got 2.5"),
+        (lambda: attend(*QKV, torch.ones(N, N)), r"allowed must be .* \(2, 4, 6, 6\), got torch.float32 .*"),
+        (lambda: attend(*QKV, torch.ones(N, 5).bool()), r"allowed must be .* got torch.bool \(6, 5\)"),
+        (lambda: attend(*QKV, torch.ones(3, 1, N, N).bool()), r"allowed must be .* got .*\(3, 1, 6, 6\)"),
+        (lambda: attend(*QKV, torch.ones(1, B, H, N, N).bool()), r"allowed must be .* \(1, 2, 4, 6, 6\)"),
+    ],
+)
+def test_bad_masks_are_named(call, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        call()
+
+
+@pytest.mark.parametrize("shape", [(N, N), (B, 1, N, N), (1, H, 1, N), (N, 1), (N,), ()])
+def test_a_mask_broadcasts(shape):
+    allowed = torch.rand(shape) < 0.8
+    whole = attend(*QKV, allowed.expand(B, H, N, N))
+    torch.testing.assert_close(attend(*QKV, allowed), whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

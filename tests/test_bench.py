@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
+import types
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rope_lab import angles, bench, frequencies, rotate
 from rope_lab.__main__ import main
@@ -31,6 +33,7 @@ def test_every_candidate_has_a_ratio_both_ways(results: dict):
             "rope_lab half, table formed too",
             "rotary-embedding-torch",
             "transformers (Llama)",
+            "labml_nn",
         }
         assert set(part["forward_in_clones"]) == set(part["backward_in_clones"]) == names
         assert part["forward_in_clones"]["clone"] == 1
@@ -93,17 +96,51 @@ def test_what_all_candidates_compute_is_the_same_rotation():
     for name, (way, inputs) in ways.items():
         out = way(*inputs)
         out = torch.cat(out, dim=1) if isinstance(out, tuple) else out
-        layout = "half" if "half" in name or "Llama" in name else "interleaved"
+        out = out.permute(1, 2, 0, 3) if name == "labml_nn" else out
+        layout = "interleaved" if "interleaved" in name or name.startswith("rotary") else "half"
         wanted = x if name == "clone" else rotate(x, table, layout)
         torch.testing.assert_close(out, wanted, rtol=0, atol=1e-6)
 
 
-def test_medians_are_of_interleaved_rounds():
-    order: list[str] = []
-    calls = {"a": lambda: order.append("a"), "b": lambda: (order.append("b"), time.sleep(0.01))}
-    taken = bench.interleave(calls, rounds=3)
-    assert order == ["a", "b"] * 4  # once to warm up
-    assert taken["a"] < taken["b"]
+def test_medians_are_of_interleaved_rounds(monkeypatch: pytest.MonkeyPatch):
+    order, now = [], [0.0]
+    takes = {"a": iter([90, 1, 2, 9]), "b": iter([90, 30, 10, 20])}
+
+    def call(name: str) -> None:
+        order.append(name)
+        now[0] += next(takes[name])
+
+    monkeypatch.setattr("rope_lab.bench.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    taken = bench.interleave({name: partial(call, name) for name in takes}, rounds=3)
+    assert order == ["a", "b"] * 4  # once to warm up, which does not count
+    assert taken == {"a": 2, "b": 20}
+
+
+@pytest.mark.parametrize(("layout", "times"), [("interleaved", 1), ("half", 2)])
+def test_an_eager_rotation_writes_its_result_once_or_twice_and_its_gradient_too(layout: str, times: int):
+    """In the half layout one operation writes all of x, and two a half each."""
+
+    class Writes(TorchDispatchMode):
+        written = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if (
+                isinstance(out, Tensor)
+                and not func.is_view
+                and out.numel() * out.element_size() >= x.nbytes // 2
+            ):
+                self.written += out.numel() * out.element_size()
+            return out
+
+    x, table = torch.randn(4, 8, 32, 16), angles(torch.arange(32), frequencies(16))
+    x.requires_grad_()
+    with Writes() as forward:
+        out = rotate(x, table, layout)
+    seed = torch.randn_like(out)
+    with Writes() as backward:
+        torch.autograd.grad(out, x, seed)
+    assert forward.written == backward.written == times * x.nbytes
 
 
 def test_the_command_writes_json_and_figure(

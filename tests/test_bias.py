@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import re
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
@@ -124,7 +127,7 @@ def test_transformer_xl_adds_its_three_terms():
     r = sinusoidal((M - N).flatten(), 16, dtype=torch.float64).view(9, 9, 16)
     turned = torch.einsum("mne,hde->hmnd", r, p.project)
     bias = torch.einsum("bhmd,hmnd->bhmn", q + p.v, turned) + torch.einsum("hxd,bhnd->bhxn", p.u, k)
-    torch.testing.assert_close(layer(X), dense(layer, X, bias / 4), rtol=0, atol=1e-6)  # its table is float32
+    torch.testing.assert_close(layer(X), dense(layer, X, bias / 4), rtol=0, atol=1e-12)
 
 
 def test_deberta_adds_content_to_position_and_position_to_content():
@@ -195,14 +198,85 @@ def test_all_parameters_get_a_gradient_in_bfloat16_too(position: PositionEncodin
 
 
 @pytest.mark.parametrize(
-    ("make", "names"),
+    ("make", "said"),
     [
-        (lambda: T5Bias(4, buckets=7, causal=False), "buckets"),
-        (lambda: T5Bias(4, buckets=1), "buckets"),
-        (lambda: T5Bias(4, buckets=32, max_distance=16), "max_distance"),
-        (lambda: ALiBi(0), "heads"),
+        (lambda: T5Bias(4, buckets=7, causal=False), "buckets must be even and at least 4, got 7"),
+        (lambda: T5Bias(4, buckets=2, causal=False), "buckets must be even and at least 4, got 2"),
+        (lambda: T5Bias(4, buckets=1), "buckets must be at least 2, got 1"),
+        (
+            lambda: T5Bias(4, buckets=32, max_distance=16),
+            "max_distance must exceed the 16 exact distances, got 16",
+        ),
+        (lambda: TransformerXL(4, 7), "head_dim must be a positive even integer, got 7"),
     ],
 )
-def test_bad_arguments_are_named(make, names: str):
-    with pytest.raises(ValueError, match=names):
+def test_bad_arguments_are_named(make, said: str):
+    with pytest.raises(ValueError, match=f"^{said}$"):
         make()
+
+
+SIZES = {
+    T5Bias: {"heads": 4, "buckets": 32, "max_distance": 128},
+    ALiBi: {"heads": 4},
+    alibi_slopes: {"heads": 4},
+    Shaw: {"head_dim": 16, "max_distance": 16},
+    TransformerXL: {"heads": 4, "head_dim": 16},
+    DeBERTa: {"heads": 4, "head_dim": 16, "max_distance": 16},
+    partial(t5_buckets, N - M): {"buckets": 32, "max_distance": 128},
+}
+
+
+@pytest.mark.parametrize("bad", [0, -3, 2.5, 32.0, math.nan, True, None])
+@pytest.mark.parametrize(("make", "name"), [(make, name) for make, sizes in SIZES.items() for name in sizes])
+def test_every_size_is_a_positive_integer(make, name: str, bad):
+    make(**SIZES[make])
+    with pytest.raises(ValueError, match=f"^{name} must be a positive integer, got {bad!r}$"):
+        make(**SIZES[make] | {name: bad})
+
+
+@pytest.mark.parametrize(
+    ("position", "wanted"),
+    [
+        (T5Bias(8), "B, 8, N, D"),
+        (T5Bias(1), "B, 1, N, D"),
+        (ALiBi(8), "B, 8, N, D"),
+        (ALiBi(1), "B, 1, N, D"),
+        (Shaw(8), "B, H, N, 8"),
+        (Shaw(1), "B, H, N, 1"),
+        (TransformerXL(8, 16), "B, 8, N, 16"),
+        (TransformerXL(1, 16), "B, 1, N, 16"),
+        (TransformerXL(4, 8), "B, 4, N, 8"),
+        (DeBERTa(1, 16), "B, 1, N, 16"),
+        (DeBERTa(4, 8), "B, 4, N, 8"),
+    ],
+)
+def test_queries_have_the_heads_the_bias_was_made_for(position: PositionEncoding, wanted: str):
+    said = re.escape(f"q must have shape ({wanted}), got (2, 4, 9, 16)")
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        random_layer(position)(X)
+
+
+@pytest.mark.parametrize("position", POSITIONS, ids=lambda p: type(p).__name__)
+def test_what_the_hook_is_given_is_looked_at(position: PositionEncoding):
+    q, n, position = torch.randn(2, 4, 9, 16), torch.arange(9), copy.deepcopy(position).float()
+    kinds = "int32, int64 or real" if isinstance(position, (ALiBi, TransformerXL)) else "int32 or int64"
+    wrong = [
+        ((q[0], q, n, n), "q must have shape"),
+        *(((q, k, n, n), "k must have shape") for k in (q[0], q[:, :3], q[:, :0], q[..., :8])),
+        (
+            (q, q[:, [0, 1, 2, 3] * 2], n, n),
+            "k must have shape (B, H_k, N, 16), H_k a divisor of 4, got (2, 8, 9, 16)",
+        ),
+        ((q, q, n > 3, n), f"q_positions must be {kinds}, got torch.bool"),
+        ((q, q, n, n.byte()), f"k_positions must be {kinds}, got torch.uint8"),
+        ((q, q, n, n + 0j), f"k_positions must be {kinds}, got torch.complex64"),
+    ]
+    for given, said in wrong:
+        with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+            position.bias(*given)
+    if "real" in kinds:
+        assert position.bias(q, q, n.double(), n.double()).equal(position.bias(q, q, n, n))
+    else:
+        with pytest.raises(ValueError, match="q_positions must be int32 or int64, got"):
+            position.bias(q, q, n.float(), n)
+    assert position.bias(q, q, n.int(), n.int()).equal(position.bias(q, q, n, n))

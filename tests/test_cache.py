@@ -199,9 +199,9 @@ def test_a_first_append_that_is_refused_takes_no_shape():
     assert torch.equal(cache.append(k, k, torch.arange(3))[0], k)
 
 
-@pytest.mark.parametrize("capacity", [0, -1])
+@pytest.mark.parametrize("capacity", [0, -1, 2.5])
 def test_a_cache_needs_room(capacity):
-    with pytest.raises(ValueError, match=f"^capacity must be positive, got {capacity}$"):
+    with pytest.raises(ValueError, match=f"^capacity must be positive and an integer, got {capacity}$"):
         KVCache(capacity)
 
 

@@ -1,5 +1,6 @@
 """The command line: what it prints; every bad input is one line on stderr, exit code 2 and nothing on the disk."""
 
+import errno
 import json
 import os
 import re
@@ -35,13 +36,19 @@ def home(tmp_path_factory):
     train(tiny(), corpus(), folder=folder / "run", quiet=True)
     (folder / "cut").mkdir()
     (folder / "cut" / checkpoint.FILE).write_bytes((folder / "run" / checkpoint.FILE).read_bytes()[:-1])
-    (folder / "misfit").mkdir()
+    train(tiny(position="learned"), corpus(), folder=folder / "learned", quiet=True)
     found = checkpoint.load(folder / "run")
-    safetensors.torch.save_file(
-        found.tensors | {"model.head.weight": torch.zeros(2, 2)},
-        folder / "misfit" / checkpoint.FILE,
-        {"run": json.dumps(found.run), "random": json.dumps(found.run["random"])},
-    )
+    run = found.run
+    spoiled = {name: {key: run[key] for key in run if key != name} for name in ("vocab", "corpus", "step")}
+    spoiled |= {"misfit": run, "nothing": {}, "list": [], "history": run | {"history": None}}
+    spoiled |= {name: run | {name: run[name] | {"colour": 1}} for name in ("config", "model")}
+    for name, record in spoiled.items():
+        (folder / name).mkdir()
+        safetensors.torch.save_file(
+            found.tensors | ({"model.head.weight": torch.zeros(2, 2)} if name == "misfit" else {}),
+            folder / name / checkpoint.FILE,
+            {"run": json.dumps(record), "random": json.dumps(run["random"])},
+        )
     return folder
 
 
@@ -92,6 +99,7 @@ BAD = [
     ("train --run new", "ROPE_LAB_DATA"),
     ("train --text words --run run", "folder must hold no run yet: resume it or choose another, got 'run'"),
     ("train --text words --run words", "folder must be one that can be made, got 'words': File exists"),
+    ("train --text words --run missing/../run", "folder must hold no run yet: resume it or choose another"),
     ("train --resume empty", "run must be a folder that holds checkpoint.safetensors"),
     ("train --resume cut --text words", "run must be a whole checkpoint of rope_lab"),
     ("train --resume misfit --text words", "head.weight must have shape"),
@@ -119,6 +127,10 @@ BAD = [
     ("evaluate misfit --text words", "head.weight must have shape"),
     ("evaluate run --text other", "--text must be the text the run was trained on, words, got other"),
     ("evaluate run", "ROPE_LAB_DATA"),
+    (
+        "evaluate learned --text words --lengths 16 17",
+        "length must be at most 16, the learned positions there are, got 17",
+    ),
     ("export run", "arguments are required: folder"),
     ("export nowhere new", "run must be a folder that holds checkpoint.safetensors"),
     ("export cut new", "run must be a whole checkpoint of rope_lab"),
@@ -126,6 +138,22 @@ BAD = [
     ("info empty", "run must be a folder that holds checkpoint.safetensors"),
     ("info words", "run must be a whole checkpoint of rope_lab"),
 ]
+SPOILED = {
+    "nothing": "it has no config of type dict",
+    "list": "it has no run in it",
+    "vocab": "it has no vocab of type str",
+    "corpus": "it has no corpus of type dict",
+    "step": "it has no step of type int",
+    "history": "it has no history of type list",
+    "config": "unexpected keyword argument 'colour'",
+    "model": "unexpected keyword argument 'colour'",
+}
+BAD += [
+    (line, f"run must be a whole checkpoint of rope_lab, got {str(Path(name, checkpoint.FILE))!r}: ")
+    for name in SPOILED
+    for line in (f"sample {name}", f"evaluate {name} --text words", f"train --resume {name} --text words")
+]
+BAD += [(f"info {name}", said) for name, said in SPOILED.items()]
 
 
 @pytest.mark.parametrize(("line", "said"), BAD, ids=[line or "nothing" for line, _ in BAD])
@@ -274,6 +302,13 @@ def test_help_and_version(capsys):
 class TestProcess:
     """What only a process of its own shows."""
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+    def test_an_error_without_a_file_is_told_without_one(self):
+        with open("/dev/full", "w") as full:
+            process = self.start("info", stdout=full)
+        assert process.communicate()[1] == f"rope-lab info: {os.strerror(errno.ENOSPC)}\n"
+        assert process.returncode == 2
+
     def start(self, *arguments, **options):
         environment = os.environ | {
             "PYTHONPATH": str(Path(rope_lab.__file__).parents[1]),
@@ -281,7 +316,7 @@ class TestProcess:
         }
         return subprocess.Popen(
             [sys.executable, "-m", "rope_lab", *arguments], env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
         )  # fmt: skip
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one child")

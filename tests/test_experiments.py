@@ -18,6 +18,7 @@ from rope_lab.experiments.heads import bound
 from rope_lab.experiments.lab import Experiment, Lab, Scale, walk
 from rope_lab.experiments.store import Results, modules_behind
 from rope_lab.model import RoFormer
+from rope_lab.record import Stopped
 from rope_lab.rotary import frequencies, rotate
 
 TINY = Scale("smoke", 2, (1, 2), 2, 520, 64, 0.05)
@@ -37,9 +38,13 @@ def _forget() -> None:
     MEASURED.clear()
 
 
-def run(out: Path, **options: Any) -> Results:
-    given = {"scale": "smoke", "seeds": 2, "out": out, "device": "cpu", "say": lambda line: None} | options
-    return walk(TOY, "toy", corpus=corpus(), cache=out / "cache", **given)
+def words() -> data.Corpus:
+    return data.Corpus("words", corpus().text * 6)  # long enough for the scale smoke
+
+
+def run(out: Path, /, **options: Any) -> Results:
+    given = {"scale": "smoke", "seeds": 2, "out": out, "device": "cpu", "say": lambda line: None}
+    return walk(TOY, "toy", **(given | {"corpus": words(), "cache": out / "cache"} | options))
 
 
 class TestRecords:
@@ -64,11 +69,30 @@ class TestRecords:
 
     def test_a_record_says_where_it_came_from(self, tmp_path: Path):
         record = run(tmp_path).records[0]
-        assert record["corpus"] == {"name": "words", "sha256": corpus().sha256}
+        assert record["corpus"] == {"name": "words", "sha256": words().sha256}
         assert record["versions"]["torch"] == torch.__version__
         assert {"device", "machine", "threads", "seconds", "seed", "variant", "code"} <= record.keys()
 
-    @pytest.mark.parametrize("content", ["", "{", "[]", '{"records": []}', "null", "\xff"])
+    @pytest.mark.parametrize(
+        "content",
+        ["", "{", "[]", '{"records": []}', "null", "\xff"]
+        + [
+            json.dumps(
+                {"experiment": "toy", "scale": "smoke", "code": {}, "records": [], "confirmed": {}} | other
+            )
+            for other in (
+                {"records": [{}]},
+                {"records": [1]},
+                {"records": {}},
+                {"code": []},
+                {"code": {"a": 1}},
+                {"code": {"a": {"b": 1}}},
+                {"confirmed": {"a": [{}]}},
+                {"confirmed": {"a": {}}},
+                {"confirmed": []},
+            )
+        ],
+    )
     def test_a_file_that_does_not_parse_is_never_overwritten(self, tmp_path: Path, content: str):
         path = store.file_of(tmp_path, "toy", "smoke")
         path.parent.mkdir()
@@ -85,6 +109,10 @@ class TestRecords:
             ({"seeds": 0}, "seeds must be at least 1, got 0"),
             ({"check": "a"}, "check must be a variant recorded in .*, which holds nothing, got 'a'"),
             ({"device": "tpu"}, "device must be one of"),
+            (
+                {"corpus": corpus()},
+                "corpus must have 1025 characters in its last tenth.* at scale smoke, got 186",
+            ),
         ],
     )
     def test_bad_input_is_named(self, tmp_path: Path, options: dict[str, Any], said: str):
@@ -164,8 +192,7 @@ def test_what_the_book_reads_parses_and_has_three_seeds(name: str):
 
 @pytest.fixture
 def tiny_lab(tmp_path: Path) -> Lab:
-    words = corpus()
-    return Lab(TINY, data.Corpus("words", words.text * 3), tmp_path, "cpu")
+    return Lab(TINY, data.Corpus("words", corpus().text * 3), tmp_path, "cpu")
 
 
 class TestExperiments:
@@ -210,6 +237,13 @@ class TestExperiments:
         assert len(set(losses)) == len(losses)
         peer = recipes.measure_recipe(tiny_lab, recipes.PEER, 0)
         assert peer["config"]["optimizer"] == "adamw"
+
+    def test_labml_has_the_time_of_the_peer(self, tiny_lab: Lab, monkeypatch: pytest.MonkeyPatch):
+        def seconds(self: Lab, config: Any) -> float:
+            return {"nanogpt": 3.0, "labml": 4.0}[config.name]
+
+        monkeypatch.setattr(Lab, "seconds_per_update", seconds)
+        assert recipes.noam(tiny_lab, 0).steps == 3 * recipes.peer(TINY, 0).steps // 4 > 0
 
     def test_the_peers_recipes_are_as_published(self):
         config = recipes.peer(lab.SCALES["cpu"], 0)
@@ -288,6 +322,11 @@ class TestAlgorithms:
         numbers = algorithms.solve(config, "addition", 0, 2, torch.device("cpu"))
         assert (numbers["trained_to"], len(numbers["exact"])) == (6, 12)
 
+    def test_a_loss_that_is_not_finite_ends_it(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(algorithms.F, "cross_entropy", lambda *_: torch.tensor(torch.nan))
+        with pytest.raises(Stopped, match="the loss is nan at step 1 of copy, seed 3"):
+            algorithms.solve(algorithms.model_for("RoPE", "copy"), "copy", 3, 2, torch.device("cpu"))
+
 
 def test_the_bound_of_the_paper_holds_and_is_met():
     torch.manual_seed(0)
@@ -312,7 +351,7 @@ def test_the_bound_of_the_paper_holds_and_is_met():
 def test_bad_input_is_one_line_and_exit_code_2(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    (tmp_path / "words").write_text(corpus().text)
+    (tmp_path / "words").write_text(words().text)
     try:
         code = main(["reproduce", *arguments, "--text", str(tmp_path / "words"), "--out", str(tmp_path)])
     except SystemExit as stop:
@@ -327,7 +366,7 @@ def test_the_command_lists_prints_and_writes(
 ):
     assert main(["reproduce"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(EXPERIMENTS)
-    (tmp_path / "words").write_text(corpus().text)
+    (tmp_path / "words").write_text(words().text)
     monkeypatch.setitem(EXPERIMENTS, "cache", TOY["toy"])
     places = ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
     command = [

@@ -66,6 +66,17 @@ def test_frequencies_equal_those_of_transformers(kind: str, length: int | None, 
     assert our_factor == pytest.approx(factor, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "llama3"])
+def test_scaled_partial_frequencies_equal_those_of_transformers(kind: str):
+    config = llama(kind)
+    config.rope_parameters["partial_rotary_factor"] = 0.5
+    theirs, factor = ROPE_INIT_FUNCTIONS[kind](config, seq_len=6000)
+    ours, our_factor = huggingface.frequencies(config, length=6000)
+    assert ours.shape == (16,)
+    torch.testing.assert_close(ours.float(), theirs, rtol=3e-6, atol=0)
+    assert our_factor == pytest.approx(factor, rel=1e-12)
+
+
 def test_default_and_partial_frequencies_equal_those_of_transformers():
     from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding
 
@@ -189,6 +200,25 @@ def test_what_is_unknown_is_named():
     empty.config = llama("linear")
     with pytest.raises(ValueError, match="q_proj and k_proj"):
         huggingface.convert_layout(empty, "interleaved")
+
+
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "llama3"])
+def test_a_missing_factor_is_named(kind: str):
+    config = llama(kind)
+    del config.rope_parameters["factor"]
+    with pytest.raises(ValueError, match=f"^factor must be given for rope_type '{kind}', got None$"):
+        huggingface.frequencies(config)
+
+
+def test_positions_of_several_coordinates_are_refused():
+    sections = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
+    config = transformers.Qwen2VLConfig(text_config={"rope_parameters": sections})
+    with pytest.raises(
+        ValueError, match=r"^mrope_section must .*\[16, 24, 24\].*rope_lab\.axial\.mrope_frequencies$"
+    ):
+        huggingface.rotary_embedding(config.text_config, layout="half")
+    with pytest.raises(ValueError, match=r"^config must .*text_config, got Qwen2VLConfig$"):
+        huggingface.rotary_embedding(config, layout="half")
 
 
 def test_no_position_is_lost_where_theirs_rounds():

@@ -89,6 +89,12 @@ def test_dtype_is_kept_and_float64_is_exact():
         (lambda: ours.RotaryPEMultiHeadAttention(3, 32), "heads"),
         (lambda: ours.RotaryPEMultiHeadAttention(4, 40, rope_percentage=0.5), "dim"),
         (
+            lambda: ours.RotaryPEMultiHeadAttention(4, 32, rope_percentage=1.5),
+            r"^rope_percentage must .* 1\.5$",
+        ),
+        (lambda: ours.RotaryPEMultiHeadAttention(4, 32, rope_percentage=-0.5), "^rope_percentage must"),
+        (lambda: ours.RotaryValuePEMultiHeadAttention(4, 32, 0.5, 1.5), "^rope_value_percentage must"),
+        (
             lambda: ours.RotaryPEMultiHeadAttention(2, 16)(
                 query=torch.randn(4, 1, 16),
                 key=torch.randn(4, 1, 16),

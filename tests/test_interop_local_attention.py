@@ -224,12 +224,42 @@ def test_generation_works_with_a_vocabulary_of_three():
 
 SMALL: dict[str, Any] = {"num_tokens": 5, "max_seq_len": 8, "dim": 8, "depth": 1}
 T = torch.randn(1, 1, 6, 8)
+F = torch.randn(4, 6, 8)
+IDS = torch.zeros(1, 2, dtype=torch.long)
 
 
 @pytest.mark.parametrize(
     ("call", "names"),
     [
         (lambda: ours.LocalAttention(4, causal=True, look_forward=1), "look_forward"),
+        (lambda: ours.LocalAttention(0), "^window_size must be .* at least 1, got 0$"),
+        (lambda: ours.LocalAttention(4, dropout=1.5), r"^dropout must .* 1\.5$"),
+        (lambda: ours.LocalAttention(4, look_backward=-1), "^look_backward must .* -1$"),
+        (lambda: ours.LocalAttention(2)(T[0], T[0], T[0], mask=torch.ones(3, 6) > 0), "^mask must .* got 3$"),
+        (
+            lambda: ours.LocalAttention(2)(*[F] * 3, attn_bias=torch.zeros(3, 2, 6)),
+            "^attn_bias must .* got 3$",
+        ),
+        (
+            lambda: ours.LocalAttention(2)(F[None], F[None, :2], F[None, :2]),
+            "^k and v must have the shape of q",
+        ),
+        (lambda: ours.LocalMHA(dim=8, window_size=4, heads=0), "^heads must .* got 0$"),
+        (lambda: ours.LocalTransformer(**{**SMALL, "depth": -1}), "^depth must .* got -1$"),
+        (
+            lambda: ours.LocalTransformer(**SMALL, local_attn_window_size=0),
+            "^local_attn_window_size must .* 0$",
+        ),
+        (
+            lambda: ours.LocalTransformer(**SMALL).generate(IDS, 1, temperature=-1.0),
+            r"^temperature must .* -1\.0$",
+        ),
+        (
+            lambda: ours.LocalTransformer(**SMALL).generate(IDS, 1, filter_thres=2.0),
+            r"^filter_thres must .* 2\.0$",
+        ),
+        (lambda: ours.LocalTransformer(**SMALL).generate(IDS[0], 1), "^prime must have shape"),
+        (lambda: ours.LocalTransformer(**SMALL).generate(IDS, -1), "^seq_len must .* -1$"),
         (lambda: ours.LocalAttention(4, use_xpos=True, dim=8), "use_xpos"),
         (lambda: ours.LocalAttention(4)(T, T, T), "multiple of window_size=4"),
         (lambda: ours.LocalAttention(3)(T, T, T, window_size=2), "window_size can only"),

@@ -69,6 +69,21 @@ def test_rotations_equal_theirs(seed: int):
         torch.testing.assert_close(our.rotate_queries_or_keys(q, seq_dim=seq_dim), wanted, **close)
 
 
+@pytest.mark.parametrize("seq_first", [False, True])
+def test_gradients_of_tensors_and_learned_frequencies_equal_theirs(seq_first: bool):
+    their, our = pair(dim=8, learned_freq=True, seq_before_head_dim=seq_first)
+    q, results = tokens(8, 20, seq_first), []
+    weights = torch.randn_like(q)  # the square of what turned would have no gradient in its frequencies
+    for package in (their, our):
+        x = q.clone().requires_grad_()
+        newest, _ = package.rotate_queries_with_cached_keys(x, x)
+        out = package.rotate_queries_or_keys(x, offset=3) * weights + newest.square() * weights
+        results.append(torch.autograd.grad(out.sum(), (x, package.freqs)))
+    for a, b in zip(*results, strict=True):
+        assert a.abs().max() > 1
+        torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_axial_angles_and_the_free_functions_equal_theirs(seed: int):
     torch.manual_seed(seed)
@@ -166,7 +181,26 @@ def test_frequencies_learn_stay_float32_and_float64_stays_float64():
     ("call", "names"),
     [
         (lambda: ours.RotaryEmbedding(8, interpolate_factor=0.5), "interpolate_factor"),
+        (
+            lambda: ours.RotaryEmbedding(8, interpolate_factor=float("nan")),
+            "^interpolate_factor must .* nan$",
+        ),
+        (lambda: ours.RotaryEmbedding(2, theta_rescale_factor=2.0), "^dim must be at least 4 .* got 2$"),
+        (lambda: ours.RotaryEmbedding(8, theta_rescale_factor=-1), "^theta_rescale_factor must .* -1$"),
+        (lambda: ours.RotaryEmbedding(8, use_xpos=True, xpos_scale_base=0), "^xpos_scale_base must .* 0$"),
+        (lambda: ours.RotaryEmbedding(7, freqs_for="pixel"), "^dim must be a positive even integer, got 7$"),
         (lambda: ours.RotaryEmbedding(8, freqs_for="music"), "freqs_for"),
+        (
+            lambda: ours.RotaryEmbedding(8, use_xpos=True).rotate_queries_and_keys(
+                torch.randn(1, 5, 8), torch.randn(1, 6, 8)
+            ),
+            "^k must be as long as q, 5 tokens, got 6$",
+        ),
+        (
+            lambda: ours.apply_rotary_emb(torch.randn(5, 4), torch.randn(5, 6), start_index=-1),
+            "^start_index must",
+        ),
+        (lambda: ours.apply_rotary_emb(torch.randn(5, 3), torch.randn(5, 6)), "^freqs must turn an even"),
         (
             lambda: ours.RotaryEmbedding(8, use_xpos=True).rotate_queries_or_keys(torch.randn(1, 5, 8)),
             "scale",

@@ -222,23 +222,24 @@ def test_bad_options_are_named(options, name):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "name"),
+    ("options", "name"),
     [
-        ({"mask": torch.ones(2, 23)}, TypeError, "mask"),
-        ({"mask": torch.ones(2, 22, dtype=torch.bool)}, ValueError, "mask"),
-        ({"mask": torch.ones(3, 23, dtype=torch.bool)}, ValueError, "mask"),
-        ({"segments": torch.ones(2, 23)}, TypeError, "segments"),
-        ({"segments": torch.ones(23, dtype=torch.long)}, ValueError, "segments"),
-        ({"bias": torch.zeros(4, 4, 9)}, ValueError, "bias"),
-        ({"bias": torch.zeros(3, 4, 8)}, ValueError, "bias"),
-        ({"positions": torch.arange(22)}, ValueError, "positions"),
-        ({"first": -1}, ValueError, "first"),
-        ({"backend": "flex", "exclude_self": True}, ValueError, "backend"),
-        ({"backend": "flex", "dropout": 0.5}, ValueError, "backend"),
-        ({"scale": math.nan}, ValueError, "scale"),
+        ({"mask": torch.ones(2, 23)}, "mask must be boolean, .*float32$"),
+        ({"mask": torch.ones(2, 22, dtype=torch.bool)}, "mask"),
+        ({"mask": torch.ones(3, 23, dtype=torch.bool)}, "mask"),
+        ({"segments": torch.ones(2, 23)}, "segments must be integers .*float32$"),
+        ({"segments": torch.ones(2, 23) > 0}, "segments must be integers .*bool$"),
+        ({"segments": torch.ones(23, dtype=torch.long)}, "segments"),
+        ({"bias": torch.zeros(4, 4, 9)}, "bias"),
+        ({"bias": torch.zeros(3, 4, 8)}, "bias"),
+        ({"positions": torch.arange(22)}, "positions"),
+        ({"first": -1}, "first"),
+        ({"backend": "flex", "exclude_self": True}, "backend"),
+        ({"backend": "flex", "dropout": 0.5}, "backend"),
+        ({"scale": math.nan}, "scale"),
     ],
     ids=str,
 )
-def test_bad_rows_are_named(options, error, name):
-    with pytest.raises(error, match=rf"^{name} "):
+def test_bad_rows_are_named(options, name):
+    with pytest.raises(ValueError, match=f"^{name}"):
         local_attention(*qkv(), window=4, **options)

@@ -11,7 +11,7 @@ from windows import close, dense, gradients, qkv, sees
 from rope_lab import LocalAttention, LocalCache, NoPE, RotaryEmbedding, local_blocks
 from rope_lab.bias import ALiBi, DeBERTa, Shaw, T5Bias, TransformerXL
 from rope_lab.local_blocks import Window
-from rope_lab.scaling import DynamicNTK
+from rope_lab.scaling import DynamicNTK, LongRoPE, YaRN
 from rope_lab.variants import RotaryValueEmbedding
 from rope_lab.xpos import XPos
 
@@ -141,6 +141,7 @@ CACHED = [
     {"position": XPos(8, scale_base=3), "exact": False},
     {"position": ALiBi(4)},
     {"position": RotaryEmbedding(8, scaling=DynamicNTK(2.0, 8))},
+    {"position": RotaryEmbedding(8, scaling=LongRoPE([1.0] * 4, [4.0] * 4, 8))},
     {"position": RotaryValueEmbedding(8), "shared_qk": True},
 ]
 
@@ -164,6 +165,27 @@ def test_cached_decode_equals_the_full_pass_at_every_split(options, masked, bias
             start += count
         close([torch.cat(out, dim=2)], [full], 1e-12)
         assert cache.length == 19
+
+
+@pytest.mark.parametrize(
+    "scaling", [DynamicNTK(2.0, 8), LongRoPE([1.0] * 4, [4.0] * 4, 8)], ids=lambda s: type(s).__name__
+)
+def test_an_unlimited_cache_is_refused_where_the_length_sets_the_frequencies(scaling):
+    q, k, v = qkv(count=19)
+    layer = LocalAttention(4, position=RotaryEmbedding(8, scaling=scaling))
+    message = f"^capacity must be given for {type(scaling).__name__}.* got None$"
+    with pytest.raises(ValueError, match=message):
+        layer.new_cache()
+    with pytest.raises(ValueError, match=message):
+        layer(q, k, v, cache=LocalCache(layer.window))
+    for open_ended in (
+        RotaryEmbedding(8, scaling=scaling, length=19),
+        RotaryEmbedding(8, scaling=YaRN(2.0, 8)),
+    ):
+        layer = LocalAttention(4, position=open_ended)
+        cache, full = layer.new_cache(), layer(q, k, v)
+        parts = [layer(*(x[:, :, i : i + 1] for x in (q, k, v)), cache=cache) for i in range(19)]
+        close([torch.cat(parts, dim=2)], [full], 1e-12)
 
 
 @pytest.mark.parametrize(

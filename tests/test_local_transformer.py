@@ -12,8 +12,12 @@ from rope_lab import (
     PositionEncoding,
     RoFormer,
     RoFormerConfig,
+    RotaryEmbedding,
 )
 from rope_lab.bias import ALiBi
+from rope_lab.local_blocks import Window
+from rope_lab.local_transformer import LocalSelfAttention
+from rope_lab.scaling import DynamicNTK, LongRoPE
 from rope_lab.xpos import XPos
 
 SMALL = {"vocab_size": 11, "context": 24, "dim": 32, "depth": 3, "heads": 4, "window": 4}
@@ -106,6 +110,28 @@ def test_cached_decode_equals_the_full_pass_at_every_split(fields, dtype):
     cache = net.new_cache(19)
     parts = [net(part, cache=cache) for part in tokens.split(5, dim=1)]
     close(torch.cat(parts, dim=1), full, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    "scaling", [DynamicNTK(2.0, 8), LongRoPE([1.0] * 4, [4.0] * 4, 8)], ids=lambda s: type(s).__name__
+)
+def test_scalings_that_depend_on_the_length_need_it_fixed(scaling):
+    """By the capacity of the cache or by the encoding itself; then every split is exact."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 19, 32).double()
+    for fixed, capacity in ((None, 19), (19, None)):
+        position = RotaryEmbedding(8, scaling=scaling, length=fixed)
+        layer = LocalSelfAttention(32, 4, window=Window(8), position=position).double()
+        full = layer(x)
+        for split in range(1, 20):
+            cache = LocalCache(Window(8), capacity)
+            parts = [layer(part, cache=cache) for part in x.split([split] + [1] * (19 - split), dim=1)]
+            close(torch.cat(parts, dim=1), full, 1e-12)
+    layer.position.length = None
+    cache = LocalCache(Window(8))
+    with pytest.raises(ValueError, match=f"^capacity must be given for {type(scaling).__name__}.* got None$"):
+        layer(x, cache=cache)
+    assert cache.length == 0
 
 
 def test_the_cache_is_bounded_by_the_window_where_the_layer_is():
@@ -229,14 +255,14 @@ def test_bad_fields_are_named(fields, name):
 def test_bad_input_is_named():
     net, tokens = model(), ids()
     real = torch.ones(2, 19, dtype=torch.bool)
-    for options, error, name in (
-        ({"mask": real.long()}, TypeError, "mask"),
-        ({"mask": real[:, 1:]}, ValueError, "mask"),
-        ({"mask": real, "segments": real.long()}, ValueError, "mask"),
-        ({"mask": ~real, "return_loss": True}, ValueError, "mask"),
-        ({"cache": net.new_cache(19), "return_loss": True}, ValueError, "return_loss"),
+    for options, name in (
+        ({"mask": real.long()}, "mask must be boolean"),
+        ({"mask": real[:, 1:]}, "mask"),
+        ({"mask": real, "segments": real.long()}, "mask"),
+        ({"mask": ~real, "return_loss": True}, "mask"),
+        ({"cache": net.new_cache(19), "return_loss": True}, "return_loss"),
     ):
-        with pytest.raises(error, match=f"^{name}"):
+        with pytest.raises(ValueError, match=f"^{name}"):
             net(tokens, **options)
     with pytest.raises(ValueError, match=r"^ids must"):
         net(tokens[:, :1], return_loss=True)

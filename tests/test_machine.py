@@ -23,6 +23,12 @@ LOWER = (
 )
 COMMAND = ["train", "--preset", "smoke", "--text", "words", "--run", "run", "--context", "16", "--dim", "16"]
 COMMAND += ["--depth", "1", "--heads", "2", "--batch", "4"]
+ERRORS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: ..."),
+    RuntimeError("MPS backend out of memory"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -75,17 +81,7 @@ class TestMemory:
         assert needed / 4 < machine.least_memory(config, 30, 1, cpu) <= needed
         del loss
 
-    @pytest.mark.parametrize(
-        "error",
-        [
-            MemoryError(),
-            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-            RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: ..."
-            ),
-            RuntimeError("MPS backend out of memory"),
-        ],
-    )
+    @pytest.mark.parametrize("error", ERRORS)
     def test_running_out_of_it_later_says_what_to_lower(self, monkeypatch, capsys, error):
         def fail(self, *args, **kwargs):
             raise error
@@ -96,12 +92,29 @@ class TestMemory:
         assert main(COMMAND) == 1
         assert capsys.readouterr().err.startswith("rope-lab train: out of memory: lower --batch (now 4)")
 
+    @pytest.mark.parametrize("error", ERRORS)
+    def test_so_does_a_trained_model_that_measures_or_writes(self, monkeypatch, capsys, error):
+        def fail(self, *args, **kwargs):
+            raise error
+
+        train(tiny(), corpus(), folder="run", quiet=True)
+        monkeypatch.setattr(RoFormer, "forward", fail)
+        for command, said in (
+            ("evaluate run --text words", "lower --lengths (now 16) or take another --device (now cpu)"),
+            ("evaluate run --text words --lengths 40 8", "lower --lengths (now 40) or take another --device"),
+            ("sample run", "take another --device (now cpu) or a run with a smaller --preset"),
+        ):
+            assert main([*command.split(), "--device", "cpu"]) == 1
+            err = capsys.readouterr().err
+            assert err.startswith(f"rope-lab {command.split()[0]}: out of memory: {said}")
+            assert err.count("\n") == 1
+
     def test_the_allocator_of_the_cpu_says_what_is_known(self):
-        with pytest.raises(Stopped, match="out of memory"), machine.enough_memory(tiny()):
+        with pytest.raises(Stopped, match="out of memory"), machine.enough_memory("lower"):
             torch.empty(2**58)
 
     def test_other_errors_stay_as_they_are(self):
-        with pytest.raises(RuntimeError, match="shapes") as caught, machine.enough_memory(tiny()):
+        with pytest.raises(RuntimeError, match="shapes") as caught, machine.enough_memory("lower"):
             raise RuntimeError("shapes do not fit")
         assert not isinstance(caught.value, Stopped)
 

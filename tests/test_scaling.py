@@ -53,6 +53,14 @@ def test_identity_where_nothing_is_to_be_scaled(scaling: Scaling, length: int):
     assert factor == 1.0
 
 
+@pytest.mark.parametrize(
+    ("scaling", "length"),
+    [(NTKAware(1), 10_000), (DynamicNTK(1, 100), 100), *((DynamicNTK(1.1, n), n) for n in (3, 7, 100))],
+)
+def test_ntk_leaves_one_pair_where_nothing_is_to_be_scaled(scaling: Scaling, length: int):
+    assert scaling(frequencies(2), length)[0].equal(frequencies(2))
+
+
 @given(dims, factors)
 def test_ntk_keeps_the_first_frequency_and_divides_the_last(dim: int, factor: float):
     freqs = frequencies(dim)
@@ -191,6 +199,9 @@ def test_the_growing_form_is_exact_for_the_newest_token_of_one_layer_and_not_of_
     assert (two[:, 0] - second(full)[:, -1]).abs().max() > 1e-6
 
 
+ONE_PAIR = torch.randn(1, 1, 3, 2)
+
+
 @pytest.mark.parametrize(
     ("make", "names"),
     [
@@ -203,8 +214,24 @@ def test_the_growing_form_is_exact_for_the_newest_token_of_one_layer_and_not_of_
         (lambda: LongRoPE([1.0] * 4, [1.0], 10)(frequencies(8), 11), "long_factors"),
         (lambda: PRoPE(1.5), "p must"),
         (lambda: YaRN(2, 100)(frequencies(2), 5), "freqs"),
+        (lambda: NTKAware(4)(frequencies(2), 5), "dim must be at least 4 for NTK scaling, got 2"),
+        (lambda: DynamicNTK(1, 100)(frequencies(2), 101), "dim must be at least 4 for NTK scaling, got 2"),
+        (lambda: RotaryEmbedding(2, scaling=NTKAware(4))(ONE_PAIR, ONE_PAIR), "dim must be at least 4"),
+        (lambda: PositionInterpolation("4"), "factor must be finite and at least 1, got '4'"),
+        (lambda: PRoPE("1"), "p must"),
+        (lambda: YaRN(4, 100, beta_fast=math.inf), "beta_fast must be positive and finite, got inf"),
+        (lambda: YaRN(4, 100, beta_slow=0), "beta_slow must be positive and finite, got 0"),
+        (lambda: YaRN(4, 100, attention_factor=math.nan), "attention_factor must be positive .* got nan"),
+        (lambda: YaRN(4, 100, mscale=math.nan, mscale_all_dim=1.0), "mscale must be positive .* got nan"),
+        (lambda: YaRN(4, 100, mscale=1.0, mscale_all_dim=-1.0), "mscale_all_dim must be positive"),
+        (lambda: Llama3(high_freq_factor=math.inf), "high_freq_factor must be positive and finite, got inf"),
+        (lambda: LongRoPE([1.0] * 4, [1.0] * 4, 1, 4.0), "original_length must be at least 2, got 1"),
+        (lambda: LongRoPE([1.0, 0.0], [1.0] * 2, 10), "short_factors must be positive and finite, got 0.0"),
+        (lambda: LongRoPE([1.0] * 2, [1.0, -2.0], 10), "long_factors must be positive and finite, got -2.0"),
+        (lambda: LongRoPE([1.0], [math.inf], 10), "long_factors must be positive and finite, got inf"),
+        (lambda: LongRoPE([1.0], [1.0], 10, 2.0, math.nan), "attention_factor must be positive .* got nan"),
     ],
 )
 def test_bad_arguments_are_named(make, names: str):
-    with pytest.raises(ValueError, match=names):
+    with pytest.raises(ValueError, match=f"^{names}"):
         make()

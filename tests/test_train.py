@@ -216,6 +216,7 @@ class TestPresets:
             for name, config in PRESETS.items()
         }
         assert size["cpu"] <= 1_000_000
+        assert 1_500_000 < size["laptop"] < 2_500_000
         assert 9_500_000 < size["gpu"] < 11_500_000
 
     def test_settings_of_run_and_model_change_together(self):
@@ -262,7 +263,9 @@ class TestPresets:
 
 class TestFolder:
     def test_it_holds_the_record(self, tmp_path):
-        run = train(tiny(), corpus(), folder=tmp_path / "new" / "run", quiet=True)
+        folder = tmp_path / "missing" / ".." / "new" / "run"
+        run = train(tiny(), corpus(), folder=folder, quiet=True)
+        assert not (tmp_path / "missing").exists()
         files = sorted(path.name for path in (tmp_path / "new" / "run").iterdir())
         assert files == ["checkpoint.safetensors", "log.jsonl", "run.json"]
         found = json.loads((tmp_path / "new" / "run" / "run.json").read_text())

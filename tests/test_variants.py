@@ -70,6 +70,12 @@ def test_only_some_heads_turn_and_their_keys_with_them(heads: int, k_turned: int
         assert part[:, turned:].equal(x[:, turned:])
 
 
+def test_all_heads_turn_where_values_do():
+    with pytest.raises(ValueError, match=r"^heads must be None .* got 2$"):
+        RotaryValueEmbedding(16, heads=2)
+    assert RotaryValueEmbedding(16, heads=None).heads is None
+
+
 @pytest.mark.parametrize("heads", [1, 3, 10])
 def test_a_group_of_heads_turns_whole(heads: int):
     with pytest.raises(ValueError, match="heads"):

@@ -107,8 +107,9 @@ def test_a_lone_rotation_past_the_range_of_the_dtype_is_refused(dtype: torch.dty
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="scale_base"):
-        XPos(8, scale_base=0)
+    for scale_base in (0, 2.5, float("nan"), "a"):
+        with pytest.raises(ValueError, match=f"^scale_base must be .* got {scale_base!r}$"):
+            XPos(8, scale_base=scale_base)
     with pytest.raises(ValueError, match="heads and start"):
         XPos(8, heads=2)
     with pytest.raises(ValueError, match="causal must be True for XPos"):

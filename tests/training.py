@@ -15,5 +15,12 @@ def corpus() -> Corpus:
 
 def tiny(*, dropout: float = 0.1, **settings: object) -> TrainConfig:
     """Six steps of a model that takes part in everything a run can be made of, both kinds of dropout included."""
-    small = {"context": 16, "dim": 16, "depth": 1, "heads": 2, "dropout": dropout, "attention_dropout": dropout}
+    small = {
+        "context": 16,
+        "dim": 16,
+        "depth": 1,
+        "heads": 2,
+        "dropout": dropout,
+        "attention_dropout": dropout,
+    }
     return preset("smoke", **(small | {"steps": 6, "batch": 4, "reports": 3, "evaluations": 2} | settings))

@@ -16,7 +16,7 @@ from rope_lab.experiments.text import ENCODINGS
 from rope_lab.model import RoFormer, RoFormerConfig
 from rope_lab.optim import make_optimizers, set_learning_rates
 from rope_lab.presets import TrainConfig
-from rope_lab.record import choose_device
+from rope_lab.record import Stopped, choose_device
 
 SYMBOLS, EQUALS, PLUS, PAD = 10, 10, 11, 12  # the ten digits are their own ids
 TASKS = {"copy": 10, "reverse": 10, "addition": 6}  # and the longest length of training
@@ -71,7 +71,11 @@ def model_for(encoding: str, task: str) -> RoFormerConfig:
 
 
 def solve(config: RoFormerConfig, task: str, seed: int, steps: int, device: torch.device) -> dict[str, Any]:
-    """Train on random lengths up to the longest of training; the share of right answers at each length to twice it."""
+    """Train on random lengths up to the longest of training; the share of right answers at each length to twice it.
+
+    Raises:
+        Stopped: if a loss is not finite.
+    """
     longest = TASKS[task]
     rates = TrainConfig(steps=steps, seed=seed, cooldown=0.5)
     with seeded(seed):
@@ -85,6 +89,8 @@ def solve(config: RoFormerConfig, task: str, seed: int, steps: int, device: torc
             ids, answer = batch.ids.to(device), batch.answer.to(device)
             logits = model(ids[:, :-1])  # (B, N, V)
             loss = F.cross_entropy(logits[answer[:, 1:]], ids[:, 1:][answer[:, 1:]])
+            if not loss.isfinite():
+                raise Stopped(f"the loss is {loss.item()} at step {step + 1} of {task}, seed {seed}")
             loss.backward()
             for optimizer in optimizers:
                 optimizer.step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from rope_lab import checkpoint
 from rope_lab.data import Corpus
-from rope_lab.experiments.store import Record, Results, digest, modules_behind
+from rope_lab.experiments.store import Record, Results, digest, file_of, modules_behind
 from rope_lab.model import RoFormer
 from rope_lab.presets import TrainConfig, preset
 from rope_lab.record import Run, choose_device, provenance
@@ -35,7 +36,8 @@ class Scale:
         steps: updates of a model in a comparison.
         tuning: updates of the fine-tunings that follow one another in `extension`.
         task_steps: updates of a model in `algorithms`.
-        characters: of the validation split that evaluations beyond the context take.
+        characters: of the validation split that evaluations beyond the context take. No experiment needs more than
+            nine times as many to train on, which the split sees to.
         long: characters of a long context in `local`.
         long_seconds: time the updates of each model have in it, by the clock.
     """
@@ -65,6 +67,9 @@ class Lab:
         corpus: the text.
         folder: for models, each trained once and shared by the experiments; training goes on there after a pause.
         device: "cuda", "mps" or "cpu"; by default the first of them there is.
+
+    Raises:
+        ValueError: if the text is too short for the scale.
     """
 
     scale: Scale
@@ -74,6 +79,12 @@ class Lab:
     held_out: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        least, got = self.scale.characters + 1, len(self.corpus.val)
+        if got < least:
+            raise ValueError(
+                f"corpus must have {least} characters in its last tenth, the validation split, "
+                f"at scale {self.scale.name}, got {got}"
+            )
         self.held_out = self.corpus.encode(self.corpus.val)
 
     def config(self, seed: int, **changes: Any) -> TrainConfig:
@@ -164,8 +175,8 @@ def walk(
         All records, old and new.
 
     Raises:
-        ValueError: naming an unknown experiment or scale, a results file that is none, or, with `check`, the
-            first number that has changed.
+        ValueError: naming an unknown experiment or scale, a text too short for it, a folder that cannot be written
+            to, a results file that is none or of another text, or, with `check`, the number that has changed most.
     """
     if name not in experiments:
         raise ValueError(f"experiment must be one of {', '.join(experiments)}, got {name!r}")
@@ -176,6 +187,16 @@ def walk(
     experiment, results = experiments[name], Results.read(out, name, scale)
     lab = Lab(SCALES[scale], corpus, Path(cache), device)
     modules = modules_behind([experiment.measure.__module__])
+    for text in (record["corpus"] for record in results.records):
+        if text["sha256"] != corpus.sha256:
+            raise ValueError(
+                f"out must be a folder without results of another text, got {str(out)!r}: "
+                f"{file_of(out, name, scale)} holds records of {text['name']} ({text['sha256'][:8]}…)"
+            )
+    origin = {
+        key: value for key, value in provenance(corpus, choose_device(device)).items() if key != "vocab"
+    } | {"budget": asdict(lab.scale) | {"tuning": list(lab.scale.tuning)}}  # as JSON gives it back
+    found: list[Record] = []
     if check is not None:
         found = [record for record in results.records if check in ("", record["variant"])]
         if not found:
@@ -183,9 +204,13 @@ def walk(
             raise ValueError(
                 f"check must be a variant recorded in {str(out)!r}, which holds {held}, got {check!r}"
             )
+    _writable("out", out, scale)
+    _writable("cache", cache)
+    if check is not None:
         variant, seed = found[0]["variant"], found[0]["seed"]
-        name_of, difference = _farthest(experiment.measure(lab, variant, seed), found[0])
-        if difference > ROUNDING:
+        made = {key: found[0][key] for key in found[0].keys() - origin.keys() - {"variant", "seed", "code"}}
+        name_of, difference = _farthest(experiment.measure(lab, variant, seed), made)
+        if not difference <= ROUNDING:
             raise ValueError(
                 f"{name} must come out as recorded, but {name_of} of {variant} is off by {difference:.1e}"
             )
@@ -194,9 +219,6 @@ def walk(
         results.confirmed.setdefault(digest(modules), []).append(again)
         results.write(out)
         return results
-    origin = {
-        key: value for key, value in provenance(corpus, choose_device(device)).items() if key != "vocab"
-    }
     for seed in range(seeds):
         for variant in experiment.variants(lab.scale):
             if results.has(variant, seed):
@@ -210,17 +232,41 @@ def walk(
     return results
 
 
+def _writable(argument: str, folder: str | Path, inside: str = "") -> None:
+    """Make the folder if need be, and one inside it.
+
+    Raises:
+        ValueError: if that fails, or nothing can be written there.
+    """
+    try:
+        (Path(folder) / inside).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(folder) / inside):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{argument} must be a folder that can be made and written to, got {str(folder)!r}: {error.strerror}"
+        ) from error
+
+
 def _farthest(new: Any, old: Any, name: str = "") -> tuple[str, float]:
-    """Where two measurements differ most, times and settings apart, and by how much; by infinity in kind or length."""
+    """Where two measurements differ most, times and settings apart, and by how much.
+
+    By infinity in kind or length, where a number is missing, and where one is not finite and the other not the same.
+    """
     if name.endswith(("seconds", "config")):
         return name, 0.0
     pairs: list[tuple[str, Any, Any]] = []
     if isinstance(new, dict) and isinstance(old, dict):
-        pairs = [(f"{name}.{key}".lstrip("."), new[key], old.get(key)) for key in new]
+        missing = object()
+        pairs = [
+            (f"{name}.{key}".lstrip("."), new.get(key, missing), old.get(key, missing)) for key in old | new
+        ]
     elif isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
         pairs = [(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(new, old, strict=True))]
     elif isinstance(new, (int, float)) and isinstance(old, (int, float)):
-        return name, abs(new - old) / max(1.0, abs(new), abs(old))
+        if math.isfinite(new) and math.isfinite(old):
+            return name, abs(new - old) / max(1.0, abs(new), abs(old))
+        return name, 0.0 if new == old or (math.isnan(new) and math.isnan(old)) else math.inf
     elif new != old:
         return name, math.inf
     return max(

@@ -53,8 +53,8 @@ def peer(scale: Scale, seed: int) -> TrainConfig:
     )  # fmt: skip
 
 
-def noam(lab: Lab, seed: int, seconds: float) -> TrainConfig:
-    """labml's published recipe for its RoPE experiment, for as many updates as fit in `seconds`."""
+def noam(lab: Lab, seed: int) -> TrainConfig:
+    """labml's published recipe for its RoPE experiment, for as many updates as fit in the time of the peer's."""
     size = _LABML | ({"context": 64, "depth": 2} if lab.scale.name == "smoke" else {})
     peak = (_LABML["dim"] * _NOAM_WARMUP) ** -0.5
 
@@ -64,6 +64,8 @@ def noam(lab: Lab, seed: int, seconds: float) -> TrainConfig:
             warmup=_NOAM_WARMUP / steps, seed=seed,
         )  # fmt: skip
 
+    theirs = peer(lab.scale, seed)
+    seconds = lab.seconds_per_update(theirs) * theirs.steps
     return of(max(1, int(seconds / lab.seconds_per_update(of(1)))))
 
 
@@ -74,7 +76,7 @@ def measure_recipe(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     if variant == PEER:
         config = peer(lab.scale, seed)
     elif variant == LABML:
-        config = noam(lab, seed, 90.0 if lab.scale.name != "smoke" else 0.5)
+        config = noam(lab, seed)
     else:
         config = ours if variant == OURS else ours.change(steps=ours.steps // 5)
     before = time.process_time()

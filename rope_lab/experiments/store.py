@@ -14,9 +14,8 @@ import ast
 import hashlib
 import importlib.util
 import json
-import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -24,6 +23,11 @@ from typing import Any
 
 Record = dict[str, Any]
 _KEYS = {"experiment", "scale", "code", "records", "confirmed"}
+_RECORD = {  # what every record must hold, numbers apart
+    "variant": str, "seed": int, "code": str, "corpus": {"name": str, "sha256": str}, "device": str, "machine": str,
+    "threads": int, "versions": {"torch": str},
+}  # fmt: skip
+_AGAIN = {"variant": str, "seed": int, "difference": (int, float)}
 
 
 @dataclass
@@ -57,6 +61,8 @@ class Results:
             found = json.loads(path.read_text("utf-8"))
             if found.keys() != _KEYS or (found["experiment"], found["scale"]) != (experiment, scale):
                 raise ValueError("it is of something else")
+            if not _sound(found):
+                raise ValueError("a part of it is missing or of another kind")
             return cls(**found)
         except (ValueError, AttributeError, TypeError, OSError) as error:
             must = f"hold records of {experiment} at scale {scale}, or be moved away"
@@ -80,11 +86,12 @@ class Results:
 
     def write(self, folder: str | Path) -> None:
         """Replace the file, whole or not at all."""
+        from rope_lab.checkpoint import whole  # needs torch, which reading does not
+
         path = file_of(folder, self.experiment, self.scale)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.unfinished")
-        beside.write_text(json.dumps(vars(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        with whole(path) as beside:
+            beside.write_text(json.dumps(vars(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def variants(self) -> list[str]:
         """Names of the variants in the order in which they were first recorded."""
@@ -114,17 +121,19 @@ class Results:
     def _current(self) -> str:
         return next((hash_ for hash_, modules in self.code.items() if modules_behind(modules) == modules), "")
 
+    def _all(self, of: Callable[[Record], Any], between: str = "/") -> str:
+        return between.join(map(str, sorted({of(record) for record in self.records})))
+
     def provenance(self) -> str:
         """One line for below a table: seeds, machine, versions, and what has changed since."""
         if not self.records:
             return f"no records of {self.experiment} at scale {self.scale}"
-        first = self.records[0]
-        seeds = sorted({record["seed"] for record in self.records})
-        threads = sorted({record["threads"] for record in self.records})
+        seeds = {record["seed"] for record in self.records}
         said = (
-            f"{self.experiment}, scale {self.scale}, {len(seeds)} seeds, {first['corpus']['name']}, "
-            f"{first['device']} ({first['machine']}, {'/'.join(map(str, threads))} threads), "
-            f"torch {first['versions']['torch']}, code {'+'.join(sorted({record['code'] for record in self.records}))}"
+            f"{self.experiment}, scale {self.scale}, {len(seeds)} seeds, {self._all(lambda r: r['corpus']['name'])}, "
+            f"{self._all(lambda r: r['device'])} ({self._all(lambda r: r['machine'])}, "
+            f"{self._all(lambda r: r['threads'])} threads), torch {self._all(lambda r: r['versions']['torch'])}, "
+            f"code {self._all(lambda r: r['code'], '+')}"
         )
         if stale := self.stale():
             return f"{said}; STALE, changed since: {', '.join(stale)}"
@@ -139,10 +148,29 @@ def file_of(folder: str | Path, experiment: str, scale: str) -> Path:
     return Path(folder) / scale / f"{experiment}.json"
 
 
+def _sound(found: dict[str, Any]) -> bool:
+    code, confirmed = found["code"], found["confirmed"]
+    return (
+        isinstance(found["records"], list)
+        and all(_fits(record, _RECORD) for record in found["records"])
+        and isinstance(code, dict)
+        and all(_fits(modules, dict.fromkeys(modules, str)) for modules in code.values())
+        and isinstance(confirmed, dict)
+        and all(isinstance(again, list) for again in confirmed.values())
+        and all(_fits(record, _AGAIN) for again in confirmed.values() for record in again)
+    )
+
+
+def _fits(thing: Any, shape: Any) -> bool:
+    if isinstance(shape, dict):
+        return isinstance(thing, dict) and all(k in thing and _fits(thing[k], shape[k]) for k in shape)
+    return isinstance(thing, shape)
+
+
 def modules_behind(roots: Iterable[str]) -> dict[str, str]:
     """Digests of modules of this package and of all they import from it, by name.
 
-    Comments, docstrings and the layout of the lines do not count.
+    Comments, docstrings and the layout of the lines do not count, nor does the Python that reads them.
 
     Args:
         roots: full names, such as "rope_lab.experiments.text"; one that is gone is left out.
@@ -160,7 +188,7 @@ def modules_behind(roots: Iterable[str]) -> dict[str, str]:
         if spec is None or spec.origin is None:
             continue
         tree = ast.parse(Path(spec.origin).read_text("utf-8"))
-        found[name] = digest(ast.dump(_without_docstrings(tree)))
+        found[name] = digest(_dump(_without_docstrings(tree)))
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rope_lab"):
                 waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -172,11 +200,21 @@ def modules_behind(roots: Iterable[str]) -> dict[str, str]:
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if (
-            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
             and ast.get_docstring(node) is not None
         ):
             node.body = node.body[1:] or [ast.Pass()]
     return tree
+
+
+def _dump(node: Any) -> Any:
+    """A syntax tree as JSON can hold it, the same from Python 3.10 to 3.13, whose `ast.dump` are not."""
+    if isinstance(node, ast.JoinedStr):  # 3.12.1 ends some with an empty text
+        return ["JoinedStr", [_dump(v) for v in node.values if getattr(v, "value", None) != ""]]
+    if isinstance(node, ast.AST):
+        fields = {k: _dump(v) for k, v in ast.iter_fields(node) if v is not None and v != []}
+        return [type(node).__name__, fields]
+    return [_dump(each) for each in node] if isinstance(node, list) else ascii(node)
 
 
 def digest(thing: Any) -> str:

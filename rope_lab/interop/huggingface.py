@@ -23,6 +23,12 @@ from rope_lab.rotary import Layout, RotaryEmbedding
 from rope_lab.scaling import DynamicNTK, Llama3, LongRoPE, PositionInterpolation, PRoPE, Scaling, YaRN
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial")
+_NEEDED = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "longrope": ("short_factor", "long_factor"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+}
 
 
 def rotary_embedding(
@@ -37,9 +43,16 @@ def rotary_embedding(
         length: tokens the sequence may have in all (dynamic and longrope).
 
     Raises:
-        ValueError: if the rope type is unknown, is axial (see `rope_lab.axial`) or the layer type is missing.
+        ValueError: if the rope type is unknown or its parameters are not all there, if positions have several
+            coordinates (axial and M-RoPE, see `rope_lab.axial`), or the layer type is missing.
     """
     parameters = _parameters(config, layer_type)
+    if parameters.get("mrope_section"):
+        sections = parameters["mrope_section"]
+        raise ValueError(
+            f"mrope_section must be absent where positions have one coordinate, got {sections}: use "
+            "rope_lab.axial.RotaryEmbeddingND with rope_lab.axial.mrope_frequencies"
+        )
     if parameters["rope_type"] == "axial":
         raise ValueError(
             "rope_type 'axial' turns by two coordinates: use rope_lab.axial with frequencies(config)"
@@ -71,8 +84,15 @@ def frequencies(
 
 
 def scaling(config: Any, layer_type: str | None = None) -> Scaling | None:
-    """The scaling of a config's rope type, one of `rope_lab.scaling`; None for "default" and "axial"."""
+    """The scaling of a config's rope type, one of `rope_lab.scaling`; None for "default" and "axial".
+
+    Raises:
+        ValueError: if the rope type is unknown, or naming the parameter of it that is missing.
+    """
     p = _parameters(config, layer_type)
+    for name in _NEEDED.get(p["rope_type"], ()):
+        if p.get(name) is None:
+            raise ValueError(f"{name} must be given for rope_type {p['rope_type']!r}, got None")
     kind: str = p["rope_type"]
     longest: Any = getattr(config, "max_position_embeddings", None)
     original: Any = p.get("original_max_position_embeddings") or longest
@@ -322,6 +342,10 @@ def _parameters(config: Any, layer_type: str | None) -> Mapping[str, Any]:
 
 
 def _head_dim(config: Any) -> int:
+    if getattr(config, "text_config", None) is not None and not hasattr(config, "hidden_size"):
+        raise ValueError(
+            f"config must be of one transformer, such as its text_config, got {type(config).__name__}"
+        )
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 

@@ -61,6 +61,9 @@ class RotaryPEMultiHeadAttention(nn.Module):
         d_model: model width C.
         rope_percentage: share of a head's coordinates that turn; int(D·share) must be even and positive.
         dropout_prob: of the attention weights.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class RotaryPEMultiHeadAttention(nn.Module):
         super().__init__()
         if heads <= 0 or d_model % heads:
             raise ValueError(f"heads must be positive and divide d_model={d_model}, got {heads}")
+        _check_share("rope_percentage", rope_percentage)
         self.heads, self.d_k = heads, d_model // heads
         self.query, self.key, self.value = (_Heads(d_model, heads) for _ in range(3))
         self.output = nn.Linear(d_model, d_model)
@@ -129,6 +133,9 @@ class RotaryValuePEMultiHeadAttention(RotaryPEMultiHeadAttention):
 
     Args:
         rope_value_percentage: share of a head's value coordinates that turn.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
     """
 
     def __init__(
@@ -140,6 +147,7 @@ class RotaryValuePEMultiHeadAttention(RotaryPEMultiHeadAttention):
         dropout_prob: float = 0.0,
     ) -> None:
         super().__init__(heads, d_model, rope_percentage, dropout_prob)
+        _check_share("rope_value_percentage", rope_value_percentage)
         self.value_rotary_pe = RotaryPositionalEmbeddings(int(self.d_k * rope_value_percentage))
         self.value_reverse_rotary_pe = ReverseRotaryPositionalEmbeddings(
             int(self.d_k * rope_value_percentage)
@@ -150,3 +158,8 @@ class RotaryValuePEMultiHeadAttention(RotaryPEMultiHeadAttention):
 
     def _turn_back(self, out: Tensor) -> Tensor:
         return self.value_reverse_rotary_pe(out)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} must lie in (0, 1], got {value}")

@@ -54,8 +54,12 @@ def apply_rotary_emb(
         Shape and dtype of `t` (broadcast with `freqs`); the product is taken in at least float32.
 
     Raises:
-        ValueError: if `freqs` turn more coordinates than `t` has.
+        ValueError: if `freqs` turn more coordinates than `t` has, an odd number of them, or from below 0 on.
     """
+    if start_index < 0:
+        raise ValueError(f"start_index must be at least 0, got {start_index}")
+    if freqs.shape[-1] % 2:
+        raise ValueError(f"freqs must turn an even number of coordinates, got {freqs.shape[-1]}")
     if freqs_seq_dim is None and (freqs.ndim == 2 or t.ndim == 3):
         freqs_seq_dim = 0
     if freqs_seq_dim is not None:
@@ -100,7 +104,7 @@ class RotaryEmbedding(nn.Module):
         reproduce: positions in the dtype of the tensor and two centres of xPos, as in the real package.
 
     Raises:
-        ValueError: if `freqs_for` is unknown or `interpolate_factor` < 1.
+        ValueError: naming the argument that is unknown or out of range.
     """
 
     def __init__(
@@ -123,9 +127,17 @@ class RotaryEmbedding(nn.Module):
         reproduce: bool = False,
     ) -> None:
         super().__init__()
-        if interpolate_factor < 1:
-            raise ValueError(f"interpolate_factor must be at least 1, got {interpolate_factor}")
+        if not 1 <= interpolate_factor < math.inf:
+            raise ValueError(f"interpolate_factor must be finite and at least 1, got {interpolate_factor}")
+        for name, value in (
+            ("theta_rescale_factor", theta_rescale_factor),
+            ("xpos_scale_base", xpos_scale_base),
+        ):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value}")
         if theta_rescale_factor != 1:
+            if dim < 4:
+                raise ValueError(f"dim must be at least 4 where theta_rescale_factor is not 1, got {dim}")
             theta *= theta_rescale_factor ** (dim / (dim - 2))
         self._exact: Tensor | None = None  # float64, where the frequencies are a formula and stay it
         if custom_freqs is not None:
@@ -133,6 +145,8 @@ class RotaryEmbedding(nn.Module):
         elif freqs_for == "lang":
             freqs = self._exact = frequencies(dim, theta, device="cpu")
         elif freqs_for == "pixel":
+            if dim <= 0 or dim % 2:
+                raise ValueError(f"dim must be a positive even integer, got {dim}")
             freqs = torch.linspace(1, max_freq / 2, dim // 2) * math.pi
         elif freqs_for == "constant":
             freqs = torch.ones(num_freqs)
@@ -193,6 +207,8 @@ class RotaryEmbedding(nn.Module):
         if not self.use_xpos:
             raise ValueError("use_xpos must be True to rotate queries and keys together")
         axis = self.default_seq_dim if seq_dim is None else seq_dim
+        if q.shape[axis] != k.shape[axis]:
+            raise ValueError(f"k must be as long as q, {q.shape[axis]} tokens, got {k.shape[axis]}")
         scale = self.get_scale(self._positions(q.shape[axis], q, 0))
         self._check_range(scale, q.dtype)
         return self._rotate(q, axis, 0, scale), self._rotate(k, axis, 0, scale**-1)

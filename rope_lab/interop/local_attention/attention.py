@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rope_lab import local
+from rope_lab.local_blocks import Window
 from rope_lab.rotary import RotaryEmbedding
 from rope_lab.xpos import XPos
 
@@ -54,8 +55,9 @@ class LocalAttention(nn.Module):
     ) -> None:
         super().__init__()
         look_forward = int(not causal) if look_forward is None else look_forward
-        if causal and look_forward:
-            raise ValueError(f"look_forward must be 0 with causal=True, got {look_forward}")
+        check_at_least(1, window_size=window_size)
+        Window(window_size, causal, look_backward, look_forward)
+        local.check_numbers(dropout, scale)
         if use_xpos and not causal:
             raise ValueError("use_xpos needs causal=True: its factor grows without bound for keys ahead")
         self.window_size, self.causal, self.autopad = window_size, causal, autopad
@@ -94,22 +96,30 @@ class LocalAttention(nn.Module):
 
         Returns:
             The shape of `q`.
+
+        Raises:
+            ValueError: naming the argument whose shape or value does not fit.
         """
         window = self.window_size if window_size is None else window_size
         if window_size is not None and not self.use_xpos:
             raise ValueError("window_size can only be changed with use_xpos=True")
+        check_at_least(1, window_size=window)
+        sizes = [(t.shape[:-2].numel(), *t.shape[-2:]) for t in (q, k, v)]  # (B·H, N, D)
+        if sizes[0] != sizes[1] or sizes[1][:2] != sizes[2][:2]:
+            shapes = f"{tuple(k.shape)} and {tuple(v.shape)}"
+            raise ValueError(f"k and v must have the shape of q, {tuple(q.shape)}, got {shapes}")
         length = q.shape[-2]
         if not self.autopad and length % window:
             raise ValueError(
                 f"q must have a multiple of window_size={window} tokens without autopad, got {length}"
             )
         mask = input_mask if mask is None else mask
-        shape, rows = q.shape, q.shape[:-2].numel()
+        shape, rows = q.shape, sizes[0][0]
         heads = q.shape[-3] if q.ndim >= 4 else 1  # of flattened (B·H, N, D), bias or mask tell the heads
         if q.ndim == 3 and attn_bias is not None:
-            heads = attn_bias.shape[0]
-        elif q.ndim == 3 and mask is not None:
-            heads = rows // mask.shape[0]
+            heads = _divisor("attn_bias", len(attn_bias), rows)
+        elif q.ndim == 3 and mask is not None and mask.ndim == 2:
+            heads = rows // _divisor("mask", len(mask), rows)
         q, k, v = (t.reshape(rows // heads, heads, *t.shape[-2:]) for t in (q, k, v))
         if self.reproduce and self.autopad and -length % window:
             extra = -length % window
@@ -137,3 +147,17 @@ class LocalAttention(nn.Module):
             exclude_self=self.shared_qk, dropout=self.dropout if self.training else 0.0, scale=self.scale,
             position=self.position if self.use_xpos else None,
         )  # fmt: skip
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Raise a ValueError naming the first value below `least`."""
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
+
+
+def _divisor(name: str, count: int, rows: int) -> int:
+    """The `count` of a tensor's first axis; refused where it does not divide the rows of q."""
+    if not count or rows % count:
+        raise ValueError(f"{name} must have a first axis that divides the {rows} rows of q, got {count}")
+    return count
