@@ -13,6 +13,9 @@ does not:
 - `generate` keeps at least one token to draw from, however small the vocabulary, and drops the cache once the text
   outgrows `max_seq_len`, where the learned positions end.
 
+What is kept: with `exact_windowsize` a query sees W·look_backward keys before itself, one more than an exact window of
+`rope_lab.LocalAttention`, which counts the query among its W.
+
 `LocalAttention(..., reproduce=True)` brings back the shifted queries and the visible padding.
 """
 
