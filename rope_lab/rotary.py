@@ -207,7 +207,7 @@ class RotaryEmbedding(PositionEncoding):
 
     @property
     def reach(self) -> int:
-        """Coordinates a head must have at least: those before `start`, and the `dim` that turn."""
+        """Coordinates a head must have at least, those before `start` and the `dim` that turn."""
         return self.start + self.dim
 
     def reset_parameters(self) -> None:
