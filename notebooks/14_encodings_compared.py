@@ -546,11 +546,13 @@ for name in local.variants():
 
 # %%
 for depth in (2, 4):
+    narrow = f"window 64, depth {depth}"
     for width in (128, 512):
-        pair = (f"window {width}, depth {depth}", f"window 64, depth {depth}")
-        print(f"{depth} layers, {width} less 64: {verdict(differences(local, *pair, 'val_loss'))}")
-mixed = "window 64, depth 4, 1 global on top"
-print(f"4 layers, the last global: {verdict(differences(local, mixed, pair[1], 'val_loss'))}")
+        wide = f"window {width}, depth {depth}"
+        d = differences(local, wide, narrow, "val_loss")
+        print(f"{wide}, less window 64: {verdict(d)}")
+d = differences(local, f"{narrow}, 1 global on top", narrow, "val_loss")
+print(f"{narrow}, last layer global: {verdict(d)}")
 
 # %% [markdown]
 # The right half compares losses at different lengths, each with its own share of starts, so by equation {eq}`eq-14-4` the
