@@ -256,7 +256,7 @@ from pathlib import Path
 
 from rope_lab.data import tiny_shakespeare
 from rope_lab.experiments.lab import Lab
-from rope_lab.experiments.text import measure_encoding, settings
+from rope_lab.experiments.text import measure_encoding, trained
 
 smoke = os.environ.get("ROPE_LAB_PRESET") == "smoke"  # takes seconds
 name, steps = ("smoke", 8) if smoke else ("cpu", 60)
@@ -293,7 +293,7 @@ for name in ("RoPE", "NoPE"):
 from rope_lab import RoFormer
 from rope_lab.evaluate import evaluate, token_losses
 
-run, _ = lab.trained(lab.config(0, **settings(brief, "RoPE")))
+run, _ = trained(lab, "RoPE", seed=0)
 model, ids = run.model.eval(), lab.held_out
 L = model.config.context
 u = L // 4
@@ -446,7 +446,7 @@ origin(base)
 # is right. Kazemnejad et al. {cite:p}`kazemnejad2023` found over ten such tasks that models without any encoding generalise
 # best to longer inputs, and those with RoPE poorly.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are seven encodings, columns lengths of the input, colour the share solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest."}, "figure": {"caption": "Share of inputs solved without a mistake, means over the seeds. The white line ends the lengths of training. Vectors that are added to the embedding end there at once. In copying, T5, RoPE and xPos go on for one digit and ALiBi for several; in reversing ALiBi again goes furthest and T5 ends at once; in addition all end at the line.", "name": "fig-solved"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are ten encodings, columns lengths of the input, colour the share solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest."}, "figure": {"caption": "Share of inputs solved without a mistake, means over the seeds. The white line ends the lengths of training. Vectors that are added to the embedding end there at once. In copying, T5, RoPE and xPos go on for one digit and ALiBi for several; in reversing ALiBi again goes furthest and T5 ends at once; in addition all end at the line.", "name": "fig-solved"}}
 from rope_lab.figures.comparing import solved
 
 algorithms = Results.recorded("algorithms")
@@ -455,7 +455,8 @@ solved(algorithms)
 # %%
 from statistics import fmean
 
-from rope_lab.experiments.algorithms import TASKS, WORDS
+from rope_lab.experiments.algorithms import TASKS
+from rope_lab.experiments.text import ENCODINGS
 
 
 def shares(task: str, word: str) -> tuple[list[float], list[float]]:
@@ -467,12 +468,12 @@ def shares(task: str, word: str) -> tuple[list[float], list[float]]:
 
 
 print(f"after {scale.task_steps} updates, at trained lengths and longer ones:")
-print(" " * 12 + "".join(f"{task:14s}" for task in TASKS))
-for word in WORDS:
+print(" " * 32 + "".join(f"{task:14s}" for task in TASKS))
+for word in ENCODINGS:
     cells = [shares(task, word) for task in TASKS]
     if all(cell[0] for cell in cells):
         said = (f"{fmean(known):.2f}  {fmean(new):.2f}" for known, new in cells)
-        print(f"{word:12s}" + "    ".join(said))
+        print(f"{word:32s}" + "    ".join(said))
 origin(algorithms)
 
 # %% [markdown]

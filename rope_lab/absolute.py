@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rope_lab.checks import check_integers
 from rope_lab.encoding import PositionEncoding
 from rope_lab.rotary import angles, frequencies
 
@@ -24,7 +25,7 @@ def sinusoidal(
         Shape (N, C) or (B, N, C).
 
     Raises:
-        ValueError, TypeError: as `frequencies` and `angles`.
+        ValueError: as `frequencies` and `angles`.
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
     """
@@ -71,15 +72,13 @@ class LearnedEmbedding(PositionEncoding):
 
     def __init__(self, max_positions: int, dim: int) -> None:
         super().__init__()
-        for name, size in (("max_positions", max_positions), ("dim", dim)):
-            if not isinstance(size, int) or size <= 0:
-                raise ValueError(f"{name} must be a positive integer, got {size!r}")
+        check_integers(max_positions=max_positions, dim=dim)
         self.table = nn.Embedding(max_positions, dim)
         nn.init.normal_(self.table.weight, std=0.02)
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
-            raise TypeError(f"positions must be integers for a learned table, got {positions.dtype}")
+            raise ValueError(f"positions must be integers for a learned table, got {positions.dtype}")
         rows, positions = self.table.num_embeddings, positions.long()
         if not torch.compiler.is_compiling() and positions.numel() and positions.device.type != "meta":
             low, high = (int(bound) for bound in positions.aminmax())

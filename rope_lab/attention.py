@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rope_lab.axial import RotaryEmbeddingND
+from rope_lab.checks import check_integers
 from rope_lab.encoding import NoPE, PositionEncoding
 from rope_lab.rotary import RotaryEmbedding
 
@@ -25,7 +26,7 @@ class KVCache:
     """
 
     def __init__(self, capacity: int) -> None:
-        _check_positive_integers(capacity=capacity)
+        check_integers(capacity=capacity)
         self.capacity = capacity
         self.length = 0
         self._held: dict[str, Tensor] = {}
@@ -101,7 +102,7 @@ def attention_mask(
     """
     if q_count > k_count:
         raise ValueError(f"q_count must be at most k_count={k_count}, got {q_count}")
-    _check_positive_integers(window=window)
+    check_integers(optional=True, window=window)
     allowed: Tensor | None = None
     if (causal and q_count > 1) or (window is not None and window < k_count):
         q_index = torch.arange(k_count - q_count, k_count, device=device)
@@ -196,7 +197,8 @@ class MultiHeadAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_positive_integers(dim=dim, heads=heads, kv_heads=kv_heads, head_dim=head_dim, window=window)
+        check_integers(dim=dim, heads=heads)
+        check_integers(optional=True, kv_heads=kv_heads, head_dim=head_dim, window=window)
         kv_heads = heads if kv_heads is None else kv_heads
         if head_dim is None and dim % heads:
             raise ValueError(f"heads must divide dim={dim}, got {heads}")
@@ -241,8 +243,8 @@ class MultiHeadAttention(nn.Module):
             (B, N, C).
 
         Raises:
-            ValueError: if a shape does not fit, the cache is full, or there is a cache but no causal mask.
-            TypeError: if `segments` are no integers.
+            ValueError: if a shape does not fit, `segments` are no integers, the cache is full, or there is a cache
+                but no causal mask.
         """
         q, k, v, positions = self._project(x, positions, segments, cache)
         k_positions, count = positions, x.shape[1]
@@ -289,7 +291,7 @@ class MultiHeadAttention(nn.Module):
         if segments is not None and segments.shape != (batch, count):
             raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
         if segments is not None and (segments.dtype == torch.bool or segments.is_floating_point()):
-            raise TypeError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
+            raise ValueError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
 
         q, k, v = (  # (B, N, H·D) -> (B, H, N, D)
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -352,9 +354,3 @@ class MultiHeadAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, kv_heads={self.kv_heads}, causal={self.causal}, window={self.window}"
-
-
-def _check_positive_integers(**sizes: int | None) -> None:
-    for name, size in sizes.items():
-        if size is not None and (type(size) is not int or size < 1):
-            raise ValueError(f"{name} must be positive and an integer, got {size!r}")

@@ -19,6 +19,7 @@ from typing import Literal, SupportsIndex, get_args
 import torch
 from torch import Tensor, nn
 
+from rope_lab.checks import check_integers
 from rope_lab.encoding import PositionEncoding
 from rope_lab.rotary import Layout, frequencies, keep_float32, reduce_turns, rotate, table_device
 
@@ -118,8 +119,7 @@ def mixed_frequencies(
 ) -> Tensor:
     """Where RoPE-Mixed starts: the two axes of axial RoPE, turned by a random angle in each head; (2, H, D/2)."""
     size = frequencies(2 * _pairs_of_an_axis(dim, 2), base, device="cpu")  # base^(−4i/D)
-    if not isinstance(heads, int) or heads <= 0:
-        raise ValueError(f"heads must be a positive integer, got {heads!r}")
+    check_integers(heads=heads)
     turn = 2 * math.pi * torch.rand(heads, 1, generator=generator, dtype=torch.float64, device="cpu")
     x = torch.cat((size * turn.cos(), size * (turn + math.pi / 2).cos()), dim=-1)
     y = torch.cat((size * turn.sin(), size * (turn + math.pi / 2).sin()), dim=-1)
@@ -157,8 +157,7 @@ class RotaryEmbeddingND(PositionEncoding):
         super().__init__()
         if layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
-        if not isinstance(prefix, int) or prefix < 0:
-            raise ValueError(f"prefix must be an integer from 0, got {prefix!r}")
+        check_integers(0, prefix=prefix)
         _check_freqs(freqs)
         if sizes is not None and len(sizes) != freqs.shape[0]:
             raise ValueError(f"sizes must have {freqs.shape[0]} numbers, one an axis, got {len(sizes)}")
@@ -272,8 +271,7 @@ def _check_grid(sizes: Sequence[int] | None, kind: str) -> None:
 
 
 def _pairs_of_an_axis(dim: int, axes: int) -> int:
-    if not isinstance(axes, int) or axes <= 0:
-        raise ValueError(f"axes must be a positive integer, got {axes!r}")
+    check_integers(axes=axes)
     if not isinstance(dim, int) or dim <= 0 or dim % (2 * axes):
         raise ValueError(f"dim must be a positive multiple of 2·axes = {2 * axes}, got {dim!r}")
     return dim // (2 * axes)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rope_lab.absolute import sinusoidal
+from rope_lab.checks import check_integers
 from rope_lab.encoding import PositionEncoding
 from rope_lab.rotary import table_device
 
@@ -44,7 +45,7 @@ def t5_buckets(
 
     Source: Raffel et al. 2019 (arXiv:1910.10683), section 2.1.
     """
-    _check_sizes(buckets=buckets, max_distance=max_distance)
+    check_integers(buckets=buckets, max_distance=max_distance)
     side = buckets if causal else buckets // 2
     exact = side // 2
     if exact < 1 or buckets != (side if causal else 2 * side):
@@ -82,7 +83,7 @@ class T5Bias(PositionEncoding):
         self, heads: int, *, buckets: int = 32, max_distance: int = 128, causal: bool = True
     ) -> None:
         super().__init__()
-        _check_sizes(heads=heads)
+        check_integers(heads=heads)
         empty = torch.empty(0, dtype=torch.long)
         t5_buckets(empty, buckets=buckets, max_distance=max_distance, causal=causal)  # refuses bad ones here
         self.max_distance, self.causal = max_distance, causal
@@ -109,7 +110,7 @@ def alibi_slopes(heads: int) -> Tensor:
 
     Source: Press et al. 2021 (arXiv:2108.12409), section 3; its released code for other head counts.
     """
-    _check_sizes(heads=heads)
+    check_integers(heads=heads)
     power = 2 ** int(math.log2(heads))
     slopes = torch.pow(2.0, -8 * torch.arange(1, power + 1, dtype=torch.float64) / power)
     between = torch.pow(2.0, -8 * torch.arange(1, 2 * power + 1, 2, dtype=torch.float64) / (2 * power))
@@ -130,7 +131,7 @@ class ALiBi(PositionEncoding):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        _check_sizes(heads=heads)
+        check_integers(heads=heads)
         self.heads = heads
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
@@ -161,7 +162,7 @@ class Shaw(PositionEncoding):
 
     def __init__(self, head_dim: int, *, max_distance: int = 16) -> None:
         super().__init__()
-        _check_sizes(head_dim=head_dim, max_distance=max_distance)
+        check_integers(head_dim=head_dim, max_distance=max_distance)
         self.max_distance = max_distance
         self.table = nn.Embedding(2 * max_distance + 1, head_dim)
         nn.init.normal_(self.table.weight, std=0.02)
@@ -190,7 +191,7 @@ class TransformerXL(PositionEncoding):
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
-        _check_sizes(heads=heads, head_dim=head_dim)
+        check_integers(heads=heads, head_dim=head_dim)
         if head_dim % 2:
             raise ValueError(f"head_dim must be a positive even integer, got {head_dim}")
         self.project = nn.Parameter(0.02 * torch.randn(heads, head_dim, head_dim))
@@ -228,7 +229,7 @@ class DeBERTa(PositionEncoding):
 
     def __init__(self, heads: int, head_dim: int, *, max_distance: int = 16) -> None:
         super().__init__()
-        _check_sizes(heads=heads, head_dim=head_dim, max_distance=max_distance)
+        check_integers(heads=heads, head_dim=head_dim, max_distance=max_distance)
         self.max_distance = max_distance
         self.key = nn.Parameter(0.02 * torch.randn(heads, 2 * max_distance, head_dim))
         self.query = nn.Parameter(0.02 * torch.randn(heads, 2 * max_distance, head_dim))
@@ -249,12 +250,6 @@ class DeBERTa(PositionEncoding):
         c2p = to_position.gather(-1, _fit(index, to_position))
         p2c = from_position.gather(-1, _fit(back.mT, from_position)).mT
         return (c2p + p2c) / q.shape[-1] ** 0.5
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
-            raise ValueError(f"{name} must be a positive integer, got {size!r}")
 
 
 def _check_hook(

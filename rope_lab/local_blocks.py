@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rope_lab.attention import attend
+from rope_lab.checks import check_integers
 from rope_lab.encoding import PositionEncoding
 
 _CHUNK_BYTES = 2**25  # of the keys of a chunk: what a cache holds, in few calls
@@ -48,14 +49,8 @@ class Window:
     def __post_init__(self) -> None:
         if self.look_forward is None:
             object.__setattr__(self, "look_forward", 0 if self.causal else 1)
-        for field, name, least in (
-            ("size", "window", 1),
-            ("look_backward", "look_backward", 0),
-            ("look_forward", "look_forward", 0),
-        ):
-            value = getattr(self, field)
-            if type(value) is not int or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        check_integers(window=self.size)
+        check_integers(0, look_backward=self.look_backward, look_forward=self.look_forward)
         if self.causal and self.look_forward:
             raise ValueError(f"look_forward must be 0 where causal=True, got {self.look_forward}")
         if self.inclusive and not self.exact:

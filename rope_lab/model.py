@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rope_lab.absolute import LearnedEmbedding, SinusoidalEmbedding
 from rope_lab.attention import KVCache, MultiHeadAttention
 from rope_lab.bias import ALiBi, T5Bias
+from rope_lab.checks import check_integers
 from rope_lab.encoding import NoPE, PositionEncoding
 from rope_lab.rotary import Layout, RotaryEmbedding
 from rope_lab.scaling import PRoPE
@@ -107,11 +108,9 @@ class RoFormerConfig:
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        optional = [n for n in ("kv_heads", "rotary_dim", "window") if getattr(self, n) is not None]
-        for name in ("vocab_size", "context", "dim", "depth", "heads", "ff_multiple", *optional):
-            size = getattr(self, name)
-            if type(size) is not int or size <= 0:
-                raise ValueError(f"{name} must be a positive integer, got {size!r}")
+        sizes = ("vocab_size", "context", "dim", "depth", "heads", "ff_multiple")
+        check_integers(**{name: getattr(self, name) for name in sizes})
+        check_integers(optional=True, kv_heads=self.kv_heads, rotary_dim=self.rotary_dim, window=self.window)
         if self.dim % self.heads:
             raise ValueError(f"heads must divide dim={self.dim}, got {self.heads}")
         if self.heads % (self.kv_heads or self.heads):

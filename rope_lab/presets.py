@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from rope_lab.checks import check_integers
 from rope_lab.model import LLAMA, RoFormerConfig
 
 Optimizer = Literal["muon", "adamw"]
@@ -66,10 +67,9 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "iterations", "reports", "evaluations", "seed"):
-            number, least = getattr(self, name), int(name != "seed")
-            if type(number) is not int or number < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
+        counts = ("steps", "batch", "accumulate", "iterations", "reports", "evaluations")
+        check_integers(**{name: getattr(self, name) for name in counts})
+        check_integers(0, seed=self.seed)
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate must divide batch={self.batch}, got {self.accumulate}")
         if self.seed >= 2**63:

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from rope_lab.checks import check_integers
 from rope_lab.encoding import PositionEncoding
 from rope_lab.scaling import Scaling
 from rope_lab.turning import turn
@@ -67,17 +68,17 @@ def angles(
         Angles on the device of `positions`, shape (N, D/2) or (B, 1, N, D/2).
 
     Raises:
-        TypeError: if `positions` is boolean or complex, `freqs` not floating-point, or `dtype` another one.
-        ValueError: if `positions` or `freqs` has another shape.
+        ValueError: if `positions` is boolean or complex, `freqs` not floating-point, either of another shape, or
+            `dtype` another one.
 
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 15.
     """
     if positions.dtype == torch.bool or positions.is_complex():
-        raise TypeError(f"positions must be integers or real numbers, got {positions.dtype}")
+        raise ValueError(f"positions must be integers or real numbers, got {positions.dtype}")
     if not freqs.is_floating_point():
-        raise TypeError(f"freqs must be a real floating-point tensor, got {freqs.dtype}")
+        raise ValueError(f"freqs must be a real floating-point tensor, got {freqs.dtype}")
     if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     if positions.ndim not in (1, 2):
         raise ValueError(f"positions must have shape (N,) or (B, N), got {tuple(positions.shape)}")
     if freqs.ndim != 1:
@@ -122,18 +123,18 @@ def rotate(
         float64 `x`.
 
     Raises:
-        TypeError: if `x` is not a real floating-point tensor, or `angles` are coarser than the product.
-        ValueError: if `layout` is unknown or the shapes do not fit as above (nothing else is broadcast).
+        ValueError: if `x` is not a real floating-point tensor, `angles` are coarser than the product, `layout` is
+            unknown, or the shapes do not fit as above (nothing else is broadcast).
 
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 34; the half layout is that of GPT-NeoX (arXiv:2204.06745).
     """
     if layout not in get_args(Layout):
         raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
     if not x.is_floating_point():
-        raise TypeError(f"x must be a real floating-point tensor, got {x.dtype}")
+        raise ValueError(f"x must be a real floating-point tensor, got {x.dtype}")
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
     if angles.dtype not in (torch.float32, torch.float64) or compute == torch.float64 != angles.dtype:
-        raise TypeError(f"angles must be {compute} for x of {x.dtype}, got {angles.dtype}")
+        raise ValueError(f"angles must be {compute} for x of {x.dtype}, got {angles.dtype}")
     if x.ndim < 2:
         raise ValueError(f"x must have a token axis and a last axis, got shape {tuple(x.shape)}")
     if not -x.ndim <= axis < x.ndim or axis in (-1, x.ndim - 1):
@@ -193,9 +194,8 @@ class RotaryEmbedding(PositionEncoding):
             raise ValueError(
                 f"freqs must be real, of shape ({dim // 2},), got {freqs.dtype} {tuple(freqs.shape)}"
             )
-        for name, value, least in (("start", start, 0), ("heads", heads, 1), ("length", length, 1)):
-            if value is not None and (type(value) is not int or value < least):
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        check_integers(0, start=start)
+        check_integers(optional=True, heads=heads, length=length)
         self.dim, self.base, self.layout, self.scaling = dim, float(base), layout, scaling
         self.start, self.heads, self.length = start, heads, length
         # No buffer, so that nothing casts it.

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rope_lab.checks import check_integers
 from rope_lab.rotary import RotaryEmbedding, table_device
 
 
@@ -32,8 +33,7 @@ class XPos(RotaryEmbedding):
     """
 
     def __init__(self, dim: int, *, scale_base: int = 512, **rotary: Any) -> None:
-        if type(scale_base) is not int or scale_base < 1:
-            raise ValueError(f"scale_base must be a positive integer of tokens, got {scale_base!r}")
+        check_integers(scale_base=scale_base)
         if rotary.keys() & {"heads", "start"}:
             raise ValueError(
                 "xPos turns and fades all heads from the first coordinate: leave out heads and start"

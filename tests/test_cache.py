@@ -201,7 +201,7 @@ def test_a_first_append_that_is_refused_takes_no_shape():
 
 @pytest.mark.parametrize("capacity", [0, -1, 2.5])
 def test_a_cache_needs_room(capacity):
-    with pytest.raises(ValueError, match=f"^capacity must be positive and an integer, got {capacity}$"):
+    with pytest.raises(ValueError, match=f"^capacity must be a positive integer, got {capacity}$"):
         KVCache(capacity)
 
 

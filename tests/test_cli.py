@@ -76,7 +76,7 @@ BAD = [
     ("dance", "invalid choice: 'dance'"),
     ("train --preset huge", "preset must be one of smoke, cpu, laptop, gpu, got 'huge'"),
     ("train --steps none", "--steps: invalid int value: 'none'"),
-    ("train --steps 0", "steps must be an integer of at least 1, got 0"),
+    ("train --steps 0", "steps must be a positive integer, got 0"),
     ("train --seed -1", "seed must be an integer of at least 0, got -1"),
     ("train --seed 9223372036854775808", "seed must be below 2**63"),
     ("train --architecture gpt", "architecture must be one of roformer, llama, got 'gpt'"),
@@ -84,7 +84,7 @@ BAD = [
     ("train --heads 7", "heads must divide dim=80, got 7"),
     ("train --dropout 1", "dropout must lie in [0, 1), got 1.0"),
     ("train --accumulate 3", "accumulate must divide batch=16, got 3"),
-    ("train --accumulate 0", "accumulate must be an integer of at least 1, got 0"),
+    ("train --accumulate 0", "accumulate must be a positive integer, got 0"),
     (
         "train --dim 1000000 --text words",
         "lower --batch (now 16) or raise --accumulate (now 1), lower --context",

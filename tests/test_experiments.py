@@ -314,7 +314,7 @@ class TestAlgorithms:
     def test_every_encoding_fits_the_longest_test(self):
         for task, longest in algorithms.TASKS.items():
             batch = algorithms.examples(task, torch.tensor([2 * longest]), torch.Generator())
-            for encoding in algorithms.WORDS:
+            for encoding in text.ENCODINGS:
                 assert RoFormer(algorithms.model_for(encoding, task))(batch.ids).isfinite().all()
 
     def test_it_trains_on_the_lengths_it_says(self):

@@ -232,7 +232,7 @@ IDS = torch.zeros(1, 2, dtype=torch.long)
     ("call", "names"),
     [
         (lambda: ours.LocalAttention(4, causal=True, look_forward=1), "look_forward"),
-        (lambda: ours.LocalAttention(0), "^window_size must be .* at least 1, got 0$"),
+        (lambda: ours.LocalAttention(0), "^window_size must be a positive integer, got 0$"),
         (lambda: ours.LocalAttention(4, dropout=1.5), r"^dropout must .* 1\.5$"),
         (lambda: ours.LocalAttention(4, look_backward=-1), "^look_backward must .* -1$"),
         (lambda: ours.LocalAttention(2)(T[0], T[0], T[0], mask=torch.ones(3, 6) > 0), "^mask must .* got 3$"),

@@ -234,9 +234,9 @@ class TestPresets:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
-            ({"steps": True}, "steps must be an integer"),
-            ({"batch": 2.0}, "batch must be an integer"),
+            ({"steps": 0}, "steps must be a positive integer, got 0"),
+            ({"steps": True}, "steps must be a positive integer, got True"),
+            ({"batch": 2.0}, "batch must be a positive integer, got 2.0"),
             ({"seed": -1}, "seed must be an integer of at least 0"),
             ({"lr": float("nan")}, "lr must be finite and not negative"),
             ({"matrix_lr": -1}, "matrix_lr must be finite"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from rope_lab.checkpoint import seeded
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
-from rope_lab.experiments.text import ENCODINGS
+from rope_lab.experiments.text import ENCODINGS, settings
 from rope_lab.model import RoFormer, RoFormerConfig
 from rope_lab.optim import make_optimizers, set_learning_rates
 from rope_lab.presets import TrainConfig
@@ -20,8 +20,8 @@ from rope_lab.record import Stopped, choose_device
 
 SYMBOLS, EQUALS, PLUS, PAD = 10, 10, 11, 12  # the ten digits are their own ids
 TASKS = {"copy": 10, "reverse": 10, "addition": 6}  # and the longest length of training
-WORDS = ("NoPE", "learned", "sinusoidal", "T5", "ALiBi", "RoPE", "xPos")
 _BATCH, _TESTS = 64, 256
+_DIM, _HEADS = 64, 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def model_for(encoding: str, task: str) -> RoFormerConfig:
     """Two layers; a learned table long enough for the test, whose last rows training never touches."""
     longest = 2 * TASKS[task]
     context = 3 * longest + 3 if task == "addition" else 2 * longest + 1
-    return RoFormerConfig(PAD + 1, context=context, dim=64, depth=2, heads=4, **ENCODINGS[encoding])
+    position = settings(encoding, _DIM // _HEADS)
+    return RoFormerConfig(PAD + 1, context=context, dim=_DIM, depth=2, heads=_HEADS, **position)
 
 
 def solve(config: RoFormerConfig, task: str, seed: int, steps: int, device: torch.device) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def exact(model: RoFormer, task: str, length: int, generator: torch.Generator) -
 
 def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Train and test an encoding on a task."""
-    task, encoding = variant.split(", ")
+    task, encoding = variant.split(", ", 1)
     return solve(model_for(encoding, task), task, seed, lab.scale.task_steps, choose_device(lab.device))
 
 
@@ -139,7 +140,7 @@ def table(results: Results) -> str:
 
 
 def _variants(scale: Scale) -> list[str]:
-    return [f"{task}, {word}" for task in TASKS for word in WORDS]
+    return [f"{task}, {word}" for task in TASKS for word in ENCODINGS]
 
 
 EXPERIMENTS = {

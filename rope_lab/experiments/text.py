@@ -30,13 +30,18 @@ FACTORS = (1, 1.5, 2, 4, 8)
 BASES = (100, 1_000, 10_000, 100_000, 1_000_000)
 
 
-def settings(scale: Scale, encoding: str) -> dict[str, Any]:
-    """Changes of a TrainConfig that give the model this encoding; a share of the coordinates becomes their number."""
+def settings(encoding: str, head_dim: int) -> dict[str, Any]:
+    """What gives a model this encoding; a share of the coordinates of a head becomes their number."""
     chosen = dict(ENCODINGS[encoding])
     if "rotary_dim" in chosen:
-        model = preset(scale.name).model
-        chosen["rotary_dim"] = int(chosen["rotary_dim"] * model["dim"] / model["heads"]) // 2 * 2
+        chosen["rotary_dim"] = int(chosen["rotary_dim"] * head_dim) // 2 * 2
     return chosen
+
+
+def trained(lab: Lab, encoding: str, seed: int) -> tuple[Run, float]:
+    """The model of the scale with this encoding, and the processor seconds it took."""
+    model = preset(lab.scale.name).model
+    return lab.trained(lab.config(seed, **settings(encoding, model["dim"] // model["heads"])))
 
 
 def of_training(run: Run, processor_seconds: float) -> dict[str, Any]:
@@ -54,7 +59,7 @@ def of_training(run: Run, processor_seconds: float) -> dict[str, Any]:
 
 def measure_encoding(lab: Lab, encoding: str, seed: int) -> dict[str, Any]:
     """Train with an encoding, measure on the whole validation split."""
-    return of_training(*lab.trained(lab.config(seed, **settings(lab.scale, encoding))))
+    return of_training(*trained(lab, encoding, seed))
 
 
 def table_of_encodings(results: Results) -> str:
@@ -68,7 +73,7 @@ def table_of_encodings(results: Results) -> str:
 
 def measure_extrapolation(lab: Lab, encoding: str, seed: int) -> dict[str, Any]:
     """Train at one length, evaluate at it and beyond."""
-    run, _ = lab.trained(lab.config(seed, **settings(lab.scale, encoding)))
+    run, _ = trained(lab, encoding, seed)
     return beyond(run.model, lab.held_out[: lab.scale.characters + 1], FACTORS)
 
 

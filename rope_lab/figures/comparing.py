@@ -14,14 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from rope_lab.experiments.algorithms import TASKS, WORDS
+from rope_lab.experiments.algorithms import TASKS
 from rope_lab.experiments.store import Results
+from rope_lab.experiments.text import ENCODINGS
 from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
 
 _LOSS = "loss (nats a character)"
 _COLOR = dict(
     zip(("RoPE", "learned", "T5", "sinusoidal", "xPos", "ALiBi", "NoPE"), COLORS.values(), strict=True)
 )
+SEVEN = ("NoPE", "learned", "sinusoidal", "T5", "ALiBi", "RoPE", "xPos")  # as many lines as can be told apart
 _Ends = dict[str, tuple[float, float, str]]
 
 
@@ -130,11 +132,12 @@ def paired(results: Results, against: str, *path: str | int, label: str) -> Figu
     return figure
 
 
-def courses(results: Results, names: Sequence[str] = WORDS) -> Figure:
-    """Training loss of each encoding against updates and against processor time, means over the seeds."""
+def courses(results: Results, names: Sequence[str] = SEVEN) -> Figure:
+    """Training loss of at most seven encodings against updates and against processor time, means over the seeds."""
     names = [name for name in names if name in results.variants()]
     if not names:
         return _nothing(results)
+    color = _COLOR if set(names) <= set(_COLOR) else dict(zip(names, COLORS.values(), strict=False))
     figure, axes = new_figure(1, 2, size=(7.5, 4.0), sharey=True)
     ends: _Ends = {}
     for name in names:
@@ -142,9 +145,9 @@ def courses(results: Results, names: Sequence[str] = WORDS) -> Figure:
         steps = np.array([point["step"] for point in histories[0]], dtype=float)
         losses = np.mean([[point["loss"] for point in history] for history in histories], axis=0)
         seconds = float(np.mean(results.values(name, "processor_seconds")))
-        axes[0].plot(steps, losses, color=_COLOR[name])
-        axes[1].plot(steps / steps[-1] * seconds, losses, color=_COLOR[name])
-        ends[name] = (seconds, float(losses[-1]), _COLOR[name])
+        axes[0].plot(steps, losses, color=color[name])
+        axes[1].plot(steps / steps[-1] * seconds, losses, color=color[name])
+        ends[name.removesuffix(" of the coordinates")] = (seconds, float(losses[-1]), color[name])
     last = [loss for _, loss, _ in ends.values()]
     axes[0].set(xlabel="updates", ylabel=f"training {_LOSS}", ylim=(min(last) - 0.05, max(last) + 0.5))
     axes[1].set(xlabel="processor time (s)")
@@ -152,7 +155,7 @@ def courses(results: Results, names: Sequence[str] = WORDS) -> Figure:
     return figure
 
 
-def lengths(results: Results, names: Sequence[str] = WORDS) -> Figure:
+def lengths(results: Results, names: Sequence[str] = SEVEN) -> Figure:
     """Loss at each length of the evaluation by both rules, means over the seeds with their range."""
     names = [name for name in names if name in results.variants()]
     if not names:
@@ -179,7 +182,7 @@ def lengths(results: Results, names: Sequence[str] = WORDS) -> Figure:
     return figure
 
 
-def places(results: Results, names: Sequence[str] = WORDS) -> Figure:
+def places(results: Results, names: Sequence[str] = SEVEN) -> Figure:
     """Loss by place in the longest segment, means over the seeds; a dotted line ends the trained context."""
     names = [name for name in names if name in results.variants()]
     if not names:
@@ -238,19 +241,21 @@ def solved(results: Results) -> Figure:
     if not results.variants():
         return _nothing(results)
     widths = list(TASKS.values())
-    figure, axes = new_figure(1, len(TASKS), size=(7.5, 3.7), sharey=True, width_ratios=widths)
+    figure, axes = new_figure(1, len(TASKS), size=(7.5, 4.4), sharey=True, width_ratios=widths)
     image: Any = None
     for panel, (task, longest) in zip(axes, TASKS.items(), strict=True):
-        table = np.full((len(WORDS), 2 * longest), np.nan)
-        for row, word in enumerate(WORDS):
+        table = np.full((len(ENCODINGS), 2 * longest), np.nan)
+        for row, word in enumerate(ENCODINGS):
             if exact := results.values(f"{task}, {word}", "exact"):
                 table[row] = np.mean(np.array(exact, dtype=float), axis=0)
-        extent = (0.5, 2 * longest + 0.5, len(WORDS) - 0.5, -0.5)
+        extent = (0.5, 2 * longest + 0.5, len(ENCODINGS) - 0.5, -0.5)
         image = panel.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto", extent=extent)
         panel.axvline(longest + 0.5, color="white", linewidth=2)
         panel.set_title(task, loc="left", fontsize=12)
         panel.set_xticks([1, longest, 2 * longest])
-    axes[0].set_yticks(range(len(WORDS)), WORDS)
+    axes[0].set_yticks(
+        range(len(ENCODINGS)), [name.removesuffix(" of the coordinates") for name in ENCODINGS]
+    )
     figure.supxlabel("digits of the input", fontsize=12)
     figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.02).set_label("share solved", fontsize=12)
     return figure

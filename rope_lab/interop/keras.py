@@ -89,8 +89,8 @@ class RotaryEmbedding(keras.layers.Layer):
             Rotated q, or q and k, with their shapes.
 
         Raises:
-            ValueError: if shapes do not fit, `dim` exceeds D, or there are more queries than keys.
-            TypeError: if `positions` or `offset` are not integers.
+            ValueError: if shapes do not fit, `dim` exceeds D, there are more queries than keys, or `positions` or
+                `offset` are not integers.
         """
         keys = q if k is None else k
         positions = None if positions is None else ops.convert_to_tensor(positions)
@@ -105,7 +105,7 @@ class RotaryEmbedding(keras.layers.Layer):
             for name, value in (("positions", positions), ("offset", offset)):
                 if not keras.backend.is_int_dtype(value.dtype):
                     dtype = keras.backend.standardize_dtype(value.dtype)
-                    raise TypeError(f"{name} must be integers, got {dtype}")
+                    raise ValueError(f"{name} must be integers, got {dtype}")
             if len(offset.shape):
                 raise ValueError(f"offset must have no axes, got shape {tuple(offset.shape)}")
             m = ops.cast(positions, "int32") + ops.cast(offset, "int32")

@@ -117,7 +117,7 @@ def test_a_dot_a_seed_and_the_best_on_top() -> None:
 def test_a_solved_map_has_its_missing_rows_blank() -> None:
     results = made("algorithms", variants=slice(0, 2))  # copy by two encodings
     tables = [panel.images[0].get_array() for panel in comparing.solved(results).axes[:3]]
-    assert np.isfinite(np.ma.filled(tables[0], np.nan)).all(axis=1).tolist() == [True, True] + 5 * [False]
+    assert np.isfinite(np.ma.filled(tables[0], np.nan)).all(axis=1).tolist() == [True, True] + 8 * [False]
     assert not np.isfinite(np.ma.filled(tables[1], np.nan)).any()
 
 

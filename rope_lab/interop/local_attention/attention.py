@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rope_lab import local
+from rope_lab.checks import check_integers
 from rope_lab.local_blocks import Window
 from rope_lab.rotary import RotaryEmbedding
 from rope_lab.xpos import XPos
@@ -55,7 +56,7 @@ class LocalAttention(nn.Module):
     ) -> None:
         super().__init__()
         look_forward = int(not causal) if look_forward is None else look_forward
-        check_at_least(1, window_size=window_size)
+        check_integers(window_size=window_size)
         Window(window_size, causal, look_backward, look_forward)
         local.check_numbers(dropout, scale)
         if use_xpos and not causal:
@@ -103,7 +104,7 @@ class LocalAttention(nn.Module):
         window = self.window_size if window_size is None else window_size
         if window_size is not None and not self.use_xpos:
             raise ValueError("window_size can only be changed with use_xpos=True")
-        check_at_least(1, window_size=window)
+        check_integers(window_size=window)
         sizes = [(t.shape[:-2].numel(), *t.shape[-2:]) for t in (q, k, v)]  # (B·H, N, D)
         if sizes[0] != sizes[1] or sizes[1][:2] != sizes[2][:2]:
             shapes = f"{tuple(k.shape)} and {tuple(v.shape)}"
@@ -147,13 +148,6 @@ class LocalAttention(nn.Module):
             exclude_self=self.shared_qk, dropout=self.dropout if self.training else 0.0, scale=self.scale,
             position=self.position if self.use_xpos else None,
         )  # fmt: skip
-
-
-def check_at_least(least: int, **values: int) -> None:
-    """Raise a ValueError naming the first value below `least`."""
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
 
 
 def _divisor(name: str, count: int, rows: int) -> int:

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rope_lab.interop.local_attention.attention import LocalAttention, check_at_least
+from rope_lab.checks import check_integers
+from rope_lab.interop.local_attention.attention import LocalAttention
 from rope_lab.model import choose
 
 
@@ -49,7 +50,7 @@ class LocalMHA(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        check_at_least(1, dim=dim, dim_head=dim_head, heads=heads)
+        check_integers(dim=dim, dim_head=dim_head, heads=heads)
         self.norm = nn.LayerNorm(dim) if prenorm else None
         self.heads, self.causal, self.window_size, self.qk_rmsnorm = heads, causal, window_size, qk_rmsnorm
         self.to_qkv = nn.Linear(dim, 3 * dim_head * heads, bias=False)
@@ -182,11 +183,10 @@ class LocalTransformer(nn.Module):
         if num_residual_streams != 1:
             why = "hyper-connections are no matter of positions and are not rebuilt here"
             raise ValueError(f"num_residual_streams must be 1, got {num_residual_streams}: {why}")
-        check_at_least(0, depth=depth)
-        check_at_least(
-            1, num_tokens=1 if num_tokens is None else num_tokens, max_seq_len=max_seq_len, dim=dim
-        )
-        check_at_least(1, local_attn_window_size=local_attn_window_size, dim_head=dim_head, heads=heads)
+        check_integers(0, depth=depth)
+        check_integers(optional=True, num_tokens=num_tokens)
+        check_integers(max_seq_len=max_seq_len, dim=dim)
+        check_integers(local_attn_window_size=local_attn_window_size, dim_head=dim_head, heads=heads)
         if use_dynamic_pos_bias and not causal:
             raise ValueError("use_dynamic_pos_bias needs causal=True: its table covers no window ahead")
         inserts = set(range(1, depth + 1) if layers_insert_global_attn is None else layers_insert_global_attn)
@@ -281,7 +281,7 @@ class LocalTransformer(nn.Module):
         """
         if not self.has_embed_unembed:
             raise ValueError("num_tokens must be given to generate")
-        check_at_least(0, seq_len=seq_len)
+        check_integers(0, seq_len=seq_len)
         if prime.ndim != 2 or not prime.shape[1]:
             raise ValueError(f"prime must have shape (B, N), N ≥ 1, got {tuple(prime.shape)}")
         if not 0 <= temperature < math.inf:
