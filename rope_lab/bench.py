@@ -381,5 +381,5 @@ def _version(package: str) -> str | None:
 
 
 def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():  # a GPU of any maker
+        torch.accelerator.synchronize()

@@ -79,7 +79,7 @@ def token_losses(
     losses = []
     for piece in segments.split(batch):
         logits = model(piece[:, :-1]).float()  # (B, N, V)
-        losses.append(F.cross_entropy(logits.mT, piece[:, 1:], reduction="none").double().cpu())
+        losses.append(F.cross_entropy(logits.mT, piece[:, 1:], reduction="none").cpu().double())
     model.train(training)
     return torch.cat(losses)
 

@@ -231,7 +231,7 @@ class LocalTransformer(RoFormer):
                 fresh = ids if cache is None else ids[:, cache[0].length :]
                 logits = self(fresh, cache=cache)[:, -1].float().cpu()
                 drawn = [choose(row, temperature, top_k, top_p, generator) for row in logits]
-                ids = torch.cat((ids, ids.new_tensor(drawn)[:, None]), dim=1)
+                ids = torch.cat((ids, torch.tensor(drawn).to(ids)[:, None]), dim=1)
         finally:
             self.train(training)
         return ids[:, prime.shape[1] :]

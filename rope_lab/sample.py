@@ -89,7 +89,7 @@ def _draw(
                 cache = model.new_cache(context)
             fresh = window[cache[0].length :] if cached else window
             with torch.inference_mode():
-                logits = model(torch.tensor([fresh], device=device), cache=cache if cached else None)
+                logits = model(torch.tensor([fresh]).to(device), cache=cache if cached else None)
                 token = choose(logits[0, -1].float().cpu(), temperature, top_k, top_p, generator)
             window.append(token)
             yield token

@@ -120,12 +120,24 @@ def test_m_rope_equals_that_of_transformers():
     config = Qwen2VLTextConfig(hidden_size=512, num_attention_heads=4)
     config.rope_parameters["mrope_section"] = [16, 24, 24]
     config.rope_parameters["rope_theta"] = 10_000.0
-    q, k, ids = torch.randn(1, 4, 9, 128), torch.randn(1, 4, 9, 128), torch.randint(50, (3, 1, 9))
-    cos, sin = theirs_module.Qwen2VLRotaryEmbedding(config)(q, ids)
-    theirs = theirs_module.apply_rotary_pos_emb(q, k, cos, sin)
+    their = theirs_module.Qwen2VLRotaryEmbedding(config)
     rope = RotaryEmbeddingND(mrope_frequencies((16, 24, 24)), layout="half")
-    for ours, wanted in zip(rope(q, k, coordinates=ids.movedim(0, -1)), theirs, strict=True):
-        torch.testing.assert_close(ours, wanted, rtol=0, atol=3e-5)
+    for (
+        dtype,
+        ids,
+        tolerance,
+    ) in (  # their angles are float32: small ids there, their sections of exact ones here
+        (torch.float32, torch.randint(16, (3, 1, 9)), 1e-5),
+        (torch.float64, torch.randint(1000, (3, 1, 9)), 1e-12),
+    ):
+        q, k = torch.randn(2, 1, 4, 9, 128, dtype=dtype)
+        cos, sin = their(q, ids)
+        if dtype == torch.float64:
+            table = ids[..., None] * frequencies(128)
+            cos, sin = (their.recomposition_frequencies(x) for x in (table.cos(), table.sin()))
+        wanted = theirs_module.apply_rotary_pos_emb(q, k, cos, sin)
+        for ours, theirs in zip(rope(q, k, coordinates=ids.movedim(0, -1)), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
 
 
 def test_mixed_frequencies_start_as_axial_ones_turned_in_each_head():

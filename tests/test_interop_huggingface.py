@@ -66,17 +66,6 @@ def test_frequencies_equal_those_of_transformers(kind: str, length: int | None, 
     assert our_factor == pytest.approx(factor, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "llama3"])
-def test_scaled_partial_frequencies_equal_those_of_transformers(kind: str):
-    config = llama(kind)
-    config.rope_parameters["partial_rotary_factor"] = 0.5
-    theirs, factor = ROPE_INIT_FUNCTIONS[kind](config, seq_len=6000)
-    ours, our_factor = huggingface.frequencies(config, length=6000)
-    assert ours.shape == (16,)
-    torch.testing.assert_close(ours.float(), theirs, rtol=3e-6, atol=0)
-    assert our_factor == pytest.approx(factor, rel=1e-12)
-
-
 def test_default_and_partial_frequencies_equal_those_of_transformers():
     from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding
 

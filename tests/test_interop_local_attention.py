@@ -61,7 +61,7 @@ def test_attention_equals_theirs_forwards_and_backwards(seed: int):
         out = layer(*inputs, mask=mask, attn_bias=bias)
         results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
     for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 if kwargs["use_xpos"] else 2e-5)
+        torch.testing.assert_close(a, b, **CLOSE)
 
 
 @pytest.mark.parametrize("form", ["rows alone", "heads by the bias", "heads by the mask"])
@@ -139,7 +139,7 @@ def test_heads_equal_theirs_and_decode_exactly(seed: int):
     our.load_state_dict(their.state_dict(), strict=True)
     their.load_state_dict(our.state_dict(), strict=True)
     x = torch.randn(2, 17, 16)
-    torch.testing.assert_close(our(x), their(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(our(x), their(x), **CLOSE)
     our, x = our.double(), x.double()
     full = our(x)
     for split in range(1, 17):
@@ -197,8 +197,8 @@ def transformers(seed: int) -> tuple[theirs.LocalTransformer, ours.LocalTransfor
 def test_transformer_equals_theirs_parameter_for_parameter(seed: int):
     their, our = transformers(seed)
     ids = torch.randint(19, (2, 21))
-    torch.testing.assert_close(our(ids), their(ids), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(our(ids, return_loss=True), their(ids, return_loss=True), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(our(ids), their(ids), **CLOSE)
+    torch.testing.assert_close(our(ids, return_loss=True), their(ids, return_loss=True), **CLOSE)
     drawn = [m.generate(ids, 6, temperature=0.0, use_kv_cache=False) for m in (their, our)]
     assert drawn[0].equal(drawn[1])
 

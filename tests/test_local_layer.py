@@ -269,7 +269,7 @@ def test_bad_tensors_are_named():
         layer(q, k, v, cache=LocalAttention(5).new_cache())
     with pytest.raises(ValueError, match="causal must be True"):
         LocalAttention(4, causal=False).new_cache()
-    with pytest.raises(ValueError, match="^capacity must be a positive integer, got 0$"):
+    with pytest.raises(ValueError, match=r"^capacity must be a positive integer, got 0$"):
         LocalCache(Window(4), 0)
     with pytest.raises(ValueError, match="dim must be at most"):
         LocalAttention(4, position=RotaryEmbedding(16))(q, k, v)

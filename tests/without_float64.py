@@ -49,12 +49,17 @@ class WithoutFloat64(TorchDispatchMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        leaves = tree_leaves((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         there = any(isinstance(tensor, There) for tensor in tensors)
-        if kwargs.get("device") is not None:  # a new tensor, or a move
-            there = torch.device(kwargs["device"]).type == "meta"
-            kwargs["device"] = torch.device("cpu")
-        elif there and any(not isinstance(tensor, There) and tensor.ndim for tensor in tensors):
+        if devices := [leaf for leaf in leaves if isinstance(leaf, torch.device)]:  # a new tensor, or a move
+            there = devices[0].type == "meta"
+            args, kwargs = tree_map_only(torch.device, lambda _: torch.device("cpu"), (args, kwargs))
+        elif (
+            there
+            and func is not torch.ops.aten.copy_.default
+            and any(not isinstance(tensor, There) and tensor.ndim for tensor in tensors)
+        ):
             raise RuntimeError(f"{func} meets tensors of two devices")
         args, kwargs = tree_map_only(There, lambda tensor: tensor.here, (args, kwargs))
         out = func(*args, **kwargs)

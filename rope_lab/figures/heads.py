@@ -37,7 +37,7 @@ def attention_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = N
 
     def look(layer: MultiHeadAttention, inputs: tuple[Tensor], options: dict[str, Any]) -> None:
         kept = {name: options.get(name) for name in ("positions", "segments")}
-        found.append(_gather(layer.weights(inputs[0], **kept).double().mean(0), first))
+        found.append(_gather(layer.weights(inputs[0], **kept).cpu().double().mean(0), first))
 
     hooks = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in _layers(model)]
     training = model.training

@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rope_lab.rotary import angles, frequencies, keep_float32, rotate
+from rope_lab.rotary import angles, frequencies, keep_float32, rotate, table_device
 
 
 def broadcat(tensors: Sequence[Tensor], dim: int = -1) -> Tensor:
@@ -184,8 +184,9 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, t: Tensor, seq_len: int | None = None, offset: float = 0) -> Tensor:
         """Angles of the positions `t`, (..., dim), each given twice, in the dtype of the frequencies."""
-        product = t[..., None].double() * self._frequencies()
-        return product.to(self.freqs.dtype).repeat_interleave(2, dim=-1)
+        freqs = self._frequencies()
+        product = t[..., None].to(freqs.device).double() * freqs
+        return product.to(self.freqs.dtype).to(t.device).repeat_interleave(2, dim=-1)
 
     def rotate_queries_or_keys(
         self,
@@ -258,19 +259,23 @@ class RotaryEmbedding(nn.Module):
 
     def _frequencies(self) -> Tensor:
         """θ_i in float64: the formula where it still holds, the parameter where it was trained or loaded."""
+        freqs = self.freqs.to(table_device(self.freqs.device))
         if self._exact is not None and not self.learned_freq:
-            here = self._exact.to(self.freqs.device)
-            return torch.where(self.freqs == here.float(), here, self.freqs.double())
-        return self.freqs.double()
+            exact = self._exact.to(freqs.device)
+            return torch.where(freqs == exact.float(), exact, freqs.double())
+        return freqs.double()
 
     def _positions(self, count: int, t: Tensor, offset: float | Tensor) -> Tensor:
-        dtype = t.dtype if self.reproduce else torch.float64
-        return self.get_seq_pos(count, device=t.device, dtype=dtype, offset=offset)
+        dtype, device = (t.dtype, t.device) if self.reproduce else (torch.float64, table_device(t.device))
+        offset = offset.to(device) if isinstance(offset, Tensor) else offset
+        return self.get_seq_pos(count, device=device, dtype=dtype, offset=offset)
 
     def _rotate(self, t: Tensor, axis: int, offset: float | Tensor, scale: float | Tensor) -> Tensor:
         dtype = torch.float64 if t.dtype == torch.float64 else torch.float32
-        table = angles(self._positions(t.shape[axis], t, offset), self._frequencies(), dtype=dtype)
+        positions = self._positions(t.shape[axis], t, offset)
+        table = angles(positions, self._frequencies(), dtype=dtype).to(t.device)
         if isinstance(scale, Tensor):
+            scale = scale.to(dtype).to(t.device)
             scale = scale.unsqueeze(-2) if axis == -3 else scale
             return apply_rotary_emb(
                 (table.unsqueeze(-2) if axis == -3 else table).repeat_interleave(2, dim=-1),
@@ -283,13 +288,11 @@ class RotaryEmbedding(nn.Module):
         return rotate(t, table, factor=scale, axis=axis)
 
     def _scale(self, distance: Tensor) -> Tensor:
-        log_zeta = (
-            (torch.arange(0, self.dim, 2, device=distance.device).double() / self.dim + 0.4).div(1.4).log()
-        )
-        scale = (distance.double()[:, None] / self.scale_base * log_zeta).exp()
-        return scale.to(
-            torch.float64 if distance.dtype == torch.float64 else torch.float32
-        ).repeat_interleave(2, dim=-1)
+        dtype = torch.float64 if distance.dtype == torch.float64 else torch.float32
+        far = distance.to(table_device(distance.device)).double()
+        pairs = torch.arange(0, self.dim, 2, device=far.device).double()
+        scale = (far[:, None] / self.scale_base * ((pairs / self.dim + 0.4) / 1.4).log()).exp()
+        return scale.to(dtype).to(distance.device).repeat_interleave(2, dim=-1)
 
     def _check_range(self, scale: Tensor, dtype: torch.dtype) -> None:
         largest = float(torch.maximum(scale.amax(), (scale**-1).amax()))

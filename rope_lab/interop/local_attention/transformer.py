@@ -296,7 +296,7 @@ class LocalTransformer(nn.Module):
             logits, self_cache = self(window, cache=self_cache if fits else None, return_cache=True, **kwargs)
             kept = max(1, int((1 - filter_thres) * logits.shape[-1]))
             drawn = [_draw(row, temperature, kept) for row in logits[:, -1].float().cpu()]
-            text = torch.cat((text, torch.tensor(drawn, device=text.device)[:, None]), dim=1)
+            text = torch.cat((text, torch.tensor(drawn).to(text)[:, None]), dim=1)
         self.train(training)
         return text[:, prime.shape[1] :]
 
