@@ -211,8 +211,10 @@ def last_output(depth: int, ids: Tensor) -> Tensor:
 
 ids = torch.randint(50, (1000, N))
 for depth in (1, 2, 4, 8):
-    straight, shuffled = last_output(depth, ids), last_output(depth, ids.gather(1, order))
-    print(f"depth {depth}: moved by {(shuffled - straight).norm() / straight.norm():.1%}")
+    straight = last_output(depth, ids)
+    shuffled = last_output(depth, ids.gather(1, order))
+    moved = (shuffled - straight).norm() / straight.norm()
+    print(f"depth {depth}: moved by {moved:.1%}")
 
 # %% [markdown]
 # What the mask gives away first is a *count*: how many tokens came before. That `bites` comes right after `dog` has to be

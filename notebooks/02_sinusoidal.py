@@ -505,7 +505,10 @@ def accuracy(model: OneLayer, shift: int) -> float:
 reaches = {"from 0": 1, "below 1,024": 1024, "below 65,536": 65_536}
 trained = {name: train(reach)[0] for name, reach in reaches.items()}
 shifts = [0, 1, 3, *(10 * 10**k * i for k in range(6) for i in (1, 3)), 10_000_000]
-accuracies = {name: [accuracy(model, shift) for shift in shifts] for name, model in trained.items()}
+accuracies = {
+    name: [accuracy(model, shift) for shift in shifts]
+    for name, model in trained.items()
+}
 shown = [0, 10, 1000, 100_000, 10_000_000]
 print(f"{'moved by':>13s}" + "".join(f"{shift:>12,d}" for shift in shown))
 for name, values in accuracies.items():

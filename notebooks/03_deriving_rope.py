@@ -470,7 +470,8 @@ one_by_one = torch.tensor([10_000 ** (-2 * i / D) for i in range(D // 2)])
 check("eq. 3.20", frequencies(D), one_by_one)
 for i in (0, 1, 8, 16, 24, 31):
     back = 2 * torch.pi / theta[i]
-    print(f"pair {i:2d}: {theta[i]:.6f} radians a token, back after {back:8,.0f} tokens")
+    speed = f"{theta[i]:.6f} radians a token"
+    print(f"pair {i:2d}: {speed}, back after {back:8,.0f} tokens")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of clocks, four pairs by five positions 0, 1, 10, 100 and 1000. From one row to the next the hand is ten times slower: the first row has turned far already at position 1, the last row first shows a clear turn at position 1000."}, "figure": {"caption": "A head of eight coordinates has four hands, each ten times slower than the one above it. Together they work like the hands of a clock: seconds tell neighbours apart, hours tell chapters apart.", "name": "fig-clocks"}}
 from rope_lab.figures.deriving import clocks

@@ -490,7 +490,8 @@ from time import thread_time
 from torch.utils.benchmark import timer  # waits for a GPU to finish
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
-clock = thread_time if device == "cpu" else timer  # what others do on a CPU does not count
+# what others do on a CPU does not count
+clock = thread_time if device == "cpu" else timer
 
 
 def median_ratios(forms: dict, unit: str, repeats: int = 1, rounds: int = 15) -> dict:
@@ -602,7 +603,10 @@ copies = median_ratios(forms | {"copy": x.clone}, unit="copy", rounds=5)
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of six forms of the rotation, three for each layout, in units of one copy of a 64 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout. Written in few passes (blue: this package, which also forms its cosines in that time) either layout takes little more than a copy; written in many, it takes a multiple of that.", "name": "fig-speed"}}
 from rope_lab.figures.layouts import speed
 
-speed({name: copies[name] for name in forms}, emphasised=["interleaved, rope_lab", "half, rope_lab"])
+speed(
+    {name: copies[name] for name in forms},
+    emphasised=["interleaved, rope_lab", "half, rope_lab"],
+)
 
 # %% [markdown]
 # A compiler makes one pass of the real forms by itself; chapter 20 measures that.

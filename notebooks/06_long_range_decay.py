@@ -440,7 +440,8 @@ def first_loss(dim: int, base: float, block: int = 20_000) -> int:
 
 
 print("first distance with c(s) < 0\n")
-print("".join(f"{head:>12s}" for head in ("base", "D = 64", "D = 128", "D = 256", "limit")))
+heads = ("base", "D = 64", "D = 128", "D = 256", "limit")
+print("".join(f"{head:>12s}" for head in heads))
 for base in (1e2, 1e3, 1e4, 1e5, 5e5, 1e6):
     found = "".join(f"{first_loss(d, base):12,d}" for d in (64, 128, 256))
     print(f"{base:12,.0f}{found}{zero * base:12,.0f}")

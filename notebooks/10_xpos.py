@@ -315,7 +315,10 @@ fading(
     },
     lengths,
     at + 1,
-    {name: (share, 1 - expected[B] / expected[at]) for name, (share, expected) in shares.items()},
+    {
+        name: (share, 1 - expected[B] / expected[at])
+        for name, (share, expected) in shares.items()
+    },
 )
 
 # %% [markdown]

@@ -37,7 +37,9 @@ shorts = {
     for name in ("RoPE", "learned", "sinusoidal", "none")
 }
 steps = [point.step for point in shorts["RoPE"].history]
-side_by_side({name: (steps, [p.val for p in run.history]) for name, run in shorts.items()})
+side_by_side(
+    {name: (steps, [p.val for p in run.history]) for name, run in shorts.items()}
+)
 
 # %% [markdown]
 # The order is a claim, so it is checked, like every claim of this book:
@@ -89,7 +91,8 @@ train_ids, val_ids = corpus.encode(corpus.train), corpus.encode(corpus.val)
 
 frequency = train_ids.bincount(minlength=V).double() + 1
 frequency /= frequency.sum()
-pairs = (train_ids[:-1] * V + train_ids[1:]).bincount(minlength=V * V).view(V, V).double() + 1
+pairs = (train_ids[:-1] * V + train_ids[1:]).bincount(minlength=V * V)
+pairs = pairs.view(V, V).double() + 1
 follows = pairs / pairs.sum(-1, keepdim=True)
 
 levels = {
@@ -99,7 +102,8 @@ levels = {
 }
 for name, level in levels.items():
     choices = math.exp(level)
-    print(f"knowing {name:18s} {level:.3f} nats, as good as {choices:4.1f} even choices")
+    equal = f"as good as {choices:4.1f} even choices"
+    print(f"knowing {name:18s} {level:.3f} nats, {equal}")
 
 # %% [markdown]
 # How a loss is measured changes it, so here is the convention of this book. The held-out text is cut into segments as long
@@ -141,8 +145,11 @@ check("eq. 13.1", evaluate(untrained, piece), one_by_one, tolerance=1e-6)
 config = preset(budget)
 shape = config.architecture(V)
 size = sum(p.numel() for p in RoFormer(shape).parameters())
-print(f"{size:,} parameters: {shape.depth} blocks, {shape.heads} heads of {shape.dim // shape.heads}")
-print(f"{config.steps:,} updates, {config.batch} segments of {shape.context} characters each")
+head_dim = shape.dim // shape.heads
+print(f"{size:,} parameters: {shape.depth} blocks, {shape.heads} heads of {head_dim}")
+print(
+    f"{config.steps:,} updates, {config.batch} segments of {shape.context} characters"
+)
 
 # %% [markdown]
 # The loop that trains it is short enough to be read aloud. All that fixes a run is in `config`: with the same seed,
@@ -320,7 +327,10 @@ loss_by_place(
 
 # %%
 def decode(prompt: str, length: int, position_of) -> tuple[str, torch.Tensor]:
-    """Likeliest text after `prompt`, and its log-probabilities; token t is at `position_of(t)`."""
+    """Likeliest text after `prompt`, and its log-probabilities.
+
+    Token t is at `position_of(t)`.
+    """
     ids, log_p = corpus.encode(prompt).tolist(), []
     cache, new = model.new_cache(len(ids) + length), ids
     for _ in range(length):

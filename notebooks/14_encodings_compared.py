@@ -429,7 +429,8 @@ from rope_lab import frequencies
 
 for b in (100, 10_000, 1_000_000):
     turns = frequencies(width, base=b) * shape.context / (2 * torch.pi)
-    print(f"b = {b:9,d}: {int((turns >= 1).sum())} of {width // 2} pairs complete a turn")
+    whole = int((turns >= 1).sum())
+    print(f"b = {b:9,d}: {whole} of {width // 2} pairs complete a turn")
 for place, where in ((0, "trained length"), (-1, "four times that")):
     print(f"cut loss at {where}, minus that of b = 10,000")
     for name in base.variants():

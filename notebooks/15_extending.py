@@ -321,7 +321,9 @@ from rope_lab.experiments.store import Results, shown
 bases = Results.recorded("base")
 if bases.records:
     lengths = bases.records[0]["lengths"]
-    print("base      " + "".join(f"{f'{length} characters':>18s}" for length in lengths))
+    print(
+        "base      " + "".join(f"{f'{length} characters':>18s}" for length in lengths)
+    )
     for name in bases.variants():
         cut = [shown(bases.values(name, "cut", i)) for i in range(len(lengths))]
         print(f"{name:10s}" + "".join(f"{loss:>18s}" for loss in cut))
