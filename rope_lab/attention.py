@@ -18,6 +18,8 @@ from rope_lab.rotary import RotaryEmbedding
 class KVCache:
     """Keys, values and positions of the tokens a layer has seen, in memory taken at the first call.
 
+    It is written in place, for decoding: a gradient through two calls with it raises torch's error.
+
     Args:
         capacity: the most tokens it can hold, positive.
 
@@ -116,6 +118,31 @@ def attention_mask(
         same = (mine == segments[:, None, None, :]) & (mine >= 0)
         allowed = same if allowed is None else allowed & same
     return allowed
+
+
+def own_positions(
+    q_positions: Tensor, k_positions: Tensor, q_segments: Tensor, k_segments: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Positions counted from the first of the queries that is of the same segment; 0 where there is none.
+
+    For encodings whose queries share a centre: each of several packed texts gets its own, and tokens that no query
+    sees lie near.
+
+    Args:
+        q_positions, k_positions: (N_q,) or (B, N_q), and (N_k,) or (B, N_k).
+        q_segments, k_segments: (B, N_q) and (B, N_k).
+
+    Returns:
+        The new positions of queries and keys, (B, N_q) and (B, N_k).
+    """
+    first = q_positions.expand(q_segments.shape)
+
+    def since(positions: Tensor, segments: Tensor) -> Tensor:
+        same = segments[:, :, None] == q_segments[:, None]  # (B, N, N_q)
+        centre = first.gather(1, same.byte().argmax(-1))  # argmax takes the first of the largest
+        return (positions - centre).masked_fill(~same.any(-1), 0)
+
+    return since(q_positions, q_segments), since(k_positions, k_segments)
 
 
 def attend(
@@ -338,7 +365,10 @@ class MultiHeadAttention(nn.Module):
         segments: Tensor | None,
     ) -> Tensor:
         """Attention of the last tokens (B, H, N_q, D) of a sequence to all of it (B, H_k, N_k, D)."""
-        q, k = self.position.relate(q, k, q_positions, k_positions)
+        near = q_positions, k_positions
+        if segments is not None and self.position.query_block:
+            near = own_positions(*near, segments[:, -q.shape[-2] :], segments)
+        q, k = self.position.relate(q, k, *near)
         bias = self.position.bias(q, k, q_positions, k_positions)
         dropout = self.dropout if self.training else 0.0
         n_q, n_k = q.shape[-2], k.shape[-2]

@@ -61,7 +61,8 @@ def t5_buckets(
         torch.arange(1, side - exact, dtype=torch.float64, device=relative.device) / (side - exact)
     )
     starts = torch.cat((torch.arange(1, exact + 1, device=relative.device), (starts - 1e-9).ceil()))
-    return (ahead + torch.bucketize(distance.double(), starts, right=True)).to(device)
+    bucket = torch.bucketize(distance.double().contiguous(), starts, right=True)
+    return (ahead + bucket).to(device)
 
 
 class T5Bias(PositionEncoding):

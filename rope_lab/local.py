@@ -31,6 +31,7 @@ from rope_lab.attention import KVCache
 from rope_lab.encoding import NoPE, PositionEncoding
 from rope_lab.local_blocks import Window, attend_in_blocks
 from rope_lab.scaling import DynamicNTK, LongRoPE
+from rope_lab.variants import GrowingRotaryEmbedding
 
 Backend = Literal["sdpa", "flex"]
 
@@ -325,10 +326,14 @@ class LocalAttention(nn.Module):
 
 
 def check_position(position: PositionEncoding, window: Window) -> None:
-    """Raise a ValueError if the encoding needs causal attention and the window is not."""
+    """Raise a ValueError if the encoding needs causal attention and the window is not, or must see all keys at once."""
     if position.query_block is not None and not window.causal:
         name = type(position).__name__
         raise ValueError(f"causal must be True for {name}, which takes queries in blocks, got False")
+    growing = isinstance(position, GrowingRotaryEmbedding) and position.length is None
+    if growing and isinstance(position.scaling, DynamicNTK | LongRoPE):
+        why = f"in a window, which never holds all the keys that {type(position.scaling).__name__} counts"
+        raise ValueError(f"length must be given to a GrowingRotaryEmbedding {why}, got None")
 
 
 def check_capacity(position: PositionEncoding, cache: KVCache | None) -> None:

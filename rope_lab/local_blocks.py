@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rope_lab.attention import attend
+from rope_lab.attention import attend, own_positions
 from rope_lab.checks import check_integers
 from rope_lab.encoding import PositionEncoding
 
@@ -194,7 +194,10 @@ def attend_in_blocks(
     for (low, high), (start, stop), (a, b), q_c, k_c, v_c in zip(
         chunks, ranges, real, _slices(q, chunks), _slices(k, real), _slices(v, real), strict=True
     ):
-        q_c, k_c = position.relate(q_c, k_c, positions[..., past + low : past + high], positions[..., a:b])
+        near = positions[..., past + low : past + high], positions[..., a:b]
+        if segments is not None and position.query_block:
+            near = own_positions(*near, segments[:, past + low : past + high], segments[:, a:b])
+        q_c, k_c = position.relate(q_c, k_c, *near)
         q_c = F.pad(q_c, (0, 0, 0, grid.up(high - low) - (high - low)))
         q_b = q_c.unflatten(-2, (-1, grid.block))  # (B, H, blocks, block, D)
         k_b, v_b = (  # (B, H_k, blocks, keys, D)

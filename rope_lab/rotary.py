@@ -280,6 +280,12 @@ class RotaryEmbedding(PositionEncoding):
             raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
         dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
         table, factor = self.table(positions, length or n_k + offset, offset=offset, dtype=dtype)
+        return self._turn_heads(q, k, table[..., n_k - n_q :, :], table, factor)
+
+    def _turn_heads(
+        self, q: Tensor, k: Tensor, q_table: Tensor, k_table: Tensor, factor: float
+    ) -> tuple[Tensor, Tensor]:
+        """Turn the heads that are to turn by the angles of `table`, one of the queries and one of the keys."""
         q_heads, k_heads = q.shape[1], k.shape[1]
         if self.heads is not None:  # and as many key heads as these query heads share
             q_heads, k_heads, uneven = self.heads, *divmod(self.heads * k.shape[1], q.shape[1])
@@ -289,11 +295,11 @@ class RotaryEmbedding(PositionEncoding):
                 )
                 raise ValueError(f"heads must be {allowed}, got {self.heads}")
 
-        def turn(x: Tensor, angles: Tensor, heads: int) -> Tensor:
+        def some(x: Tensor, angles: Tensor, heads: int) -> Tensor:
             turned = rotate(x[:, :heads], angles, self.layout, factor=factor, start=self.start)
             return turned if heads == x.shape[1] else x.slice_scatter(turned, dim=1, end=heads)
 
-        return turn(q, table[..., n_k - n_q :, :], q_heads), turn(k, table, k_heads)
+        return some(q, q_table, q_heads), some(k, k_table, k_heads)
 
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None

@@ -65,4 +65,8 @@ class GrowingRotaryEmbedding(RotaryEmbedding):
         return q, k, v
 
     def relate(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> tuple[Tensor, Tensor]:
-        return self(q, k, positions=k_positions)
+        dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
+        (q_table, factor), (k_table, _) = (
+            self.table(positions, k.shape[-2], dtype=dtype) for positions in (q_positions, k_positions)
+        )
+        return self._turn_heads(q, k, q_table, k_table, factor)

@@ -24,6 +24,8 @@ from rope_lab.rotary import RotaryEmbedding, table_device
 class XPos(RotaryEmbedding):
     """RoPE with exponential decay, for causal attention.
 
+    Attention takes its queries `scale_base` at a time, so `torch.compile` makes a graph for each number of blocks.
+
     Args:
         dim: number of rotated coordinates, positive and even.
         scale_base: B, the distance at which pair i fades by ζ_i, in tokens; a positive integer. Larger fades less.

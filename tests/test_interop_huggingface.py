@@ -172,6 +172,9 @@ def test_a_layer_type_has_its_own_frequencies():
     sliding, _ = huggingface.frequencies(config, layer_type="sliding_attention")
     assert full[1].item() == pytest.approx(1e6 ** (-2 / 16))
     assert sliding[1].item() == pytest.approx(1e4 ** (-2 / 16) / 2)
+    for function in (huggingface.frequencies, huggingface.rotary_embedding, huggingface.scaling):
+        with pytest.raises(ValueError, match=r"layer_type must be one of.*full_attention.*got None$"):
+            function(config)
     with pytest.raises(ValueError, match=r"layer_type must be one of.*full_attention"):
         huggingface.frequencies(config, layer_type="chunked")
 

@@ -243,6 +243,7 @@ def test_another_window_for_one_call_sets_an_exact_window_too_where_theirs_keeps
 PARTIAL = {
     "linear": {"factor": 4.0},
     "dynamic": {"factor": 2.0},
+    "dynamic, by the longest": {"factor": 2.0, "original_max_position_embeddings": 64},
     "yarn": {"factor": 8.0, "original_max_position_embeddings": 64},
     "longrope": {"factor": 4.0, "original_max_position_embeddings": 64},
     "longrope, by the lengths": {"original_max_position_embeddings": 64},

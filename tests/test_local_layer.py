@@ -10,9 +10,10 @@ from windows import close, dense, gradients, qkv, sees
 
 from rope_lab import LocalAttention, LocalCache, NoPE, RotaryEmbedding, local_blocks
 from rope_lab.bias import ALiBi, DeBERTa, Shaw, T5Bias, TransformerXL
+from rope_lab.local import local_attention
 from rope_lab.local_blocks import Window
 from rope_lab.scaling import DynamicNTK, LongRoPE, YaRN
-from rope_lab.variants import RotaryValueEmbedding
+from rope_lab.variants import GrowingRotaryEmbedding, RotaryValueEmbedding
 from rope_lab.xpos import XPos
 
 
@@ -62,6 +63,8 @@ def encodings():
         RotaryEmbedding(4, layout="half"),
         XPos(8, scale_base=5),
         RotaryValueEmbedding(8),
+        GrowingRotaryEmbedding(8, scaling=YaRN(2.0, 8)),
+        GrowingRotaryEmbedding(8, scaling=DynamicNTK(2.0, 8), length=30),
     )
     yield from (
         ALiBi(4),
@@ -186,6 +189,18 @@ def test_an_unlimited_cache_is_refused_where_the_length_sets_the_frequencies(sca
         cache, full = layer.new_cache(), layer(q, k, v)
         parts = [layer(*(x[:, :, i : i + 1] for x in (q, k, v)), cache=cache) for i in range(19)]
         close([torch.cat(parts, dim=2)], [full], 1e-12)
+
+
+@pytest.mark.parametrize("scaling", [DynamicNTK(2.0, 8), LongRoPE([1.0] * 4, [4.0] * 4, 8)])
+def test_frequencies_that_grow_with_all_the_keys_are_refused_in_a_window(scaling):
+    position = GrowingRotaryEmbedding(8, scaling=scaling)
+    message = (
+        f"^length must be given to a GrowingRotaryEmbedding.* {type(scaling).__name__} counts, got None$"
+    )
+    with pytest.raises(ValueError, match=message):
+        LocalAttention(4, position=position)
+    with pytest.raises(ValueError, match=message):
+        local_attention(*qkv(count=19), window=4, position=position)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rope_lab import KVCache, MultiHeadAttention, frequencies
+from rope_lab.local import local_attention
 from rope_lab.xpos import XPos
 
 
@@ -114,3 +117,39 @@ def test_what_cannot_be_is_refused():
         XPos(8, heads=2)
     with pytest.raises(ValueError, match="causal must be True for XPos"):
         MultiHeadAttention(64, 4, position=XPos(16), causal=False)
+
+
+ROWS = [(30, 2, 8), (40,)], [(1, 1, 2, 36), (17, 23)]  # lengths of the texts that share a row
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("lengths", ROWS)
+@pytest.mark.parametrize("start", [0, 5_000])
+def test_packed_texts_have_a_centre_each(lengths: list[tuple[int, ...]], start: int, dtype: torch.dtype):
+    """Each text as if it were alone, though in float16 a factor of these lengths would overflow about one centre."""
+    layer = attention(2).to(dtype)
+    x = torch.randn(len(lengths), 40, 64, dtype=dtype)
+    positions = torch.stack([torch.cat([torch.arange(n) + start for n in row]) for row in lengths])
+    segments = torch.stack([torch.arange(len(row)).repeat_interleave(torch.tensor(row)) for row in lengths])
+    alone = [
+        torch.cat([layer(text[None], positions=torch.arange(len(text)))[0] for text in x[i].split(row)])
+        for i, row in enumerate(lengths)
+    ]
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-3
+    out = layer(x, positions=positions, segments=segments)
+    torch.testing.assert_close(out, torch.stack(alone), rtol=0, atol=tolerance)
+    cache, parts = KVCache(40), []
+    for part in (slice(0, 29), slice(29, 33), slice(33, 40)):
+        parts.append(layer(x[:, part], positions=positions[:, part], segments=segments[:, part], cache=cache))
+    torch.testing.assert_close(torch.cat(parts, 1), out, rtol=0, atol=tolerance)
+    q, k, v = torch.randn(3, len(lengths), 2, 40, 16, dtype=dtype)
+    q, k, _ = layer.position.rotate(q, k, v, positions)
+    windows = local_attention(
+        q, k, v, window=7, segments=segments, position=layer.position, positions=positions
+    )
+    for i, row in enumerate(lengths):
+        ends = [0, *torch.tensor(row).cumsum(0).tolist()]
+        for a, b in itertools.pairwise(ends):
+            text = (t[i : i + 1, :, a:b] for t in (q, k, v))
+            single = local_attention(*text, window=7, position=layer.position)
+            torch.testing.assert_close(windows[i : i + 1, :, a:b], single, rtol=0, atol=tolerance)

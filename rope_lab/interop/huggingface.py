@@ -51,7 +51,7 @@ def rotary_embedding(
         sections = parameters["mrope_section"]
         raise ValueError(
             f"mrope_section must be absent where positions have one coordinate, got {sections}: use "
-            "rope_lab.axial.RotaryEmbeddingND with rope_lab.axial.mrope_frequencies"
+            "rope_lab.axial.RotaryEmbeddingND, with rope_lab.axial.mrope_frequencies where sections do not interleave"
         )
     if parameters["rope_type"] == "axial":
         raise ValueError(
@@ -152,14 +152,19 @@ def convert_layout(model: nn.Module, target: Layout, *, source: Layout | None = 
         `model`.
 
     Raises:
-        ValueError: if no projection is found, or one has no whole number of heads.
+        ValueError: if no projection is found, one has no whole number of heads, or the layers do not turn as many
+            coordinates.
     """
     config: Any = model.config
     source = model_layout(config) if source is None else source
-    parameters = _parameters(config, None)
-    head_dim = _head_dim(config)
-    rotary_dim = head_dim if parameters["rope_type"] == "proportional" else _rotary_dim(config, parameters)
-    found = False
+    types: list[Any] = _layer_types(config) or [None]
+    head_dim, kinds = _head_dim(config), [_parameters(config, name) for name in types]
+    widths = {
+        head_dim if kind["rope_type"] == "proportional" else _rotary_dim(config, kind) for kind in kinds
+    }
+    if len(widths) > 1:
+        raise ValueError(f"model must turn as many coordinates in every layer, got {sorted(widths)}")
+    rotary_dim, found = widths.pop(), False
     for module in model.modules():
         for name, child in list(module.named_children()):
             if name in ("q_proj", "k_proj", "q_norm", "k_norm", "query_key_value"):
@@ -324,7 +329,15 @@ _HALF = {
 _INTERLEAVED = {"codegen", "cohere", "cohere2", "glm", "glm4", "gptj", "helium", "roformer"}
 
 
+def _layer_types(config: Any) -> list[str]:
+    """The layer types that have rope parameters of their own; none where all layers share them."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    return sorted(name for name, value in parameters.items() if isinstance(value, Mapping))
+
+
 def _parameters(config: Any, layer_type: str | None) -> Mapping[str, Any]:
+    if layer_type is None and (types := _layer_types(config)):
+        raise ValueError(f"layer_type must be one of {types}, got None")
     if layer_type is not None or getattr(config, "rope_parameters", None):
         parameters = dict(config.rope_parameters)
         if layer_type is not None:

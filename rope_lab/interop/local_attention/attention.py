@@ -69,6 +69,8 @@ class LocalAttention(nn.Module):
         self.position: RotaryEmbedding | None = None
         if use_rotary_pos_emb and dim is not None:
             base = window_size // 2 if xpos_scale_base is None else xpos_scale_base
+            if use_xpos:
+                check_integers(xpos_scale_base=base)
             self.position = (
                 XPos(dim, scale_base=base, layout="half") if use_xpos else RotaryEmbedding(dim, layout="half")
             )

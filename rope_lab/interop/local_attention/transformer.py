@@ -75,7 +75,16 @@ class LocalMHA(nn.Module):
         """(B, N, dim) -> the same, and with `return_cache` the unrotated keys and values (2, B, H, N so far, D).
 
         With a `cache` the tokens of `x` follow those in it; any number of them, causal only, without a mask.
+
+        Raises:
+            ValueError: naming the argument that does not fit.
         """
+        width, head_dim = self.to_qkv.in_features, self.to_out.in_features // self.heads
+        if x.ndim != 3 or x.shape[-1] != width:
+            raise ValueError(f"x must have shape (B, N, {width}), got {tuple(x.shape)}")
+        held = () if cache is None else tuple(cache.shape)
+        if cache is not None and held[:3] + held[4:] != (2, len(x), self.heads, head_dim):
+            raise ValueError(f"cache must have shape (2, {len(x)}, {self.heads}, N, {head_dim}), got {held}")
         x = x if self.norm is None else self.norm(x)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.to_qkv(x).chunk(3, dim=-1))
         if self.qk_rmsnorm:
