@@ -366,7 +366,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Attention of the last tokens (B, H, N_q, D) of a sequence to all of it (B, H_k, N_k, D)."""
         near = q_positions, k_positions
-        if segments is not None and self.position.query_block:
+        if segments is not None and self.position.distances_only:
             near = own_positions(*near, segments[:, -q.shape[-2] :], segments)
         q, k = self.position.relate(q, k, *near)
         bias = self.position.bias(q, k, q_positions, k_positions)

@@ -16,9 +16,12 @@ class PositionEncoding(nn.Module):
 
     Attributes:
         query_block: the most queries `relate` takes at once; None is all. Needs causal attention.
+        distances_only: `relate` looks at differences of positions alone, so that packed texts, which see nothing of one
+            another, may be counted from an origin each.
     """
 
     query_block: int | None = None
+    distances_only: bool = False
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token embeddings (B, N, C) -> the same shape. Filled by learned and sinusoidal encodings."""

@@ -195,7 +195,7 @@ def attend_in_blocks(
         chunks, ranges, real, _slices(q, chunks), _slices(k, real), _slices(v, real), strict=True
     ):
         near = positions[..., past + low : past + high], positions[..., a:b]
-        if segments is not None and position.query_block:
+        if segments is not None and position.distances_only:
             near = own_positions(*near, segments[:, past + low : past + high], segments[:, a:b])
         q_c, k_c = position.relate(q_c, k_c, *near)
         q_c = F.pad(q_c, (0, 0, 0, grid.up(high - low) - (high - low)))

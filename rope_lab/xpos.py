@@ -34,6 +34,8 @@ class XPos(RotaryEmbedding):
     Source: Sun et al. 2022 (arXiv:2212.10554), section 3.
     """
 
+    distances_only = True
+
     def __init__(self, dim: int, *, scale_base: int = 512, **rotary: Any) -> None:
         check_integers(scale_base=scale_base)
         if rotary.keys() & {"heads", "start"}:

@@ -206,7 +206,8 @@ def test_positions_of_several_coordinates_are_refused():
     sections = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]}
     config = transformers.Qwen2VLConfig(text_config={"rope_parameters": sections})
     with pytest.raises(
-        ValueError, match=r"^mrope_section must .*\[16, 24, 24\].*rope_lab\.axial\.mrope_frequencies$"
+        ValueError,
+        match=r"^mrope_section must .*\[16, 24, 24\].*rope_lab\.axial\.mrope_frequencies where sections do not interleave$",
     ):
         huggingface.rotary_embedding(config.text_config, layout="half")
     with pytest.raises(ValueError, match=r"^config must .*text_config, got Qwen2VLConfig$"):
