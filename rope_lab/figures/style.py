@@ -30,6 +30,7 @@ _RC: Any = {
     "savefig.facecolor": "#FCFCFA",
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.07,  # inches: no title touches the edge
     "svg.fonttype": "none",
     "svg.hashsalt": "rope_lab",
     "font.family": "sans-serif",
