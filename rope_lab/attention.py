@@ -130,17 +130,18 @@ def own_positions(
 
     Args:
         q_positions, k_positions: (N_q,) or (B, N_q), and (N_k,) or (B, N_k).
-        q_segments, k_segments: (B, N_q) and (B, N_k).
+        q_segments, k_segments: (B, N_q) and (B, N_k), N_q at least 1.
 
     Returns:
         The new positions of queries and keys, (B, N_q) and (B, N_k).
     """
-    first = q_positions.expand(q_segments.shape)
+    q_positions, k_positions = (p if p.is_floating_point() else p.long() for p in (q_positions, k_positions))
+    ordered, order = q_segments.sort(stable=True)
+    origins = q_positions.expand(q_segments.shape).gather(1, order)
 
     def since(positions: Tensor, segments: Tensor) -> Tensor:
-        same = segments[:, :, None] == q_segments[:, None]  # (B, N, N_q)
-        centre = first.gather(1, same.byte().argmax(-1))  # argmax takes the first of the largest
-        return (positions - centre).masked_fill(~same.any(-1), 0)
+        place = torch.searchsorted(ordered, segments.contiguous()).clamp(max=ordered.shape[-1] - 1)
+        return (positions - origins.gather(1, place)).masked_fill(ordered.gather(1, place) != segments, 0)
 
     return since(q_positions, q_segments), since(k_positions, k_segments)
 
@@ -366,7 +367,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Tensor:
         """Attention of the last tokens (B, H, N_q, D) of a sequence to all of it (B, H_k, N_k, D)."""
         near = q_positions, k_positions
-        if segments is not None and self.position.distances_only:
+        if segments is not None and self.position.distances_only and q.shape[-2]:
             near = own_positions(*near, segments[:, -q.shape[-2] :], segments)
         q, k = self.position.relate(q, k, *near)
         bias = self.position.bias(q, k, q_positions, k_positions)

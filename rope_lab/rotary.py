@@ -285,7 +285,7 @@ class RotaryEmbedding(PositionEncoding):
     def _turn_heads(
         self, q: Tensor, k: Tensor, q_table: Tensor, k_table: Tensor, factor: float
     ) -> tuple[Tensor, Tensor]:
-        """Turn the heads that are to turn by the angles of `table`, one of the queries and one of the keys."""
+        """Turn the heads that are to turn, queries by the angles of `q_table` and keys by those of `k_table`."""
         q_heads, k_heads = q.shape[1], k.shape[1]
         if self.heads is not None:  # and as many key heads as these query heads share
             q_heads, k_heads, uneven = self.heads, *divmod(self.heads * k.shape[1], q.shape[1])

@@ -71,6 +71,10 @@ class XPos(RotaryEmbedding):
     def relate(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> tuple[Tensor, Tensor]:
         if not q_positions.shape[-1]:
             return q, k  # no query, no centre
+        q_positions, k_positions = (
+            p.to(table_device(p.device)).double()
+            for p in (q_positions, k_positions)  # a uint8 would wrap
+        )
         centre = q_positions[..., :1]
         return self._scale(q, q_positions - centre), self._scale(k, centre - k_positions)
 

@@ -267,7 +267,10 @@ IDS = torch.zeros(1, 2, dtype=torch.long)
             lambda: ours.LocalMHA(dim=8, window_size=4)(T[0], cache=torch.zeros(2, 1, 8, 3, 64)),
             "cache needs causal",
         ),
-        (lambda: ours.LocalMHA(dim=8, window_size=4)(T[0], cache=T), "^cache must have shape"),
+        (
+            lambda: ours.LocalMHA(dim=8, window_size=4)(T[0], cache=T),
+            "^cache must hold keys and values of shape",
+        ),
         (lambda: ours.LocalMHA(dim=9, window_size=4)(T[0]), "^x must have shape"),
         (lambda: ours.LocalAttention(1, True, dim=8, use_xpos=True), "^xpos_scale_base must be a positive"),
         (lambda: ours.LocalAttention(2.5), "^window_size must be a positive integer, got 2.5$"),

@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 import local_attention as theirs
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -339,3 +340,21 @@ def test_llama_4_has_no_ramp_between_what_stays_and_what_is_divided():
     assert all(a.equal(b) for a, b in zip(both, rope(q, k), strict=True))
     table, _ = rope.table(positions, 60)
     assert rotate(q, table).equal(both[0])
+
+
+def test_integers_of_numpy_and_a_cache_in_two_parts_are_taken_as_theirs_takes_them():
+    size = dict(
+        zip(("num_tokens", "max_seq_len", "dim", "depth", "heads"), np.array([19, 8, 8, 1, 2]), strict=True)
+    )
+    options = {"dim_head": np.int64(4), "local_attn_window_size": np.int64(4), "num_residual_streams": 1}
+    torch.manual_seed(0)
+    a, b = ours.LocalTransformer(**size, **options), theirs.LocalTransformer(**size, **options)
+    b.load_state_dict(a.state_dict())
+    prime = torch.tensor([[1, 2, 3]], dtype=torch.int32)
+    drawn = [net.generate(prime, np.int64(3), temperature=0.0) for net in (a, b.eval())]
+    assert drawn[0].dtype == drawn[1].dtype == torch.int64
+    assert torch.equal(*drawn)
+    heads = ours.LocalMHA(dim=8, window_size=np.int64(4), causal=True)
+    x = torch.randn(1, 6, 8)
+    _, cache = heads(x[:, :5], return_cache=True)
+    torch.testing.assert_close(heads(x[:, 5:], cache=tuple(cache)), heads(x)[:, 5:], rtol=0, atol=1e-5)

@@ -119,6 +119,15 @@ def test_what_cannot_be_is_refused():
         MultiHeadAttention(64, 4, position=XPos(16), causal=False)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.bfloat16])
+def test_positions_of_any_kind_give_the_same(dtype: torch.dtype):
+    layer, x = attention(4), torch.randn(1, 12, 64, dtype=torch.float64)
+    positions, segments = torch.arange(12).to(dtype), torch.tensor([[0] * 5 + [1] * 7])
+    torch.testing.assert_close(layer(x, positions=positions), layer(x), rtol=0, atol=1e-12)
+    wanted = layer(x, segments=segments)
+    torch.testing.assert_close(layer(x, positions=positions, segments=segments), wanted, rtol=0, atol=1e-12)
+
+
 ROWS = [(30, 2, 8), (40,)], [(1, 1, 2, 36), (17, 23)]  # lengths of the texts that share a row
 
 
@@ -142,6 +151,8 @@ def test_packed_texts_have_a_centre_each(lengths: list[tuple[int, ...]], start: 
     for part in (slice(0, 29), slice(29, 33), slice(33, 40)):
         parts.append(layer(x[:, part], positions=positions[:, part], segments=segments[:, part], cache=cache))
     torch.testing.assert_close(torch.cat(parts, 1), out, rtol=0, atol=tolerance)
+    nothing = layer(x[:, :0], positions=positions[:, :0], segments=segments[:, :0], cache=cache)
+    assert nothing.shape == (len(lengths), 0, 64)
     q, k, v = torch.randn(3, len(lengths), 2, 40, 16, dtype=dtype)
     q, k, _ = layer.position.rotate(q, k, v, positions)
     windows = local_attention(

@@ -1,7 +1,8 @@
 """A stand-in for a device without float64 (mps), to run where there is none.
 
 Inside `WithoutFloat64()` a tensor on "meta" is a real one: it computes on the CPU, and raises where a float64 or
-complex128 tensor would come to be there, or where it meets a tensor of the CPU.
+complex128 tensor would come to be there, or where it meets a tensor of the CPU that has an axis and is not copied from.
+Only what `to` or an operation puts there is real: `torch.tensor(…, device="meta")` is an empty tensor of torch's own.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def rotary_embedding(
     """The rotation that a model of this config applies to its queries and keys.
 
     Args:
-        config: a config of transformers.
+        config: a config of transformers; where its layers differ in more than their rope parameters (Gemma 4), that of
+            one layer, `config.per_layer_config[name]`.
         layout: by default that of the model's weights, `model_layout(config)`.
         layer_type: which entry, where `config.rope_parameters` has one a layer type.
         length: tokens the sequence may have in all (dynamic and longrope).

@@ -275,7 +275,7 @@ class RotaryEmbedding(nn.Module):
         positions = self._positions(t.shape[axis], t, offset)
         table = angles(positions, self._frequencies(), dtype=dtype).to(t.device)
         if isinstance(scale, Tensor):
-            scale = scale.to(dtype).to(t.device)
+            scale = (scale if table_device(t.device) == t.device else scale.to(dtype)).to(t.device)
             scale = scale.unsqueeze(-2) if axis == -3 else scale
             return apply_rotary_emb(
                 (table.unsqueeze(-2) if axis == -3 else table).repeat_interleave(2, dim=-1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, SupportsIndex, cast
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +50,9 @@ class LocalMHA(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        check_integers(dim=dim, dim_head=dim_head, heads=heads)
+        check_integers(kind=SupportsIndex, dim=dim, dim_head=dim_head, heads=heads)
         self.norm = nn.LayerNorm(dim) if prenorm else None
-        self.heads, self.causal, self.window_size, self.qk_rmsnorm = heads, causal, window_size, qk_rmsnorm
+        self.heads, self.causal, self.qk_rmsnorm = heads, causal, qk_rmsnorm
         self.to_qkv = nn.Linear(dim, 3 * dim_head * heads, bias=False)
         if qk_rmsnorm:
             self.q_scale, self.k_scale = (nn.Parameter(torch.ones(dim_head)) for _ in range(2))
@@ -82,9 +82,10 @@ class LocalMHA(nn.Module):
         width, head_dim = self.to_qkv.in_features, self.to_out.in_features // self.heads
         if x.ndim != 3 or x.shape[-1] != width:
             raise ValueError(f"x must have shape (B, N, {width}), got {tuple(x.shape)}")
-        held = () if cache is None else tuple(cache.shape)
-        if cache is not None and held[:3] + held[4:] != (2, len(x), self.heads, head_dim):
-            raise ValueError(f"cache must have shape (2, {len(x)}, {self.heads}, N, {head_dim}), got {held}")
+        for held in () if cache is None else cache:
+            if held.ndim != 4 or held.shape[:2] + held.shape[3:] != (len(x), self.heads, head_dim):
+                shape = f"({len(x)}, {self.heads}, N, {head_dim})"
+                raise ValueError(f"cache must hold keys and values of shape {shape}, got {tuple(held.shape)}")
         x = x if self.norm is None else self.norm(x)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.to_qkv(x).chunk(3, dim=-1))
         if self.qk_rmsnorm:
@@ -93,7 +94,7 @@ class LocalMHA(nn.Module):
             if not self.causal or mask is not None:
                 raise ValueError("cache needs causal=True and no mask")
             k, v = torch.cat((cache[0], k), dim=-2), torch.cat((cache[1], v), dim=-2)
-            out = self.attn_fn.attend(q, k, v, self.window_size, None, attn_bias)
+            out = self.attn_fn.attend(q, k, v, self.attn_fn.window_size, None, attn_bias)
         else:
             out = self.attn_fn(q, k, v, mask=mask, attn_bias=attn_bias)
         if self.to_v_gate is not None:
@@ -192,10 +193,12 @@ class LocalTransformer(nn.Module):
         if num_residual_streams != 1:
             why = "hyper-connections are no matter of positions and are not rebuilt here"
             raise ValueError(f"num_residual_streams must be 1, got {num_residual_streams}: {why}")
-        check_integers(0, depth=depth)
-        check_integers(optional=True, num_tokens=num_tokens)
-        check_integers(max_seq_len=max_seq_len, dim=dim)
-        check_integers(local_attn_window_size=local_attn_window_size, dim_head=dim_head, heads=heads)
+        check_integers(0, kind=SupportsIndex, depth=depth)
+        check_integers(optional=True, kind=SupportsIndex, num_tokens=num_tokens)
+        check_integers(
+            kind=SupportsIndex, max_seq_len=max_seq_len, dim=dim, dim_head=dim_head, heads=heads,
+            local_attn_window_size=local_attn_window_size,
+        )  # fmt: skip
         if use_dynamic_pos_bias and not causal:
             raise ValueError("use_dynamic_pos_bias needs causal=True: its table covers no window ahead")
         inserts = set(range(1, depth + 1) if layers_insert_global_attn is None else layers_insert_global_attn)
@@ -290,7 +293,7 @@ class LocalTransformer(nn.Module):
         """
         if not self.has_embed_unembed:
             raise ValueError("num_tokens must be given to generate")
-        check_integers(0, seq_len=seq_len)
+        check_integers(0, kind=SupportsIndex, seq_len=seq_len)
         if prime.ndim != 2 or not prime.shape[1]:
             raise ValueError(f"prime must have shape (B, N), N ≥ 1, got {tuple(prime.shape)}")
         if not 0 <= temperature < math.inf:
@@ -305,7 +308,7 @@ class LocalTransformer(nn.Module):
             logits, self_cache = self(window, cache=self_cache if fits else None, return_cache=True, **kwargs)
             kept = max(1, int((1 - filter_thres) * logits.shape[-1]))
             drawn = [_draw(row, temperature, kept) for row in logits[:, -1].float().cpu()]
-            text = torch.cat((text, torch.tensor(drawn).to(text)[:, None]), dim=1)
+            text = torch.cat((text, torch.tensor(drawn).to(text.device)[:, None]), dim=1)
         self.train(training)
         return text[:, prime.shape[1] :]
 
