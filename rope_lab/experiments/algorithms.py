@@ -135,7 +135,8 @@ def table(results: Results) -> str:
                 to = record["trained_to"]
                 known.append(sum(record["exact"][:to]) / to)
                 new.append(sum(record["exact"][to:]) / to)
-        lines.append(f"{name:32s}{shown(known, 2):>17s}{shown(new, 2):>17s}")
+        said = name.removesuffix(" of the coordinates")
+        lines.append(f"{said:32s}{shown(known, 2):>17s}{shown(new, 2):>17s}")
     return "\n".join(lines)
 
 
