@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rope_lab.checkpoint import seeded
+from rope_lab.encoding import PositionEncoding
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.experiments.text import ENCODINGS, settings
@@ -71,8 +72,17 @@ def model_for(encoding: str, task: str) -> RoFormerConfig:
     return RoFormerConfig(PAD + 1, context=context, dim=_DIM, depth=2, heads=_HEADS, **position)
 
 
-def solve(config: RoFormerConfig, task: str, seed: int, steps: int, device: torch.device) -> dict[str, Any]:
+def solve(
+    config: RoFormerConfig,
+    task: str,
+    seed: int,
+    steps: int,
+    device: torch.device,
+    position: PositionEncoding | None = None,
+) -> dict[str, Any]:
     """Train on random lengths up to the longest of training; the share of right answers at each length to twice it.
+
+    `position` takes the place of the encoding of the config.
 
     Raises:
         Stopped: if a loss is not finite.
@@ -81,7 +91,7 @@ def solve(config: RoFormerConfig, task: str, seed: int, steps: int, device: torc
     rates = TrainConfig(steps=steps, seed=seed, cooldown=0.5)
     with seeded(seed):
         generator = torch.Generator().manual_seed(seed)
-        model = RoFormer(config).to(device)
+        model = RoFormer(config, position).to(device)
         optimizers = make_optimizers(model, rates)
         loss = torch.tensor(torch.nan)
         for step in range(steps):
