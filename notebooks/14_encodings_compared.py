@@ -501,7 +501,8 @@ for record in algorithms.records:
 # %% [markdown]
 # To copy $n$ digits is to look back $n$ tokens, and this model has two pairs to tell how far that is: one turns by a radian
 # a token, the other by a hundredth. To the fast one, 16 tokens are the 10 of training and a turn, $10 + 2\pi \approx 16.3$. If
-# that is why, then a pair that comes round every 7 tokens will put the cell at 17. Train one, here and now:
+# that is why, then a pair that comes round every 7 tokens will move the cell to 10 + 7 = 17, with some light at 9 + 7. Train
+# one, here and now:
 
 # %%
 from rope_lab import RotaryEmbedding
