@@ -236,6 +236,13 @@ from rope_lab.figures.comparing import courses
 
 courses(encodings)
 
+# %% [markdown]
+# The relatives of RoPE, left out above, run beside it:
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The same two panels for RoPE, RoPE on a quarter of the coordinates, p-RoPE and RoPER: four lines close together. RoPER ends lowest, RoPE next, and the two that turn fewer pairs end above them."}, "figure": {"caption": "As the figure before, for RoPE and three relatives. Turning the values as well gains a little, turning fewer pairs loses a little.", "name": "fig-relatives"}}
+relatives = ("RoPE", "RoPE, 25% of the coordinates", "p-RoPE, p = 0.25", "RoPER")
+courses(encodings, relatives)
+
 # %%
 beside(encodings, "RoPE", "processor_seconds")
 
@@ -447,7 +454,7 @@ origin(base)
 # is right. Kazemnejad et al. {cite:p}`kazemnejad2023` found over ten such tasks that models without any encoding generalise
 # best to longer inputs, and those with RoPE poorly.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are ten encodings, columns lengths of the input, colour the share solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest."}, "figure": {"caption": "Share of inputs solved without a mistake, means over the seeds. The white line ends the lengths of training. Vectors that are added to the embedding end there at once. In copying, T5 and most rotations go on for about one digit and ALiBi for several; in reversing ALiBi again goes furthest and T5 ends at once; in addition all end at the line.", "name": "fig-solved"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are ten encodings, columns lengths of the input, colour the share solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest. One dim cell stands alone, RoPE on 25% of the coordinates at 16 digits of copying."}, "figure": {"caption": "Share of inputs solved without a mistake, means over the seeds. The white line ends the lengths of training. Vectors that are added to the embedding end there at once. In copying, T5 and most rotations go on for about one digit and ALiBi for several; in reversing ALiBi again goes furthest and T5 ends at once; in addition all end at the line.", "name": "fig-solved"}}
 from rope_lab.figures.comparing import solved
 
 algorithms = Results.recorded("algorithms")
