@@ -57,6 +57,7 @@ class GrowingRotaryEmbedding(RotaryEmbedding):
     attention layer exactly what a full pass would give it. From a stack of layers it does not: when the frequencies
     change, a full pass also changes what layer 1 puts out for the old tokens, and so their keys and values in
     layer 2, but those are cached. Use `RotaryEmbedding(..., length=...)` where decoding must equal the full pass.
+    Local attention, which never holds all keys, refuses it with a scaling that depends on the length.
     """
 
     def rotate(
