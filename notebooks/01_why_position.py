@@ -177,7 +177,12 @@ check("eq. 1.6", leak, 1 / torch.arange(1, N + 1))
 # But see how little leaks. In *one* layer the last token sees every token before it through a sum, and a sum does not
 # care for order. Shuffle all but the last token, and its output stays:
 #
-# $$ o_{N-1}[x \circ \pi] = o_{N-1}[x] \qquad \text{if } \pi(N-1) = N-1 . $$ (eq-1-7)
+# $$
+# \begin{aligned}
+# o_{N-1}[x \circ \pi] &= o_{N-1}[x] \\
+# \text{if } \pi(N-1) &= N-1 .
+# \end{aligned}
+# $$ (eq-1-7)
 
 # %%
 before = torch.rand(1000, N - 1).argsort(dim=-1)  # shuffles all tokens but the last
