@@ -136,7 +136,7 @@ def own_positions(
         The new positions of queries and keys, (B, N_q) and (B, N_k).
     """
     q_positions, k_positions = (p if p.is_floating_point() else p.long() for p in (q_positions, k_positions))
-    ordered, order = q_segments.sort(stable=True)
+    ordered, order = q_segments.contiguous().sort(stable=True)
     origins = q_positions.expand(q_segments.shape).gather(1, order)
 
     def since(positions: Tensor, segments: Tensor) -> Tensor:
