@@ -147,7 +147,7 @@ def courses(results: Results, names: Sequence[str] = SEVEN) -> Figure:
         seconds = float(np.mean(results.values(name, "processor_seconds")))
         axes[0].plot(steps, losses, color=color[name])
         axes[1].plot(steps / steps[-1] * seconds, losses, color=color[name])
-        ends[name.removesuffix(" of the coordinates")] = (seconds, float(losses[-1]), color[name])
+        ends[_short(name)] = (seconds, float(losses[-1]), color[name])
     last = [loss for _, loss, _ in ends.values()]
     axes[0].set(xlabel="updates", ylabel=f"training {_LOSS}", ylim=(min(last) - 0.05, max(last) + 0.5))
     axes[1].set(xlabel="processor time (s)")
@@ -253,9 +253,7 @@ def solved(results: Results) -> Figure:
         panel.axvline(longest + 0.5, color="white", linewidth=2)
         panel.set_title(task, loc="left", fontsize=12)
         panel.set_xticks([1, longest, 2 * longest])
-    axes[0].set_yticks(
-        range(len(ENCODINGS)), [name.removesuffix(" of the coordinates") for name in ENCODINGS]
-    )
+    axes[0].set_yticks(range(len(ENCODINGS)), [_short(name) for name in ENCODINGS])
     figure.supxlabel("digits of the input", fontsize=12)
     figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.02).set_label("share solved", fontsize=12)
     return figure
@@ -286,14 +284,8 @@ def windows(results: Results) -> Figure:
     grid = [r for r in results.records if "window" in r and not r["global_layers"]]
     for depth, color in zip(sorted({r["depth"] for r in grid}), COLORS.values(), strict=False):
         rows = [r for r in grid if r["depth"] == depth]
-        left.plot(
-            [r["window"] for r in rows],
-            [r["val_loss"] for r in rows],
-            "o",
-            color=color,
-            markersize=5,
-            alpha=0.8,
-        )
+        at, losses = ([r[key] for r in rows] for key in ("window", "val_loss"))
+        left.plot(at, losses, "o", color=color, markersize=5, alpha=0.8)
         widths = sorted({r["window"] for r in rows})
         means = [float(np.mean([r["val_loss"] for r in rows if r["window"] == width])) for width in widths]
         left.plot(widths, means, color=color, linewidth=1.5, label=f"{depth} layers")
@@ -346,10 +338,8 @@ def scores(results: Results) -> Figure:
     figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
     at = np.array(results.records[0]["distances"], dtype=float) + 1
     for name, color in zip(results.variants(), (COLORS["orange"], COLORS["blue"]), strict=False):
-        rows = {
-            key: np.array(results.values(name, key), dtype=float).reshape(
-                -1, len(at)
-            )  # a row a head and seed
+        rows = {  # a row a head and seed
+            key: np.array(results.values(name, key), dtype=float).reshape(-1, len(at))
             for key in ("bound", "largest", "mean", "deviation")
         }
         left.plot(at, rows["bound"].mean(0), "--", color=color, linewidth=1.5)
@@ -398,6 +388,10 @@ def _name_ends(axes: Axes, ends: _Ends) -> None:
 def _plain(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def _short(name: str) -> str:
+    return name.removesuffix(" of the coordinates")
 
 
 def _number(name: str) -> float:
