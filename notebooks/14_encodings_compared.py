@@ -495,15 +495,15 @@ origin(algorithms)
 
 
 # %%
-def digits_beyond(exact: list[float]) -> str:
-    return "".join(f"{share:6.2f}" for share in exact[TASKS["copy"] :])
+def percent_beyond(exact: list[float]) -> str:
+    return "".join(f"{share:4.0%}" for share in exact[TASKS["copy"] :])
 
 
 alone = "copy, RoPE, 25% of the coordinates"
-print("digits      " + "".join(f"{n:6d}" for n in range(11, 21)))
+print("digits" + "".join(f"{n:4d}" for n in range(11, 21)))
 for record in algorithms.records:
     if record["variant"] == alone:
-        print(f"seed {record['seed']}      " + digits_beyond(record["exact"]))
+        print(f"seed {record['seed']}" + percent_beyond(record["exact"]))
 
 # %% [markdown]
 # To copy $n$ digits is to look back $n$ tokens, and this model has two pairs to tell how far that is: one turns by a radian
@@ -518,8 +518,8 @@ from rope_lab.experiments.algorithms import model_for, solve
 around = RotaryEmbedding(4, freqs=torch.tensor([2 * torch.pi / 7, 0.01]))
 steps = 8 if smoke else scale.task_steps
 live = solve(model_for("RoPE", "copy"), "copy", 1, steps, torch.device("cpu"), around)
-print("digits      " + "".join(f"{n:6d}" for n in range(11, 21)))
-print("7 tokens    " + digits_beyond(live["exact"]))
+print("digits" + "".join(f"{n:4d}" for n in range(11, 21)))
+print("live  " + percent_beyond(live["exact"]))
 
 # %% [markdown]
 # Beyond its lengths a rotation does not only hold or fail. It *repeats*: where all pairs that matter have come round, a

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from rope_lab.experiments.algorithms import TASKS
 from rope_lab.experiments.store import Results
 from rope_lab.experiments.text import ENCODINGS
-from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 
 _LOSS = "loss (nats a character)"
 _COLOR = dict(
@@ -367,22 +367,15 @@ def _nothing(results: Results) -> Figure:
 
 
 def _name_ends(axes: Axes, ends: _Ends) -> None:
-    """Write names beside the ends (x, y, color) of lines, a line of text apart, as much moved up as down."""
+    """Write names beside the ends (x, y, color) of lines, moved up where they would not be a line of text apart."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()
-    names = sorted(ends, key=lambda name: ends[name][1])
-    spots = [float(axes.transData.transform(ends[name][:2])[1]) for name in names]
-    placed: list[float] = []
-    for spot in spots:
-        placed.append(max(spot, placed[-1] + 17 * figure.dpi / 72) if placed else spot)
-    if not ends:
-        return
-    lift = sum(placed) / len(placed) - sum(spots) / len(spots)
-    edge = max(x for x, _, _ in ends.values())
-    for name, y in zip(names, placed, strict=True):
-        at = float(axes.transData.inverted().transform((0, y - lift))[1])
-        direct_label(axes, edge, at, name, ends[name][2], annotation_clip=False)
+    spots = [float(axes.transData.transform((x, y))[1]) for x, y, _ in ends.values()]
+    edge = max((x for x, _, _ in ends.values()), default=0.0)
+    for (name, (_, _, color)), y in zip(ends.items(), apart(spots, 17 * figure.dpi / 72), strict=True):
+        at = float(axes.transData.inverted().transform((0, y))[1])
+        direct_label(axes, edge, at, name, color, annotation_clip=False)
 
 
 def _plain(axes: Axes) -> None:
