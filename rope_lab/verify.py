@@ -6,14 +6,17 @@
 
 Each prints one line, or in a notebook displays it with its numbers attached, from which the book fills its
 ledger; each raises `CheckFailed` where the claim does not hold. Nothing broadcasts: both sides have the same
-shape. Nothing passes by default: a NaN, an infinity or an empty comparison fails.
+shape. Nothing passes by default: a NaN, an infinity or an empty comparison fails. In a notebook, three or more
+lines of one cell whose labels agree up to the first comma become one line that unfolds.
 """
 
 from __future__ import annotations
 
+import html
 import math
 import sys
-from typing import Any
+import uuid
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,28 +24,45 @@ from torch import Tensor
 
 STORED = "rope_lab_check"  # the key of the numbers in the metadata of a notebook's output
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+Reason = Literal["rounding", "sampling", "search", "approximation"]  # why two sides may differ
+FEW = 2  # as many checks of one equation are shown line by line
 
 
 class CheckFailed(AssertionError):
     """A claim that does not hold: names the check, the difference, its place and both values there."""
 
 
-def check(label: str, left: Any, right: Any, *, tolerance: float | None = None) -> None:
-    """Check that two sides are equal, element by element, up to rounding.
+def check(
+    label: str,
+    left: Any,
+    right: Any,
+    *,
+    tolerance: float | None = None,
+    reason: Reason = "rounding",
+    draws: int | None = None,
+) -> None:
+    """Check that two sides are equal, element by element, up to rounding or up to a tolerance with a reason.
 
     They are equal where max |left - right| ≤ tolerance · max(1, max |right|). The difference is formed in
     float64 or complex128; integers and truth values are equal only exactly.
 
     Args:
         label: names the check once in the book, such as "eq. 3.4" or "eq. 3.4, half layout".
-        left, right: tensors, arrays, nested lists or numbers of one shape; the leading axis counts the draws.
+        left, right: tensors, arrays, nested lists or numbers of one shape.
         tolerance: default by the coarser of the two number types: 1e-12 for float64 and complex128, 1e-5 for
             float32 and complex64. Any coarser type needs its own.
+        reason: what the tolerance leaves room for: "rounding"; "sampling", the error of a mean over draws;
+            "search", the error of a solver or an optimiser; "approximation", where the two sides are close by
+            the claim itself.
+        draws: how many random draws are behind the comparison. Without it the line counts the numbers compared.
 
     Raises:
         CheckFailed: if the sides differ, differ in shape, are empty, or hold a NaN or an infinity.
-        TypeError, ValueError: if a side is no array of numbers, or the tolerance is missing or negative.
+        TypeError, ValueError: if a side is not an array of numbers, the tolerance is missing or negative, the
+            reason is none of these, or the draws are not a positive integer.
     """
+    if reason not in get_args(Reason):
+        raise ValueError(f"reason must be one of {', '.join(get_args(Reason))}, got {reason!r}")
     first, second, dtype = _sides(label, "left", left, "right", right)
     allowed = _tolerance(dtype, tolerance) * max(1.0, float(second.abs().max()))
     difference = (first - second).abs()
@@ -50,22 +70,26 @@ def check(label: str, left: Any, right: Any, *, tolerance: float | None = None) 
     if error > allowed:
         where = f"{_place(difference, first, second, 'left', 'right')} ({_name(dtype)})"
         raise CheckFailed(f"{label}: max |difference| {error:.1e} exceeds {allowed:.1e} {where}")
-    _report(label, "equal", f"max |difference| {error:.1e}", error, allowed, _draws(first), _name(dtype))
+    result = f"max |difference| {_short(error)}"
+    if reason != "rounding":
+        result += f" ({allowed:.0e} allowed for {reason})"
+    _report(label, "equal", result, error, allowed, reason, first.numel(), draws, _name(dtype))
 
 
-def check_at_most(label: str, left: Any, bound: Any) -> None:
+def check_at_most(label: str, left: Any, bound: Any, *, draws: int | None = None) -> None:
     """Check that left ≤ bound, element by element, and report the largest ratio of the two.
 
     A ratio may exceed 1 by rounding alone: by the tolerance that `check` allows the number type.
 
     Args:
         label: as for `check`.
-        left: real tensor, array, nested list or number; the leading axis counts the draws.
+        left: real tensor, array, nested list or number.
         bound: above zero, of the shape of `left` or one Python number for all of it.
+        draws: as for `check`.
 
     Raises:
         CheckFailed: if the bound is exceeded, or as for `check`.
-        TypeError, ValueError: if a side is no array of real numbers, or the bound is not above zero.
+        TypeError, ValueError: if a side is not an array of real numbers, or the bound is not above zero.
     """
     if isinstance(bound, (int, float)):
         bound = torch.full(_tensor("left", left).shape, float(bound), dtype=torch.float64)
@@ -80,7 +104,7 @@ def check_at_most(label: str, left: Any, bound: Any) -> None:
         where = f"{_place(ratio, first, second, 'left', 'bound')} ({_name(dtype)})"
         raise CheckFailed(f"{label}: left is {largest:.6g} of its bound {where}")
     result = f"at most {largest:.3g} of the bound"
-    _report(label, "at most", result, largest, 1.0, _draws(first), _name(dtype))
+    _report(label, "at most", result, largest, 1.0, "rounding", first.numel(), draws, _name(dtype))
 
 
 def check_exact(label: str, expression: Any) -> None:
@@ -110,7 +134,9 @@ def check_exact(label: str, expression: Any) -> None:
         if rest != 0:
             where = f" at entry {index}" if len(entries) > 1 else ""
             raise CheckFailed(f"{label}: the difference simplifies to {rest}, not to 0{where}")
-    _report(label, "exact", "difference simplifies to 0", 0.0, 0.0, len(entries), "symbolic")
+    _report(
+        label, "exact", "difference simplifies to 0", 0.0, 0.0, "rounding", len(entries), None, "symbolic"
+    )
 
 
 def _tensor(name: str, value: Any) -> Tensor:
@@ -180,26 +206,78 @@ def _place(size: Tensor, first: Tensor, second: Tensor, one: str, other: str) ->
     return f"at {index}: {one} {first[index].item():.6g}, {other} {second[index].item():.6g}"
 
 
-def _draws(tensor: Tensor) -> int:
-    return tensor.shape[0] if tensor.ndim else 1
-
-
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def _short(error: float) -> str:
+    return f"{error:.1e}" if error else "0"
+
+
+def _over(values: int, draws: int | None) -> str:
+    count, noun = (values, "value") if draws is None else (draws, "draw")
+    return f"over {count:,} {noun}{'s' * (count != 1)}"
+
+
 def _report(
-    label: str, kind: str, result: str, error: float, tolerance: float, draws: int, dtype: str
+    label: str,
+    kind: str,
+    result: str,
+    error: float,
+    tolerance: float,
+    reason: str,
+    values: int,
+    draws: int | None,
+    dtype: str,
 ) -> None:
     """Print the line of a passed check; a notebook stores its numbers with it."""
-    over = "" if kind == "exact" else f" over {draws:,} draw{'s' * (draws != 1)}, {dtype}"
-    line = f"✓ {label}  {result}{over}"
-    numbers = {"error": error, "tolerance": tolerance, "draws": draws, "dtype": dtype}
+    if draws is not None and not (isinstance(draws, int) and not isinstance(draws, bool) and draws > 0):
+        raise ValueError(f"draws must be a positive integer, got {draws!r}")
+    over = "" if kind == "exact" else f" {_over(values, draws)}, {dtype}"
+    line = f"✓ {label}: {result}{over}"
+    numbers = {"error": error, "tolerance": tolerance, "reason": reason, "values": values, "draws": draws}
     ipython = sys.modules.get("IPython")
-    if ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None:
-        from IPython.display import display
-
-        stored = {STORED: {"label": label, "kind": kind, **numbers}}
-        display({"text/plain": line}, metadata=stored, raw=True)
+    shell: Any = None if ipython is None else ipython.get_ipython()
+    if getattr(shell, "kernel", None) is not None:
+        _show(shell.execution_count, line, {"label": label, "kind": kind, **numbers, "dtype": dtype})
     else:
         print(line)
+
+
+_shown: dict[str, Any] = {"cell": None, "head": None, "lines": [], "entries": [], "id": ""}
+
+
+def _show(cell: int, line: str, entry: dict[str, Any]) -> None:
+    """Display a line in a notebook, in one output with those above it that check the same equation."""
+    from IPython.display import display, update_display
+
+    head = entry["label"].split(", ")[0].strip()
+    together = (_shown["cell"], _shown["head"]) == (cell, head)
+    if not together:
+        _shown.update(cell=cell, head=head, lines=[], entries=[], id=uuid.uuid4().hex)
+    _shown["lines"].append(line)
+    _shown["entries"].append(entry)
+    (update_display if together else display)(
+        _picture(head, _shown["lines"], _shown["entries"]),
+        metadata={STORED: list(_shown["entries"])},
+        raw=True,
+        display_id=_shown["id"],
+    )
+
+
+def _picture(head: str, lines: list[str], entries: list[dict[str, Any]]) -> dict[str, str]:
+    if len(lines) <= FEW:
+        return {"text/plain": "\n".join(lines)}
+    largest = max(entry["error"] for entry in entries)
+    said = {
+        ("equal",): f", max |difference| {_short(largest)}",
+        ("at most",): f", at most {largest:.3g} of the bound",
+        ("exact",): ", each difference simplifies to 0",
+    }.get(tuple({entry["kind"] for entry in entries}), "")
+    summary = f"✓ {head}: {len(lines)} checks{said}"
+    rest = html.escape("\n".join(lines))
+    return {
+        "text/plain": "\n  ".join([summary, *lines]),
+        "text/html": f'<details class="rope-checks"><summary>{html.escape(summary)}</summary>'
+        f"<pre>{rest}</pre></details>",
+    }

@@ -30,6 +30,9 @@ CHAPTER = """\
 from rope_lab.verify import check, check_exact
 
 check("eq. 3.1", [1.0, 2.0], [1.0, 2.0])
+check("a mean", 0.5, 0.51, tolerance=0.07, reason="sampling", draws=300)
+for t in range(3):
+    check(f"eq. 3.1, t = {t}", t, t)
 
 # %% mystnb={"image": {"alt": "A line"}, "figure": {"caption": "It rises.", "name": "wave"}}
 import matplotlib.pyplot as plt
@@ -38,7 +41,9 @@ plt.figure(figsize=(1, 1)).add_subplot().plot([0, 1]);
 """
 
 
-def book(folder: Path, chapters: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
+def book(
+    folder: Path, chapters: dict[str, str], quoted: str = "eq. 3.1", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Build a book of these chapters, strictly, with this book's own configuration; no warning counts by halves."""
     (folder / "book").mkdir(exist_ok=True)
     (folder / "notebooks").mkdir(exist_ok=True)
@@ -52,7 +57,8 @@ def book(folder: Path, chapters: dict[str, str], **environment: str) -> subproce
     for name in ("requirements.txt", "_config.yml"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    (folder / "book" / "index.md").write_text("# Welcome\n", encoding="utf-8")
+    welcome = f"# Welcome\n\n```{{checked}} {quoted}\n```\n"
+    (folder / "book" / "index.md").write_text(welcome, encoding="utf-8")
     (folder / "book" / "ledger.md").write_text("# Ledger\n\n```{ledger}\n```\n", encoding="utf-8")
     for name, text in chapters.items():
         (folder / "notebooks" / f"{name}.py").write_text(text, encoding="utf-8")
@@ -90,7 +96,17 @@ def test_the_ledger_lists_the_check_and_links_its_equation(built):
     page = (built / "_build/html/book/ledger.html").read_text(encoding="utf-8")
     assert 'href="../notebooks/03_chapter.html#equation-norm"' in page
     assert "eq. 3.1" in page
-    assert "1 checks passed, in chapters 3." in page
+    assert "5 checks passed, in chapter 3." in page
+    assert "2e-12, rounding" in page
+    assert "7e-02, sampling" in page
+    assert "2 values" in page
+    assert "300 draws" in page
+    assert "eq. 3.1, t = 2" in page
+
+
+def test_the_welcome_page_quotes_a_line_of_this_build(built):
+    page = (built / "_build/html/book/index.html").read_text(encoding="utf-8")
+    assert "✓ eq. 3.1: max |difference| 0 over 2 values, float64" in page
 
 
 def test_the_executed_notebook_is_published_and_linked(built):
@@ -107,6 +123,7 @@ def test_the_executed_notebook_is_published_and_linked(built):
     assert "See (3.1) and Figure 3.1." in text.source
     assert r"\tag{3.1}" in text.source
     assert check.outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
+    assert check.outputs[2].data["text/html"].startswith('<details class="rope-checks">')
 
 
 def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
@@ -134,12 +151,13 @@ def test_faults_fail_the_build(tmp_path):
         "02_twice": CHAPTER.replace("# 03", "# 02").replace("(norm)", "(norm2)").replace("`norm`", "`norm2`"),
         "03_chapter": CHAPTER.replace('"image": {"alt": "A line"}, ', "").replace("wave", "wave3"),
     }
-    done = book(tmp_path, chapters)
+    done = book(tmp_path, chapters, quoted="eq. 9.9")
     assert done.returncode != 0
     assert "the chapter checks nothing" in done.stderr
     assert "already names a check" in done.stderr
     assert "names an equation that this page does not have" in done.stderr
     assert "has no alt text" in done.stderr
+    assert "no chapter has a check with the label 'eq. 9.9'" in done.stderr
 
 
 def test_a_failing_check_fails_the_build(tmp_path):

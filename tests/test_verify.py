@@ -19,12 +19,12 @@ def test_prints_one_line_with_error_draws_and_dtype(capsys):
     right = left.clone()
     right[7, 1] = 2.0**-51
     check("eq. 3.4", left, right)
-    assert capsys.readouterr().out == "✓ eq. 3.4  max |difference| 4.4e-16 over 1,000 draws, float64\n"
+    assert capsys.readouterr().out == "✓ eq. 3.4: max |difference| 4.4e-16 over 3,000 values, float64\n"
 
 
 def test_a_number_is_one_draw(capsys):
     check("eq. 1.1", 0.1 + 0.2, 0.3)
-    assert capsys.readouterr().out == "✓ eq. 1.1  max |difference| 5.6e-17 over 1 draw, float64\n"
+    assert capsys.readouterr().out == "✓ eq. 1.1: max |difference| 5.6e-17 over 1 value, float64\n"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_what_is_no_array_of_numbers_is_refused(value):
 
 def test_at_most_reports_the_largest_ratio(capsys):
     check_at_most("eq. 6.2", torch.tensor([0.5, -3.0, 0.93], dtype=torch.float64), torch.ones(3))
-    assert capsys.readouterr().out == "✓ eq. 6.2  at most 0.93 of the bound over 3 draws, float32\n"
+    assert capsys.readouterr().out == "✓ eq. 6.2: at most 0.93 of the bound over 3 values, float32\n"
 
 
 def test_at_most_allows_rounding_and_no_more():
@@ -180,7 +180,7 @@ def test_exact_proves_and_refutes(capsys):
     check_exact("eq. 3.2", sympy.Eq(sympy.cos(m) ** 2 + sympy.sin(m) ** 2, 1))
     rotation = sympy.Matrix([[sympy.cos(m), -sympy.sin(m)], [sympy.sin(m), sympy.cos(m)]])
     check_exact("eq. 3.3", rotation * rotation.T - sympy.eye(2))
-    assert capsys.readouterr().out.splitlines()[0] == "✓ eq. 3.1  difference simplifies to 0"
+    assert capsys.readouterr().out.splitlines()[0] == "✓ eq. 3.1: difference simplifies to 0"
     with pytest.raises(CheckFailed, match=r"eq\. 3\.4: the difference simplifies to"):
         check_exact("eq. 3.4", sympy.cos(m) - sympy.sin(m))
     with pytest.raises(CheckFailed, match="at entry 1"):
@@ -195,22 +195,82 @@ def test_exact_takes_only_sympy(value):
         check_exact("type", value)
 
 
-def test_a_notebook_stores_the_numbers_with_the_line():
+def outputs_of(source):
+    """The outputs of one cell in a kernel of its own."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    source = "from rope_lab.verify import check\ncheck('eq. 9.9', 1.0, 1.0)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    (output,) = notebook.cells[0].outputs
+    return notebook.cells[0].outputs
+
+
+def test_a_notebook_stores_the_numbers_with_the_line():
+    (output,) = outputs_of(
+        "from rope_lab.verify import check\ncheck('eq. 9.9', [1.0, 2.0], [1.0, 2.0], draws=2)"
+    )
     assert output.output_type == "display_data"
-    assert output.data["text/plain"] == "✓ eq. 9.9  max |difference| 0.0e+00 over 1 draw, float64"
-    assert output.metadata[STORED] == {
-        "label": "eq. 9.9",
-        "kind": "equal",
-        "error": 0.0,
-        "tolerance": 1e-12,
-        "draws": 1,
-        "dtype": "float64",
-    }
+    assert output.data == {"text/plain": "✓ eq. 9.9: max |difference| 0 over 2 draws, float64"}
+    assert output.metadata[STORED] == [
+        {
+            "label": "eq. 9.9",
+            "kind": "equal",
+            "error": 0.0,
+            "tolerance": 2e-12,
+            "reason": "rounding",
+            "values": 2,
+            "draws": 2,
+            "dtype": "float64",
+        }
+    ]
+
+
+def test_many_checks_of_one_equation_become_one_line_that_unfolds():
+    first, second, third = outputs_of(
+        "from rope_lab.verify import check, check_at_most\n"
+        "for n in (1, 10, 1_000):\n"
+        "    check(f'eq. 9.1, N < {n:,}', [1.0, 2.0], [1.0, 2.0 + n / 2**50], tolerance=1e-9)\n"
+        "for n in (1, 2):\n"
+        "    check(f'eq. 9.2, N = {n}', n, n)\n"
+        "for n in (1, 2, 3, 4):\n"
+        "    check_at_most(f'the bound, {n}', n, 4.0)"
+    )
+    assert [len(output.metadata[STORED]) for output in (first, second, third)] == [3, 2, 4]
+    assert [entry["label"] for entry in first.metadata[STORED]] == [
+        "eq. 9.1, N < 1",
+        "eq. 9.1, N < 10",
+        "eq. 9.1, N < 1,000",
+    ]
+    summary = "✓ eq. 9.1: 3 checks, max |difference| 8.9e-13"
+    assert first.data["text/plain"].splitlines()[0] == summary
+    assert len(first.data["text/plain"].splitlines()) == 4
+    assert f"<summary>{summary}</summary>" in first.data["text/html"]
+    assert "✓ eq. 9.1, N &lt; 10: max |difference| 8.9e-15" in first.data["text/html"]
+    assert second.data["text/plain"].count("✓") == 2
+    assert "text/html" not in second.data
+    assert "<summary>✓ the bound: 4 checks, at most 1 of the bound</summary>" in third.data["text/html"]
+
+
+def test_draws_are_said_only_where_something_was_drawn(capsys):
+    matrix = torch.zeros(3, 4)
+    check("one matrix", matrix, matrix)
+    check("seven draws", matrix, matrix, draws=7)
+    check("one draw", matrix, matrix, draws=1)
+    check_at_most("bound", matrix, 1.0, draws=1_000)
+    said = [line.partition(" over ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert said == ["12 values, float32", "7 draws, float32", "1 draw, float32", "1,000 draws, float32"]
+
+
+@pytest.mark.parametrize("draws", [0, -1, 2.0, True, "many"])
+def test_draws_are_counted(draws):
+    with pytest.raises(ValueError, match="draws"):
+        check("draws", 1.0, 1.0, draws=draws)
+
+
+def test_a_tolerance_that_is_not_for_rounding_says_so(capsys):
+    check("eq. 2.15", 1.0, 1.0 + 2**-10, tolerance=0.05, reason="sampling", draws=400)
+    said = "✓ eq. 2.15: max |difference| 9.8e-04 (5e-02 allowed for sampling) over 400 draws, float64\n"
+    assert capsys.readouterr().out == said
+    with pytest.raises(ValueError, match=r"reason must be one of rounding, sampling, .*, got 'luck'"):
+        check("eq. 2.15", 1.0, 1.0, tolerance=0.05, reason="luck")
 
 
 def test_works_where_ipython_is_not_loaded():
@@ -218,4 +278,4 @@ def test_works_where_ipython_is_not_loaded():
         "import sys; from rope_lab.verify import check; check('a', 1.0, 1.0); print('IPython' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], capture_output=True, check=True)
-    assert done.stdout.decode() == "✓ a  max |difference| 0.0e+00 over 1 draw, float64\nFalse\n"
+    assert done.stdout.decode() == "✓ a: max |difference| 0 over 1 value, float64\nFalse\n"

@@ -3,6 +3,14 @@
 A cached chapter does not run again, so its checks come from its stored outputs, not from a side effect of
 running. The build fails where a chapter checks nothing, where two checks share a label, and where a label
 names an equation that its page does not number.
+
+    ```{ledger}
+    ```
+
+    ```{checked} eq. 3.4
+    ```
+
+The second one quotes the line of one check as this build printed it.
 """
 
 from __future__ import annotations
@@ -22,7 +30,7 @@ from rope_book.numbering import equations
 from rope_lab.verify import STORED
 
 LOG = logging.getLogger(__name__)
-COLUMNS = (("Check", 34), ("Largest error", 18), ("Allowed", 18), ("Draws", 12), ("Number type", 18))
+COLUMNS = (("Check", 34), ("Largest error", 18), ("Allowed", 18), ("Compared", 18), ("Number type", 18))
 
 
 class Placeholder(nodes.General, nodes.Element):
@@ -34,16 +42,26 @@ class Ledger(SphinxDirective):
         return [Placeholder()]
 
 
+class Checked(SphinxDirective):
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        return [Placeholder(label=self.arguments[0])]
+
+
 def chapters(env: BuildEnvironment) -> list[str]:
     return sorted(name for name in env.found_docs if number(name) is not None)
 
 
 def checks(app: Sphinx, docname: str) -> Iterator[dict[str, Any]]:
-    """What `rope_lab.verify` reported on one page, in the order of the page."""
+    """What `rope_lab.verify` reported on one page, in the order of the page, each with its line."""
     for cell in executed(app, docname).cells:
         for output in cell.get("outputs", []):
-            if STORED in output.get("metadata", {}):
-                yield output["metadata"][STORED]
+            found = output.get("metadata", {}).get(STORED, [])
+            lines = [line.strip() for line in output["data"]["text/plain"].splitlines()] if found else []
+            for entry, line in zip(found, lines[len(lines) - len(found) :], strict=True):
+                yield {**entry, "line": line}
 
 
 def equation_of(label: str) -> str | None:
@@ -76,12 +94,15 @@ def _rewrite(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 
 def _cells(entry: dict[str, Any]) -> tuple[str, str, str, str]:
-    draws = f"{entry['draws']:,}"
     if entry["kind"] == "exact":
-        return "0, by algebra", "0", "any", "symbolic"
+        return "0, by algebra", "0", "all values", "symbolic"
+    count, noun = (entry["values"], "value") if entry["draws"] is None else (entry["draws"], "draw")
+    compared = f"{count:,} {noun}{'s' * (count != 1)}"
     if entry["kind"] == "at most":
-        return f"{entry['error']:.3g} of the bound", "1 of the bound", draws, entry["dtype"]
-    return f"{entry['error']:.1e}", f"{entry['tolerance']:.0e}", draws, entry["dtype"]
+        return f"{entry['error']:.3g} of the bound", "1 of the bound", compared, entry["dtype"]
+    error = f"{entry['error']:.1e}" if entry["error"] else "0"
+    allowed = f"{entry['tolerance']:.0e}" if entry["tolerance"] else "0"
+    return error, f"{allowed}, {entry['reason']}", compared, entry["dtype"]
 
 
 def _row(cells: list[nodes.Node]) -> nodes.row:
@@ -105,12 +126,26 @@ def _table(app: Sphinx, docname: str, here: str) -> nodes.table:
     return nodes.table("", group, classes=["rope-ledger"])
 
 
+def _line(app: Sphinx, label: str, here: str) -> nodes.literal_block:
+    """The line of one check, as its page shows it."""
+    for docname in chapters(app.env):
+        for entry in checks(app, docname):
+            if entry["label"] == label:
+                return nodes.literal_block(entry["line"], entry["line"], language="text")
+    LOG.warning("no chapter has a check with the label %r", label, location=here)
+    return nodes.literal_block(label, label)
+
+
 def _fill(app: Sphinx, doctree: nodes.document, here: str) -> None:
     for placeholder in list(doctree.findall(Placeholder)):
+        if "label" in placeholder:
+            placeholder.replace_self(_line(app, placeholder["label"], here))
+            continue
         found = {name: len(list(checks(app, name))) for name in chapters(app.env)}
         where = ", ".join(str(number(name)) for name in found)
-        total = f"{sum(found.values()):,} checks passed, in chapters {where}."
-        filled: list[nodes.Node] = [nodes.paragraph("", "", nodes.strong("", total))]
+        total = sum(found.values())
+        said = f"{total:,} check{'s' * (total != 1)} passed, in chapter{'s' * (len(found) != 1)} {where}."
+        filled: list[nodes.Node] = [nodes.paragraph("", "", nodes.strong("", said))]
         for docname in found:
             title = app.env.titles[docname].astext()
             link = nodes.reference(
@@ -127,6 +162,7 @@ def _mark(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     app.add_node(Placeholder)
     app.add_directive("ledger", Ledger)
+    app.add_directive("checked", Checked)
     app.connect("doctree-read", _mark)
     app.connect("env-updated", _rewrite)
     app.connect("env-check-consistency", _audit)
