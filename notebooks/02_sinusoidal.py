@@ -125,7 +125,8 @@ check("eq. 2.3", p(torch.arange(1024)), naive_sinusoidal(torch.arange(1024), C))
 # functions that RoPE uses; there are no parameters and no stored table.
 
 # %%
-from rope_lab import SinusoidalEmbedding, absolute
+from rope_lab import SinusoidalEmbedding
+from rope_lab.encodings import absolute
 from rope_lab.figures.source import source
 
 source(absolute.sinusoidal, SinusoidalEmbedding.embed)

@@ -502,7 +502,7 @@ def naive_rope(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 # input. (`turn`, not shown, picks a form of the turn; for interleaved pairs outside a compiler it is the last one below.)
 
 # %%
-from rope_lab import rotary, turning
+from rope_lab.encodings import rotary, turning
 from rope_lab.figures.source import source
 
 source(

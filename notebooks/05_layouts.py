@@ -221,7 +221,7 @@ for name, crowd in crowds.items():
 # pairing takes one hook of the package, `rotate`.
 
 # %%
-from rope_lab.encoding import PositionEncoding
+from rope_lab.encodings import PositionEncoding
 from rope_lab.model import RoFormer, RoFormerConfig
 
 

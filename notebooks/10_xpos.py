@@ -112,12 +112,12 @@ check_exact("eq. 10.2, second line", alpha(m) / alpha(m - 1) - alpha(1))
 # \end{aligned}
 # $$ (eq-10-4)
 #
-# This is what `rope_lab.xpos.XPos` computes, checked here against the sum as it stands, one complex product at a time:
+# This is what `rope_lab.encodings.xpos.XPos` computes, checked here against the sum as it stands, one complex product at a time:
 
 # %%
 from torch import Tensor
 
-from rope_lab.xpos import XPos
+from rope_lab.encodings import XPos
 
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
@@ -642,10 +642,7 @@ import os
 from itertools import pairwise
 
 from rope_lab import RoFormer, RotaryEmbedding
-from rope_lab.data import tiny_shakespeare
-from rope_lab.evaluate import token_losses
-from rope_lab.presets import preset
-from rope_lab.train import train
+from rope_lab.training import preset, tiny_shakespeare, token_losses, train
 
 torch.set_default_dtype(torch.float32)
 budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds

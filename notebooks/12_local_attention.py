@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from rope_lab.figures.local import masks
-from rope_lab.local_blocks import Window
+from rope_lab.local import Window
 
 
 def mask_of(window: Window, length: int) -> Tensor:
@@ -257,7 +257,7 @@ check("eq. 12.5", torch.stack(wasted), torch.tensor(formula), tolerance=1e-12)
 
 # %% [markdown]
 # The package chooses blocks of $W/4$ queries, but never under 64 nor over 512, and takes whole blocks of keys as well.
-# The rule for what a query sees is short, and everything else in `local_blocks.py` serves speed, padding and gradients:
+# The rule for what a query sees is short, and everything else in `local/blocks.py` serves speed, padding and gradients:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.source import source
@@ -419,7 +419,7 @@ for i, N in enumerate(lengths):
 # every layer by the embeddings of all tokens. Where the gradient is exactly zero, there is no path.
 
 # %%
-from rope_lab.local_transformer import LocalConfig, LocalTransformer
+from rope_lab.local import LocalConfig, LocalTransformer
 
 
 def states(model: torch.nn.Module, ids: Tensor) -> list[Tensor]:
@@ -468,10 +468,8 @@ for name, formula in (
 # four layers, so even a window of 4 reaches 12 characters back.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against the window from 4 to 128 characters on a logarithmic axis, measured halfway and at the end of training. Both lines rise with the window; the later line lies lower and is flatter."}, "figure": {"caption": "Validation loss of equal short runs against the window, one seed each. This early in training a short window wins, and its lead shrinks as training goes on.", "name": "fig-loss-by-window"}}
-from rope_lab.data import tiny_shakespeare
 from rope_lab.figures.local import losses_by_window
-from rope_lab.presets import preset
-from rope_lab.train import train
+from rope_lab.training import preset, tiny_shakespeare, train
 
 torch.set_default_dtype(torch.float32)  # as one trains
 corpus = tiny_shakespeare()

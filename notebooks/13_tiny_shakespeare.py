@@ -24,10 +24,8 @@ import os
 
 import torch
 
-from rope_lab.data import tiny_shakespeare
 from rope_lab.figures.training import side_by_side
-from rope_lab.presets import preset
-from rope_lab.train import train
+from rope_lab.training import preset, tiny_shakespeare, train
 
 budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds
 corpus = tiny_shakespeare()
@@ -110,8 +108,8 @@ for name, level in levels.items():
 # as the model's context, one after the other, and each character is predicted exactly once. This is `evaluate`:
 
 # %% tags=["hide-input"]
-from rope_lab.evaluate import evaluate
 from rope_lab.figures.source import source
+from rope_lab.training import evaluate
 
 source(evaluate)
 
@@ -181,7 +179,7 @@ learning_curve(
 # logits are divided by it before the softmax).
 
 # %%
-from rope_lab.sample import sample
+from rope_lab.training import sample
 
 prompt = "ROMEO:\n"
 ids = corpus.encode(prompt).tolist()
@@ -285,8 +283,8 @@ heads_by_distance(model, ids)
 # go by, the last the whole context.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the number of characters seen, log scale, with error bars: highest at the first character, falling steeply over the first ten and hardly after that, crossing the dashed mean line at around ten characters."}, "figure": {"caption": "Loss by place in the segment, with standard errors. Most is gained in the first ten characters, little after that. The mean over all places (dashed) is the loss of the run, so a longer context looks better for two reasons: it sees more, and fewer of its characters stand at the start.", "name": "fig-loss-by-place"}}
-from rope_lab.evaluate import token_losses
 from rope_lab.figures.training import loss_by_place
+from rope_lab.training import token_losses
 
 losses = token_losses(model, val_ids, context)  # (segments, places)
 starts = [2**i for i in range(context.bit_length() - 1)]
@@ -456,7 +454,7 @@ def next_positions(mask: Tensor, new: int) -> Tensor:
 check_next_positions(next_positions)
 
 # %% [markdown]
-# **13.4** Train on a text of your own: `Corpus.from_text("mine", text)` from `rope_lab.data` takes any string, and
+# **13.4** Train on a text of your own: `Corpus.from_text("mine", text)` from `rope_lab.training.data` takes any string, and
 # `train(preset("cpu", steps=200), corpus)` the rest. Which counting predictor does your model pass first?
 #
 # ## References

@@ -53,7 +53,7 @@ origin(encodings)
 
 # %%
 from rope_lab.experiments.lab import SCALES
-from rope_lab.presets import preset
+from rope_lab.training import preset
 
 scale = SCALES["cpu"]
 config = preset("cpu", steps=scale.steps)
@@ -88,7 +88,7 @@ print(f"chapter 13 makes {preset('cpu').steps:,} such updates")
 # or more; T5 has one table a head.
 
 # %%
-from rope_lab.bias import alibi_slopes
+from rope_lab.encodings import alibi_slopes
 
 for heads in (shape.heads, 8):
     slopes = [f"1/{round(1 / a)}" for a in alibi_slopes(heads).tolist()]
@@ -261,9 +261,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from rope_lab.data import tiny_shakespeare
 from rope_lab.experiments.lab import Lab
 from rope_lab.experiments.text import measure_encoding, trained
+from rope_lab.training import tiny_shakespeare
 
 smoke = os.environ.get("ROPE_LAB_PRESET") == "smoke"  # takes seconds
 name, steps = ("smoke", 8) if smoke else ("cpu", 60)
@@ -298,7 +298,7 @@ for name in ("RoPE", "NoPE"):
 
 # %%
 from rope_lab import RoFormer
-from rope_lab.evaluate import evaluate, token_losses
+from rope_lab.training import evaluate, token_losses
 
 run, _ = trained(lab, "RoPE", seed=0)
 model, ids = run.model.eval(), lab.held_out

@@ -28,12 +28,9 @@ from itertools import pairwise
 import torch
 
 from rope_lab import RoFormer
-from rope_lab.data import tiny_shakespeare
-from rope_lab.evaluate import token_losses
 from rope_lab.experiments.extending import FACTORS, METHODS, extended
 from rope_lab.figures.extending import by_place
-from rope_lab.presets import TrainConfig, preset
-from rope_lab.train import train
+from rope_lab.training import TrainConfig, preset, tiny_shakespeare, token_losses, train
 
 torch.set_num_threads(1)
 smoke = os.environ.get("ROPE_LAB_PRESET") == "smoke"  # takes seconds
@@ -137,7 +134,7 @@ covered(L * freqs, {"nothing scaled": factor * L * freqs})
 # $$ \frac{\theta'_i}{\theta_i} \le \frac{1}{\rho} \quad \text{where } \lambda_i > L . $$ (eq-15-2)
 #
 # Everything below is a choice of $\theta'_i$. In `rope_lab` a choice is a function of the frequencies and the length,
-# handed to `RotaryEmbedding(..., scaling=...)`; {mod}`rope_lab.scaling` lists them.
+# handed to `RotaryEmbedding(..., scaling=...)`; {mod}`rope_lab.encodings.scaling` lists them.
 #
 # ## Position interpolation
 #
@@ -153,7 +150,7 @@ covered(L * freqs, {"nothing scaled": factor * L * freqs})
 # $$ (eq-15-3)
 
 # %%
-from rope_lab.scaling import PositionInterpolation
+from rope_lab.encodings import PositionInterpolation
 
 
 def pairs(x: Tensor) -> Tensor:
@@ -288,7 +285,7 @@ for D in (dim, 128):
 # $$ \theta'_i = \theta_i\; \rho^{-i/(D/2-1)} . $$ (eq-15-8)
 
 # %%
-from rope_lab.scaling import NTKAware
+from rope_lab.encodings import NTKAware
 
 ntk, _ = NTKAware(factor)(freqs, 0)
 share = torch.arange(dim // 2) / (dim // 2 - 1)
@@ -347,7 +344,7 @@ print(fill(bases.provenance(), 76))
 # the slow pairs come back into their arcs.
 
 # %%
-from rope_lab.scaling import DynamicNTK
+from rope_lab.encodings import DynamicNTK
 
 dynamic = DynamicNTK(factor, L)
 rows = []
@@ -408,13 +405,13 @@ check("eq. 15.10", seen, terms.real.sum(-1))
 #
 # In `rope_lab` the length is `RotaryEmbedding(..., length=...)`, and without it the capacity of the cache. Or **keep
 # unrotated keys and rotate all of them at every step**, which is what
-# {class}`~rope_lab.variants.GrowingRotaryEmbedding` does. That mends the scores of one layer, but not a stack: when the
+# {class}`~rope_lab.encodings.variants.GrowingRotaryEmbedding` does. That mends the scores of one layer, but not a stack: when the
 # frequencies change, a full pass also gives old tokens another output of layer 1, and so other keys in layer 2, and those
 # are in the cache as they were.
 
 # %%
 from rope_lab import RoFormerConfig
-from rope_lab.variants import GrowingRotaryEmbedding
+from rope_lab.encodings import GrowingRotaryEmbedding
 
 text = torch.randint(50, (1, 40))
 small = {"vocab_size": 50, "context": 8, "dim": 32, "heads": 2}
@@ -475,7 +472,7 @@ with torch.no_grad():
 # round are interpolated, and no pair leaves its arc.
 
 # %%
-from rope_lab.scaling import YaRN
+from rope_lab.encodings import YaRN
 
 
 def place(turns: float, D: int, b: float, length: int) -> float:
@@ -505,8 +502,8 @@ print(f"in {L} characters the fastest pair turns {turns:.1f} times")
 # 0, and no pair but that one stays quite as it was.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Ratio of new to old frequency against the pair index, logarithmic, for a factor of 8. Position interpolation is level at 1/8. NTK-aware falls in a straight line from 1 to 1/8 at the last pair. Dynamic NTK falls in a steeper straight line to 1/57. YaRN and Llama 3 start at 1 and reach 1/8 at pair 7, where a grey area begins that is labelled no full turn in training."}, "figure": {"caption": "Five answers to one question, for 1,024 characters after training on 128. In the grey area the condition is to be on or under the dotted line; to the left of it, the higher the better neighbours are told apart.", "name": "fig-ratios"}}
+from rope_lab.encodings import Llama3
 from rope_lab.figures.extending import ratios
-from rope_lab.scaling import Llama3
 
 length = factor * L
 choices = {
@@ -563,15 +560,15 @@ print(*rows, sep="\n")
 #
 # | | $\theta'_i/\theta_i$ | depends on $N$ | attention factor |
 # |---|---|---|---|
-# | {class}`~rope_lab.scaling.PositionInterpolation` | $1/\rho$ | no | 1 |
-# | {class}`~rope_lab.scaling.NTKAware` | $\rho^{-i/(D/2-1)}$ | no | 1 |
-# | {class}`~rope_lab.scaling.DynamicNTK` | the same with $\rho(N)$ | yes | 1 |
-# | {class}`~rope_lab.scaling.YaRN` | 1 to $1/\rho$, ramp over the pairs (in the paper, the turns) | no | $0.1 \ln \rho + 1$ |
-# | {class}`~rope_lab.scaling.Llama3` {cite:p}`grattafiori2024` | 1 to $1/\rho$, ramp over the turns, from 4 to 1 | no | 1 |
-# | {class}`~rope_lab.scaling.LongRoPE` {cite:p}`ding2024` | one searched number a pair, two lists | yes, which list | $\sqrt{1 + \ln\rho / \ln L}$ |
-# | {class}`~rope_lab.scaling.PRoPE` {cite:p}`barbero2025` | 1 for the fast, 0 for the slow | no | 1 |
+# | {class}`~rope_lab.encodings.scaling.PositionInterpolation` | $1/\rho$ | no | 1 |
+# | {class}`~rope_lab.encodings.scaling.NTKAware` | $\rho^{-i/(D/2-1)}$ | no | 1 |
+# | {class}`~rope_lab.encodings.scaling.DynamicNTK` | the same with $\rho(N)$ | yes | 1 |
+# | {class}`~rope_lab.encodings.scaling.YaRN` | 1 to $1/\rho$, ramp over the pairs (in the paper, the turns) | no | $0.1 \ln \rho + 1$ |
+# | {class}`~rope_lab.encodings.scaling.Llama3` {cite:p}`grattafiori2024` | 1 to $1/\rho$, ramp over the turns, from 4 to 1 | no | 1 |
+# | {class}`~rope_lab.encodings.scaling.LongRoPE` {cite:p}`ding2024` | one searched number a pair, two lists | yes, which list | $\sqrt{1 + \ln\rho / \ln L}$ |
+# | {class}`~rope_lab.encodings.scaling.PRoPE` {cite:p}`barbero2025` | 1 for the fast, 0 for the slow | no | 1 |
 #
-# `tests/test_interop_huggingface.py` holds each of them but the plain NTK-aware one against the function of the same name in transformers,
+# `tests/interop/test_interop_huggingface.py` holds each of them but the plain NTK-aware one against the function of the same name in transformers,
 # for several heads and lengths.
 #
 # ## What it is worth: a small run
@@ -794,7 +791,7 @@ def unseen_pairs(dim: int, base: float, length: int) -> int:
 check_unseen_pairs(unseen_pairs)
 
 # %% [markdown]
-# **15.2** Write `ntk_frequencies(dim, base, factor)`: the NTK-aware frequencies, without `rope_lab.scaling`.
+# **15.2** Write `ntk_frequencies(dim, base, factor)`: the NTK-aware frequencies, without `rope_lab.encodings.scaling`.
 
 # %%
 from rope_lab.exercises.ch15 import check_ntk_frequencies

@@ -18,15 +18,23 @@ from pathlib import Path
 from typing import NoReturn
 
 import rope_lab
-from rope_lab import checkpoint
-from rope_lab.data import Corpus, tiny_shakespeare
-from rope_lab.distributed import rank
-from rope_lab.evaluate import evaluate, token_losses
-from rope_lab.machine import enough_memory
-from rope_lab.presets import PRESETS, TrainConfig, preset
-from rope_lab.record import Stopped, choose_device, resolved
-from rope_lab.sample import sample
-from rope_lab.train import train
+from rope_lab.training import (
+    PRESETS,
+    Corpus,
+    Stopped,
+    TrainConfig,
+    checkpoint,
+    choose_device,
+    enough_memory,
+    evaluate,
+    preset,
+    rank,
+    resolved,
+    sample,
+    tiny_shakespeare,
+    token_losses,
+    train,
+)
 
 _CHANGES = {
     "steps": int,

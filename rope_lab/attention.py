@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rope_lab.axial import RotaryEmbeddingND
 from rope_lab.checks import check_integers
-from rope_lab.encoding import NoPE, PositionEncoding
-from rope_lab.rotary import RotaryEmbedding
+from rope_lab.encodings import NoPE, PositionEncoding, RotaryEmbedding, RotaryEmbeddingND
 
 
 class KVCache:

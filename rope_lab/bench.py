@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rope_lab.encodings import RotaryEmbedding, angles, frequencies, rotate
 from rope_lab.local import local_attention
-from rope_lab.rotary import RotaryEmbedding, angles, frequencies, rotate
 
 Call = Callable[..., Any]
 

@@ -19,15 +19,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rope_lab.absolute import LearnedEmbedding, SinusoidalEmbedding
 from rope_lab.attention import KVCache, MultiHeadAttention
-from rope_lab.bias import ALiBi, T5Bias
 from rope_lab.checks import check_integers
-from rope_lab.encoding import NoPE, PositionEncoding
-from rope_lab.rotary import Layout, RotaryEmbedding
-from rope_lab.scaling import PRoPE
-from rope_lab.variants import RotaryValueEmbedding
-from rope_lab.xpos import XPos
+from rope_lab.encodings import (
+    ALiBi,
+    Layout,
+    LearnedEmbedding,
+    NoPE,
+    PositionEncoding,
+    PRoPE,
+    RotaryEmbedding,
+    RotaryValueEmbedding,
+    SinusoidalEmbedding,
+    T5Bias,
+    XPos,
+)
 
 Position = Literal["rope", "xpos", "roper", "sinusoidal", "learned", "t5", "alibi", "none"]
 _ROTARY = ("rope", "xpos", "roper")

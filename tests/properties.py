@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rope_lab import convert_layout
-from rope_lab.rotary import Layout
+from rope_lab.encodings import Layout
 
 EPS = torch.finfo(torch.float64).eps
 Encode = Callable[..., tuple[Tensor, Tensor]]

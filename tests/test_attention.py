@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from rope_lab import MultiHeadAttention, PositionEncoding, RotaryEmbedding
 from rope_lab.attention import attend, attention_mask
-from rope_lab.axial import RotaryEmbeddingND, axial_frequencies
-from rope_lab.variants import RotaryValueEmbedding
+from rope_lab.encodings import RotaryEmbeddingND, RotaryValueEmbedding, axial_frequencies
 
 B, H, N, D = 2, 4, 6, 4
 QKV = torch.randn(3, B, H, N, D)

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from training import TEXT, corpus, tiny
+from runs import TEXT, corpus, tiny
 
 import rope_lab
-from rope_lab import checkpoint
 from rope_lab.__main__ import main
-from rope_lab.train import train
+from rope_lab.training import checkpoint, train
 
 TINY = ["train", "--preset", "smoke", "--text", "words", "--steps", "6", "--batch", "4", "--context", "16"]
 TINY += ["--dim", "16", "--depth", "1", "--heads", "2"]

@@ -11,7 +11,7 @@ from functorch.compile import make_boxed_func
 from torch import Tensor, fx, nn
 
 from rope_lab import LearnedEmbedding, RotaryEmbedding, SinusoidalEmbedding
-from rope_lab.scaling import DynamicNTK, Scaling, YaRN
+from rope_lab.encodings import DynamicNTK, Scaling, YaRN
 
 LAYOUTS = ("interleaved", "half")
 

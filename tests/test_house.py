@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -145,8 +146,8 @@ def test_import_contract_holds():
         ("rotary", "rope_lab.attention"),
         ("absolute", "rope_lab.model"),
         ("attention", "rope_lab.model"),
-        ("model", "rope_lab.train"),
-        ("data", "rope_lab.rotary"),
+        ("model", "rope_lab.training.loop"),
+        ("data", "rope_lab.encodings.rotary"),
         ("rotary", "rope_lab.figures"),
         ("model", "rope_lab.exercises"),
         ("train", "rope_lab.bench"),
@@ -167,6 +168,30 @@ def test_import_contract_refuses(tmp_path, room, forbidden):
     done = run(Path(sysconfig.get_path("scripts")) / "lint-imports", "--no-cache", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "BROKEN" in done.stdout
+
+
+def imports_of(path: Path) -> list[tuple[str, str]]:
+    """(module, name) of each `from rope_lab… import name` in a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return [(node.module, alias.name) for node in froms if node.module for alias in node.names]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "rope_lab").rglob("*.py")), ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_a_room_is_entered_by_its_door_and_nothing_private_leaves_it(path):
+    """encodings, local and training hand their names on, so their files can move; no private name crosses a room."""
+    own = path.relative_to(ROOT / "rope_lab").parts[0]
+    for module, name in imports_of(path):
+        if not module.startswith("rope_lab"):
+            continue
+        room = module.removeprefix("rope_lab").strip(".").split(".")[0]
+        if room == own or f"{room}.py" == own:
+            continue
+        assert not name.startswith("_") or name == "__version__", f"{module}.{name}"
+        if room in {"encodings", "local", "training"}:
+            assert module == f"rope_lab.{room}", f"{module} is behind the door of {room}"
 
 
 @pytest.mark.skipif(

@@ -7,7 +7,7 @@ KINDS = {"exact": {}, "inclusive": {"inclusive": True}, "block": {"exact": False
 
 
 def sees(i, j, *, window, causal=True, look_backward=1, look_forward=None, exact=True, inclusive=False):
-    """The table of `rope_lab.local`, for two integers."""
+    """The table of `rope_lab.local.attention`, for two integers."""
     w, b, f = window, look_backward, int(not causal) if look_forward is None else look_forward
     if causal and j > i:
         return False

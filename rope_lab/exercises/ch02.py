@@ -7,10 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rope_lab.absolute import sinusoidal
+from rope_lab.encodings import angles, convert_layout, frequencies, rotate, sinusoidal
 from rope_lab.exercises.feedback import Feedback, compare
-from rope_lab.layouts import convert_layout
-from rope_lab.rotary import angles, frequencies, rotate
 
 
 def check_position_table(position_table: Callable[[int, int, float], Tensor]) -> Feedback:

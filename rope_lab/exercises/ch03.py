@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rope_lab.encodings import frequencies, rotate
 from rope_lab.exercises.feedback import Feedback, compare
-from rope_lab.rotary import frequencies, rotate
 
 
 def check_turn(turn: Callable[[Tensor, float, float], Tensor]) -> Feedback:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from rope_lab.encodings import Layout, angles, convert_projection, frequencies, rotate
 from rope_lab.exercises.feedback import Feedback, compare
-from rope_lab.layouts import convert_projection
-from rope_lab.rotary import Layout, angles, frequencies, rotate
 
 Turn = Callable[[Tensor, float], Tensor]
 LAYOUTS: tuple[Layout, Layout] = ("interleaved", "half")

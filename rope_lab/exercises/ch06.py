@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rope_lab.encodings import angles, convert_layout, frequencies, rotate
 from rope_lab.exercises.feedback import Feedback, compare
-from rope_lab.layouts import convert_layout
-from rope_lab.rotary import angles, frequencies, rotate
 
 
 def check_paper_curve(paper_curve: Callable[[Tensor, Tensor], object]) -> Feedback:

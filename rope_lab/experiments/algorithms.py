@@ -9,15 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rope_lab.checkpoint import seeded
-from rope_lab.encoding import PositionEncoding
+from rope_lab.encodings import PositionEncoding
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.experiments.text import ENCODINGS, settings
 from rope_lab.model import RoFormer, RoFormerConfig
-from rope_lab.optim import make_optimizers, set_learning_rates
-from rope_lab.presets import TrainConfig
-from rope_lab.record import Stopped, choose_device
+from rope_lab.training import Stopped, TrainConfig, choose_device, make_optimizers, seeded, set_learning_rates
 
 SYMBOLS, EQUALS, PLUS, PAD = 10, 10, 11, 12  # the ten digits are their own ids
 TASKS = {"copy": 10, "reverse": 10, "addition": 6}  # and the longest length of training

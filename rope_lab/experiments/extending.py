@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from rope_lab.evaluate import token_losses
+from rope_lab.encodings import DynamicNTK, NTKAware, PositionInterpolation, RotaryEmbedding, Scaling, YaRN
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.model import RoFormer
-from rope_lab.rotary import RotaryEmbedding
-from rope_lab.scaling import DynamicNTK, NTKAware, PositionInterpolation, Scaling, YaRN
-from rope_lab.train import train
+from rope_lab.training import token_losses, train
 
 METHODS = ("none", "position interpolation", "NTK-aware", "dynamic NTK", "YaRN")
 FACTORS = (2, 4, 8)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rope_lab.checkpoint import seeded
+from rope_lab.encodings import RotaryEmbedding, frequencies, rotate
 from rope_lab.experiments.lab import Experiment, Lab
 from rope_lab.experiments.store import Results, shown
 from rope_lab.model import RoFormer
-from rope_lab.rotary import RotaryEmbedding, frequencies, rotate
+from rope_lab.training import seeded
 
 _SEGMENTS = 16
 

@@ -16,13 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rope_lab import checkpoint
-from rope_lab.data import Corpus
 from rope_lab.experiments.store import Record, Results, digest, file_of, modules_behind
 from rope_lab.model import RoFormer
-from rope_lab.presets import TrainConfig, preset
-from rope_lab.record import Run, choose_device, provenance
-from rope_lab.train import train
+from rope_lab.training import Corpus, Run, TrainConfig, checkpoint, choose_device, preset, provenance, train
 
 ROUNDING = 1e-3  # what a reordered sum may move a measured number by, relative to it or to 1
 
@@ -98,7 +94,7 @@ class Lab:
         model = asdict(config.architecture(len(self.corpus.vocab)))
         del model["vocab_size"]
         config = config.change(**model)  # whether a setting was the default or given makes no other run
-        code = modules_behind(["rope_lab.train"])
+        code = modules_behind(["rope_lab.training.loop"])
         where = [
             self.corpus.sha256,
             code,

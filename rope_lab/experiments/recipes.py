@@ -8,8 +8,7 @@ from typing import Any
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.experiments.text import of_training
-from rope_lab.presets import TrainConfig, preset
-from rope_lab.train import train
+from rope_lab.training import TrainConfig, preset, train
 
 PEER, OURS = "nanoGPT's CPU recipe", "ours"
 SHORT, LABML = "ours, a fifth of the time", "labml's RoPE recipe, same time"

@@ -17,9 +17,10 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 Record = dict[str, Any]
 _KEYS = {"experiment", "scale", "code", "records", "confirmed"}
@@ -86,7 +87,7 @@ class Results:
 
     def write(self, folder: str | Path) -> None:
         """Replace the file, whole or not at all."""
-        from rope_lab.checkpoint import whole  # needs torch, which reading does not
+        from rope_lab.training import whole  # needs torch, which reading does not
 
         path = file_of(folder, self.experiment, self.scale)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,13 +114,16 @@ class Results:
         changed: set[str] = set()
         for hash_, modules in self.code.items():
             now = modules_behind(modules)
-            if now == modules and hash_ in self.confirmed:
+            if _same(now, modules) and hash_ in self.confirmed:
                 return []
-            changed |= {name for name in now.keys() | modules.keys() if now.get(name) != modules.get(name)}
+            changed |= {name for name, one in now.items() if one not in modules.values()}
+            changed |= {name for name, one in modules.items() if one not in now.values()}
         return sorted(changed)
 
     def _current(self) -> str:
-        return next((hash_ for hash_, modules in self.code.items() if modules_behind(modules) == modules), "")
+        return next(
+            (hash_ for hash_, modules in self.code.items() if _same(modules_behind(modules), modules)), ""
+        )
 
     def _all(self, of: Callable[[Record], Any], between: str = "/") -> str:
         return between.join(map(str, sorted({of(record) for record in self.records})))
@@ -148,6 +152,11 @@ def file_of(folder: str | Path, experiment: str, scale: str) -> Path:
     return Path(folder) / scale / f"{experiment}.json"
 
 
+def _same(one: dict[str, str], other: dict[str, str]) -> bool:
+    """Whether the same modules stand behind both, wherever they are."""
+    return sorted(one.values()) == sorted(other.values())
+
+
 def _sound(found: dict[str, Any]) -> bool:
     code, confirmed = found["code"], found["confirmed"]
     return (
@@ -170,31 +179,60 @@ def _fits(thing: Any, shape: Any) -> bool:
 def modules_behind(roots: Iterable[str]) -> dict[str, str]:
     """Digests of modules of this package and of all they import from it, by name.
 
-    Comments, docstrings and the layout of the lines do not count, nor does the Python that reads them.
+    Comments, docstrings and the layout of the lines do not count, nor does the Python that reads them, nor where in
+    the package a name is imported from: a module that moves keeps its digest, and so do those that use it.
 
     Args:
-        roots: full names, such as "rope_lab.experiments.text"; one that is gone is left out.
+        roots: full names, such as "rope_lab.experiments.text"; one that no longer exists is left out.
     """
     found: dict[str, str] = {}
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in found or name == "rope_lab":
+        tree = None if name in found else _tree(name)
+        if tree is None:
             continue
-        try:
-            spec = importlib.util.find_spec(name)
-        except ModuleNotFoundError:
-            spec = None
-        if spec is None or spec.origin is None:
-            continue
-        tree = ast.parse(Path(spec.origin).read_text("utf-8"))
-        found[name] = digest(_dump(_without_docstrings(tree)))
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rope_lab"):
-                waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names if alias.name.startswith("rope_lab")]
+            if _is_ours(node):
+                waiting += [_home(str(node.module), alias.name) for alias in node.names]
+        found[name] = digest(_essence(tree))
     return dict(sorted(found.items()))
+
+
+def _tree(name: str) -> ast.Module | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return ast.parse(Path(spec.origin).read_text("utf-8")) if spec and spec.origin else None
+
+
+def _is_ours(node: ast.AST) -> TypeGuard[ast.ImportFrom]:
+    return isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rope_lab"
+
+
+def _home(place: str, name: str) -> str:
+    """The module that `from place import name` reads, behind the `__init__` of a room that hands the name on."""
+    if name in _handed_on(place):
+        return _home(*_handed_on(place)[name])
+    return f"{place}.{name}" if _tree(f"{place}.{name}") else place
+
+
+@cache
+def _handed_on(place: str) -> dict[str, tuple[str, str]]:
+    tree = _tree(place)
+    ours = [node for node in (tree.body if tree else []) if _is_ours(node)]
+    return {a.asname or a.name: (str(node.module), a.name) for node in ours for a in node.names}
+
+
+def _essence(tree: ast.Module) -> Any:
+    """What a module says: without docstrings, and of its imports from this package the names alone."""
+    tree = _without_docstrings(tree)
+    names = sorted(f"{a.name} as {a.asname}" for node in ast.walk(tree) if _is_ours(node) for a in node.names)
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [inner for inner in body if not _is_ours(inner)]  # type: ignore[attr-defined]
+    return [names, _dump(tree)]
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

@@ -7,12 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from rope_lab.evaluate import token_losses
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.model import RoFormer
-from rope_lab.presets import preset
-from rope_lab.record import Run
+from rope_lab.training import Run, preset, token_losses
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "NoPE": {"position": "none"},

@@ -6,15 +6,12 @@ import re
 import time
 from typing import Any
 
-from rope_lab.checkpoint import seeded
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.store import Results, shown
 from rope_lab.experiments.text import of_training
-from rope_lab.local_transformer import LocalConfig, LocalTransformer
+from rope_lab.local import LocalConfig, LocalTransformer
 from rope_lab.model import RoFormer
-from rope_lab.presets import TrainConfig
-from rope_lab.sample import sample
-from rope_lab.train import train
+from rope_lab.training import TrainConfig, sample, seeded, train
 
 WINDOWS = (64, 128, 256, 512)
 DEPTHS = (2, 4)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 
+from rope_lab.encodings import angles, frequencies
 from rope_lab.figures.style import COLORS, GREY, new_figure
-from rope_lab.rotary import angles, frequencies
 
 INK = COLORS["black"]
 POSITIONS = 8

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rope_lab import record
 from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
+from rope_lab.training import record
 
 _LOSS = "loss (nats a character)"
 

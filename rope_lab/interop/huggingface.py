@@ -17,10 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rope_lab import checkpoint, layouts, rotary
+from rope_lab.encodings import (
+    DynamicNTK,
+    Layout,
+    Llama3,
+    LongRoPE,
+    PositionInterpolation,
+    PRoPE,
+    RotaryEmbedding,
+    Scaling,
+    YaRN,
+    layouts,
+    rotary,
+)
 from rope_lab.model import RoFormer
-from rope_lab.rotary import Layout, RotaryEmbedding
-from rope_lab.scaling import DynamicNTK, Llama3, LongRoPE, PositionInterpolation, PRoPE, Scaling, YaRN
+from rope_lab.training import checkpoint
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial")
 _NEEDED = {
@@ -45,18 +56,18 @@ def rotary_embedding(
 
     Raises:
         ValueError: if the rope type is unknown or its parameters are not all there, if positions have several
-            coordinates (axial and M-RoPE, see `rope_lab.axial`), or the layer type is missing.
+            coordinates (axial and M-RoPE, see `rope_lab.encodings.axial`), or the layer type is missing.
     """
     parameters = _parameters(config, layer_type)
     if parameters.get("mrope_section"):
         sections = parameters["mrope_section"]
         raise ValueError(
             f"mrope_section must be absent where positions have one coordinate, got {sections}: use "
-            "rope_lab.axial.RotaryEmbeddingND, with rope_lab.axial.mrope_frequencies where sections do not interleave"
+            "rope_lab.encodings.RotaryEmbeddingND, with mrope_frequencies where sections do not interleave"
         )
     if parameters["rope_type"] == "axial":
         raise ValueError(
-            "rope_type 'axial' turns by two coordinates: use rope_lab.axial with frequencies(config)"
+            "rope_type 'axial' turns by two coordinates: use rope_lab.encodings.axial with frequencies(config)"
         )
     dim, base = _rotary_dim(config, parameters), parameters["rope_theta"]
     layout = model_layout(config) if layout is None else layout
@@ -85,7 +96,7 @@ def frequencies(
 
 
 def scaling(config: Any, layer_type: str | None = None) -> Scaling | None:
-    """The scaling of a config's rope type, one of `rope_lab.scaling`; None for "default" and "axial".
+    """The scaling of a config's rope type, one of `rope_lab.encodings.scaling`; None for "default" and "axial".
 
     Raises:
         ValueError: if the rope type is unknown, or naming the parameter of it that is missing.

@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from rope_lab.rotary import Layout, frequencies
+from rope_lab.encodings import Layout, frequencies
 
 try:
     import keras

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rope_lab.rotary import angles, frequencies, rotate
+from rope_lab.encodings import angles, frequencies, rotate
 
 
 class RotaryPositionalEmbeddings(nn.Module):

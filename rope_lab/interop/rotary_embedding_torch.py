@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rope_lab.rotary import angles, frequencies, keep_float32, rotate, table_device
+from rope_lab.encodings import angles, frequencies, keep_float32, rotate, table_device
 
 
 def broadcat(tensors: Sequence[Tensor], dim: int = -1) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rope_lab import rotary
+from rope_lab.encodings import rotary
 from rope_lab.figures.deriving import clocks, found
 from rope_lab.figures.source import source
 from rope_lab.figures.turning import turning

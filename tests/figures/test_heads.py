@@ -7,7 +7,7 @@ import torch
 
 from rope_lab import LocalTransformer, RoFormer, RoFormerConfig
 from rope_lab.figures.heads import attention_by_distance, even_by_distance, heads_by_distance
-from rope_lab.local_transformer import LocalConfig
+from rope_lab.local import LocalConfig
 from rope_lab.model import Position
 
 V, N = 11, 24

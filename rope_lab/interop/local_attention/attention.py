@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rope_lab import local
 from rope_lab.checks import check_integers
-from rope_lab.local_blocks import Window
-from rope_lab.rotary import RotaryEmbedding
-from rope_lab.xpos import XPos
+from rope_lab.encodings import RotaryEmbedding, XPos
+from rope_lab.local import Window
+from rope_lab.local import attention as local
 
 
 class LocalAttention(nn.Module):

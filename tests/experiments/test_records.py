@@ -1,0 +1,161 @@
+"""What makes a record worth its name: the digest of the code, numbers that come out again, one text, whole files."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_experiments import MEASURED, run, words
+
+from rope_lab.experiments import lab, store
+from rope_lab.experiments.store import Results
+from rope_lab.training import checkpoint, data
+
+SOURCE = '''
+"""Of the module."""
+from __future__ import annotations
+
+import dataclasses as d
+
+
+@d.dataclass(frozen=True)
+class A(B, metaclass=C):
+    """Of the class."""
+
+    x: list[int] | None = None
+
+    @property
+    async def f(self, a: int, /, *b: str, c=1, e=..., **g) -> str:
+        """Of the function."""
+        return f"{a!r:>{c}} {{é}} {b=}" "z" if a not in (1, 1.0, True, "1", b"1", 1j, None) else {**g, 2: -3}
+
+
+def empty():
+    pass
+'''
+
+
+def digest_of(source: str) -> str:
+    return store.digest(store._dump(store._without_docstrings(ast.parse(source))))
+
+
+def test_every_python_gives_the_same_digest():
+    assert digest_of(SOURCE) == "0c3c9edb1c15"  # measured with 3.10.13, 3.11.7, 3.12.1 and 3.13.0
+    bare = SOURCE.replace("Of the", "On the").replace("return f", "return (  # a comment\n\n            f")
+    assert digest_of(bare.replace("-3}", "-3})")) == digest_of(SOURCE)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("1", "1.0"),
+        ("1", "True"),
+        ('"1"', "1"),
+        ('b"1"', '"1"'),
+        ("1j", "1.0"),
+        ("None", "..."),
+        ("None", '"None"'),
+        ("x", '"x"'),
+        ("{**x}", "{None: x}"),
+        ('f"{x}"', 'f"{x!r}"'),
+    ],
+)
+def test_constants_of_different_kinds_have_different_digests(pair: tuple[str, str]):
+    assert len({digest_of(f"y = {value}") for value in pair}) == 2
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "farthest"),
+    [
+        ({"a": math.nan}, {"a": 1.0}, ("a", math.inf)),
+        ({"a": 1.0}, {"a": math.nan}, ("a", math.inf)),
+        ({"a": math.inf}, {"a": -math.inf}, ("a", math.inf)),
+        ({"a": [math.nan, -math.inf]}, {"a": [math.nan, -math.inf]}, ("a[0]", 0.0)),
+        ({"a": 1.0}, {"a": 1.0, "b": 2.0}, ("b", math.inf)),
+        ({"a": 1.0, "b": None}, {"a": 1.0}, ("b", math.inf)),
+        ({"a": {"c": 1}}, {"a": {}}, ("a.c", math.inf)),
+        ({"a": 1.0}, {"a": 1.5, "seconds": 2.0, "config": {}}, ("a", 1 / 3)),
+    ],
+)
+def test_the_farthest_number(new: Any, old: Any, farthest: tuple[str, float]):
+    assert lab._farthest(new, old) == farthest
+
+
+@pytest.mark.parametrize("change", [{"number": math.nan}, {"other": 1.0}])
+def test_a_number_that_is_none_or_gone_is_not_confirmed(tmp_path: Path, change: dict[str, float]):
+    results = run(tmp_path)
+    results.records[0] |= change
+    results.write(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"toy must come out as recorded, but {next(iter(change))} of a is off by inf"
+    ):
+        run(tmp_path, check="")
+
+
+def test_records_of_two_texts_are_never_mixed(tmp_path: Path):
+    run(tmp_path)
+    MEASURED.clear()
+    other = data.Corpus("words", words().text[::-1])
+    for options in ({}, {"check": ""}):
+        with pytest.raises(
+            ValueError, match=r"out must be a folder without results of another text.*words \("
+        ):
+            run(tmp_path, corpus=other, **options)
+    assert not MEASURED
+
+
+def test_provenance_lists_every_machine(tmp_path: Path):
+    results = run(tmp_path)
+    one = results.records[0]
+    results.records[1] |= {"device": "zpu", "machine": "Z", "threads": 99, "versions": {"torch": "99"}}
+    assert (
+        f"{one['device']}/zpu ({one['machine']}/Z, {one['threads']}/99 threads), torch "
+        in results.provenance()
+    )
+    assert f"{one['versions']['torch']}/99, code" in results.provenance()
+
+
+@pytest.mark.parametrize("argument", ["out", "cache"])
+def test_a_file_in_place_of_a_folder_is_named_before_anything_is_measured(tmp_path: Path, argument: str):
+    MEASURED.clear()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(
+        ValueError, match=f"{argument} must be a folder that can be made and written to, got .*file"
+    ):
+        run(tmp_path, **{argument: tmp_path / "file"})
+    assert not MEASURED
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_old_records_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    results = run(tmp_path)
+    path = store.file_of(tmp_path, "toy", "smoke")
+    before = path.read_bytes()
+
+    def full(place: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_to_disk", full)
+    with pytest.raises(OSError, match="No space left"):
+        results.add(tmp_path, results.records[0], {})
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+def test_a_record_says_how_much_it_was_allowed(tmp_path: Path):
+    budget = run(tmp_path).records[0]["budget"]
+    assert budget == json.loads(json.dumps(dataclasses.asdict(lab.SCALES["smoke"])))
+
+
+def test_the_check_of_the_validation_split_is_enough_for_training():
+    for scale in lab.SCALES.values():
+        assert 9 * scale.characters >= 2 * scale.long
+
+
+def test_an_empty_place_has_no_records(tmp_path: Path):
+    assert Results.read(tmp_path, "toy", "smoke").provenance() == "no records of toy at scale smoke"

@@ -1,0 +1,366 @@
+"""The loop: its bits, its batches, its learning rates and what it leaves behind."""
+
+import json
+import random
+import signal
+import threading
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+import torch
+from runs import TEXT, corpus, tiny
+
+from rope_lab import RoFormer
+from rope_lab.training import (
+    PRESETS,
+    Batches,
+    Corpus,
+    Muon,
+    TrainConfig,
+    due,
+    evaluate,
+    make_optimizers,
+    orthogonalise,
+    preset,
+    record,
+    schedule,
+    set_learning_rates,
+    train,
+)
+
+
+def parameters(run):
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+@pytest.mark.parametrize("position", ["rope", "learned"])
+def test_the_same_seed_gives_the_same_bits(position):
+    config = tiny(position=position)
+    first = train(config, corpus(), quiet=True)
+    torch.randn(3), random.random()  # what happened before must not matter
+    second = train(config, corpus(), quiet=True)
+    assert torch.equal(parameters(first), parameters(second))
+    assert [(p.step, p.loss, p.val) for p in first.history] == [
+        (p.step, p.loss, p.val) for p in second.history
+    ]
+    assert not torch.equal(parameters(first), parameters(train(config.change(seed=1), corpus(), quiet=True)))
+
+
+def test_the_number_of_reports_and_evaluations_does_not_change_the_bits():
+    config = tiny()
+    assert torch.equal(
+        parameters(train(config, corpus(), quiet=True)),
+        parameters(train(config.change(reports=6, evaluations=6), corpus(), quiet=True)),
+    )
+
+
+def test_a_run_leaves_the_generators_of_its_caller_alone():
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    train(tiny(), corpus(), quiet=True)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_it_learns():
+    run = train(tiny(steps=120, lr=0.01), corpus(), quiet=True)
+    assert run.val < 0.6 * evaluate(RoFormer(run.model.config), corpus().encode(corpus().val))
+    assert run.history[-1].val == run.val == evaluate(run.model, corpus().encode(corpus().val))
+
+
+def test_the_history_has_the_steps_asked_for():
+    run = train(tiny(), corpus(), quiet=True)
+    assert [point.step for point in run.history] == [2, 3, 4, 6]
+    assert [point.val is not None for point in run.history] == [False, True, False, True]
+    assert all(a.seconds < b.seconds for a, b in zip(run.history, run.history[1:], strict=False))
+
+
+@pytest.mark.parametrize(("times", "steps"), [(1, 1), (3, 10), (10, 10), (20, 7), (4, 800)])
+def test_due_is_spread_evenly_and_ends_with_the_last_step(times, steps):
+    at = [step for step in range(1, steps + 1) if due(step, times, steps)]
+    assert len(at) == min(times, steps)
+    assert at[-1] == steps
+    assert max(np.diff([0, *at])) - min(np.diff([0, *at])) <= 1
+
+
+class TestBatches:
+    def test_targets_are_the_next_characters(self):
+        ids = torch.arange(1000)
+        inputs, targets = Batches(ids, tiny())(3)
+        assert inputs.shape == targets.shape == (4, 16)
+        assert torch.equal(inputs + 1, targets)
+
+    def test_an_epoch_visits_every_segment_once(self):
+        batches = Batches(torch.arange(16 * 9 + 5), tiny())
+        assert batches.segments == 8
+        for epoch in (0, 1, 2):
+            seen = torch.cat([batches(step)[0] for step in (2 * epoch, 2 * epoch + 1)]).flatten()
+            assert len(seen.unique()) == 8 * 16
+        orders = [torch.cat([batches(2 * e)[0], batches(2 * e + 1)[0]])[:, 0] for e in range(3)]
+        assert not torch.equal(orders[0], orders[1])
+
+    def test_the_last_character_can_be_a_target_and_none_lies_beyond(self):
+        ids = torch.arange(16 * 3)
+        seen = torch.cat([Batches(ids, tiny(seed=seed))(0)[1].flatten() for seed in range(60)])
+        assert seen.max() == len(ids) - 1
+
+    def test_a_batch_depends_on_its_step_alone(self):
+        ids = torch.arange(500)
+        one, other = Batches(ids, tiny()), Batches(ids, tiny())
+        for step in (0, 30, 7, 2):
+            one(step)
+        for step in (2, 30):
+            assert torch.equal(one(step)[0], other(step)[0])
+
+    def test_a_batch_larger_than_the_text_goes_on_with_the_next_epoch(self):
+        inputs, _ = Batches(torch.arange(40), tiny(batch=5))(0)
+        assert inputs.shape == (5, 16)
+
+
+class TestOptimizers:
+    @pytest.mark.parametrize("shape", [(8, 8), (3, 12, 5), (4, 5, 12)])
+    def test_orthogonalise_brings_singular_values_near_one_and_keeps_the_vectors(self, shape):
+        torch.manual_seed(0)
+        matrices = torch.randn(shape, dtype=torch.float64)
+        u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+        result = orthogonalise(matrices)
+        # in the same singular basis the result is diagonal: each value went through the polynomial alone
+        inner = u.mT @ result @ vh.mT
+        values = inner.diagonal(dim1=-2, dim2=-1)
+        assert (inner - torch.diag_embed(values)).abs().max() < 1e-9
+        large = s / s.norm(dim=-1, keepdim=True) > 0.01
+        assert large.sum() > 0.8 * large.numel()
+        assert values[large].min() > 0.6
+        assert values.max() < 1.3
+
+    def test_a_zero_gradient_moves_nothing(self):
+        weight = torch.nn.Parameter(torch.ones(3, 4))
+        weight.grad = torch.zeros(3, 4)
+        Muon([weight]).step()
+        assert torch.equal(weight, torch.ones(3, 4))
+
+    def test_muon_does_to_matrices_together_what_it_does_to_each_alone(self):
+        torch.manual_seed(0)
+        together = [torch.nn.Parameter(torch.randn(shape)) for shape in ((6, 6), (6, 6), (12, 6), (6, 12))]
+        alone = [torch.nn.Parameter(p.detach().clone()) for p in together]
+        optimizers = [Muon(together, weight_decay=0.1), *(Muon([p], weight_decay=0.1) for p in alone)]
+        for _ in range(3):
+            for p, q in zip(together, alone, strict=True):
+                p.grad = torch.randn_like(p)
+                q.grad = p.grad.clone()
+            for optimizer in optimizers:
+                optimizer.step()
+        for p, q in zip(together, alone, strict=True):
+            torch.testing.assert_close(p, q)
+
+    def test_weight_decay_shrinks(self):
+        weight = torch.nn.Parameter(torch.ones(3, 3))
+        weight.grad = torch.zeros(3, 3)
+        Muon([weight], 0.5, weight_decay=0.2).step()
+        torch.testing.assert_close(weight.detach(), torch.full((3, 3), 0.9))
+
+    def test_every_parameter_has_one_optimizer_and_only_inner_matrices_have_muon(self):
+        model = RoFormer(tiny(position="learned", bias=True).architecture(9))
+        muon, adamw = make_optimizers(model, tiny())
+        groups = [[id(p) for g in o.param_groups for p in g["params"]] for o in (muon, adamw)]
+        assert sorted(groups[0] + groups[1]) == sorted(id(p) for p in model.parameters())
+        named = {id(p): name for name, p in model.named_parameters()}
+        assert {named[i] for i in groups[0]} == {
+            f"blocks.0.{name}.weight"
+            for name in ("attention.query", "attention.key", "attention.value", "attention.out", "up", "down")
+        }
+
+    def test_the_learning_rate_rises_stays_and_falls(self):
+        config = tiny(steps=100, warmup=0.1, cooldown=0.5)
+        shares = [schedule(step / 100, config) for step in range(101)]
+        assert shares[0] == shares[100] == 0
+        assert shares[5] == pytest.approx(0.5)
+        assert shares[10:51] == [1.0] * 41
+        assert shares[75] == pytest.approx(0.5)
+        assert schedule(0.3, config.change(warmup=0.0, cooldown=0.0)) == 1
+        optimizers = make_optimizers(RoFormer(config.architecture(9)), config)
+        for step in (40, 5):  # in any order: it is a function of the step
+            set_learning_rates(optimizers, config, step)
+        rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+        assert rates == pytest.approx([0.55 * config.matrix_lr, 0.55 * config.lr])
+
+    def test_adamw_alone_takes_every_parameter_and_spares_vectors_the_decay(self):
+        config = tiny(optimizer="adamw", weight_decay=0.1, beta2=0.99, bias=True)
+        model = RoFormer(config.architecture(9))
+        (adamw,) = make_optimizers(model, config)
+        decay = {id(p): group["weight_decay"] for group in adamw.param_groups for p in group["params"]}
+        assert decay == {id(p): 0.1 if p.ndim > 1 else 0.0 for p in model.parameters()}
+        assert all(group["betas"] == (0.9, 0.99) for group in adamw.param_groups)
+
+    def test_the_cosine_falls_to_the_floor_and_so_does_the_line(self):
+        cosine = tiny(schedule="cosine", warmup=0.2, floor=0.1)
+        assert schedule(0.1, cosine) == pytest.approx(0.5)
+        assert schedule(0.2, cosine) == pytest.approx(1.0)
+        assert schedule(0.6, cosine) == pytest.approx(0.55)
+        assert schedule(1.0, cosine) == pytest.approx(0.1)
+        assert schedule(1.0, tiny(floor=0.1)) == pytest.approx(0.1)
+
+    def test_one_over_the_root_of_the_step_is_that_of_the_transformers_paper(self):
+        config, dim, warmup = tiny(schedule="rsqrt", warmup=2.0, steps=1000), 128, 2000
+        peak = (dim * warmup) ** -0.5
+        for step in (1, 500, 1000):
+            paper = dim**-0.5 * min(step**-0.5, step * warmup**-1.5)
+            assert peak * schedule(step / 1000, config) == pytest.approx(paper)
+        short = config.change(warmup=0.25)
+        assert schedule(1.0, short) == pytest.approx(0.5)
+
+    def test_all_gradients_together_are_clipped(self):
+        def moved(clip: float | None) -> float:
+            config = tiny(clip=clip, dropout=0.0, steps=1, optimizer="adamw", beta2=0.0, lr=1e-3, warmup=0.0)
+            run = train(config, corpus(), quiet=True)
+            return sum(p.abs().sum().item() for p in run.model.parameters())
+
+        assert moved(1e-12) != moved(None)  # far below AdamW's epsilon nothing but rounding is left of a step
+        assert moved(1e9) == moved(None)
+
+
+class TestPresets:
+    def test_sizes(self):
+        size = {
+            name: sum(p.numel() for p in RoFormer(config.architecture(65)).parameters())
+            for name, config in PRESETS.items()
+        }
+        assert size["cpu"] <= 1_000_000
+        assert 1_500_000 < size["laptop"] < 2_500_000
+        assert 9_500_000 < size["gpu"] < 11_500_000
+
+    def test_settings_of_run_and_model_change_together(self):
+        config = preset("cpu", steps=7, position="none")
+        assert (config.steps, config.model["position"], config.architecture(5).position) == (
+            7,
+            "none",
+            "none",
+        )
+        assert config.model["dim"] == PRESETS["cpu"].model["dim"]
+        assert "position" not in PRESETS["cpu"].model
+        with pytest.raises(FrozenInstanceError):
+            config.steps = 8
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"steps": 0}, "steps must be a positive integer, got 0"),
+            ({"steps": True}, "steps must be a positive integer, got True"),
+            ({"batch": 2.0}, "batch must be a positive integer, got 2.0"),
+            ({"seed": -1}, "seed must be an integer of at least 0"),
+            ({"lr": float("nan")}, "lr must be finite and not negative"),
+            ({"matrix_lr": -1}, "matrix_lr must be finite"),
+            ({"warmup": 1.5}, r"warmup must lie in \[0, 1\]"),
+            ({"position": "spiral"}, "position must be one of"),
+            ({"heads": 3}, "heads must divide"),
+            ({"colour": 1}, "setting must be one of .*steps.*, got 'colour'"),
+        ],
+    )
+    def test_bad_settings_are_named(self, change, said):
+        with pytest.raises(ValueError, match=said):
+            preset("smoke", **change)
+
+    def test_unknown_preset(self):
+        with pytest.raises(ValueError, match="preset must be one of smoke, cpu, laptop, gpu, got 'huge'"):
+            preset("huge")
+
+    def test_a_config_survives_json(self):
+        config = tiny(window=3)
+        from dataclasses import asdict
+
+        assert TrainConfig(**json.loads(json.dumps(asdict(config)))) == config
+
+
+class TestFolder:
+    def test_it_holds_the_record(self, tmp_path):
+        folder = tmp_path / "missing" / ".." / "new" / "run"
+        run = train(tiny(), corpus(), folder=folder, quiet=True)
+        assert not (tmp_path / "missing").exists()
+        files = sorted(path.name for path in (tmp_path / "new" / "run").iterdir())
+        assert files == ["checkpoint.safetensors", "log.jsonl", "run.json"]
+        found = json.loads((tmp_path / "new" / "run" / "run.json").read_text())
+        assert found["corpus"] == {"name": "words", "sha256": corpus().sha256}
+        assert found["val_loss"] == run.val
+        assert found["train_loss"] == run.history[-1].loss
+        assert found["step"] == found["config"]["steps"] == 6
+        assert found["config"]["seed"] == 0
+        assert found["versions"]["torch"] == torch.__version__
+        assert found["threads"] == torch.get_num_threads()
+        assert found["device"] in ("cpu", "cuda", "mps")
+        assert found["seconds"] > 0
+        assert found["parameters"] == sum(p.numel() for p in run.model.parameters())
+        assert [point["step"] for point in found["history"]] == [2, 3, 4, 6]
+
+    def test_a_second_run_does_not_overwrite_the_first(self, tmp_path):
+        train(tiny(), corpus(), folder=tmp_path, quiet=True)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(ValueError, match="folder must hold no run yet"):
+            train(tiny(seed=1), corpus(), folder=tmp_path, quiet=True)
+        assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def test_a_bad_input_leaves_no_folder(self, tmp_path):
+        with pytest.raises(ValueError, match=r"corpus must have 32 characters to train on .*, got 18"):
+            train(tiny(), Corpus("short", TEXT[:20]), folder=tmp_path / "run")
+        with pytest.raises(ValueError, match=r"device must be one of .*cpu.*, got 'tpu'"):
+            train(tiny(), corpus(), folder=tmp_path / "run", device="tpu")
+        assert not (tmp_path / "run").exists()
+
+    def test_the_shortest_text_that_will_do(self):
+        text = TEXT[:36]  # 32 characters to train on, two contexts, and 4 to validate on
+        assert train(tiny(), Corpus("short", text), quiet=True).step == 6
+
+
+class TestInterrupt:
+    @pytest.fixture
+    def press(self, monkeypatch):
+        """Ctrl-C while step number `at` is computed."""
+
+        def install(at):
+            steps = iter(range(1, 1000))
+            original = torch.optim.AdamW.step
+
+            def step(self, *args, **kwargs):
+                if next(steps) == at:
+                    signal.raise_signal(signal.SIGINT)  # between Muon's update and AdamW's
+                return original(self, *args, **kwargs)
+
+            monkeypatch.setattr(torch.optim.AdamW, "step", step)
+
+        return install
+
+    @pytest.mark.parametrize("at", [1, 4, 6])
+    def test_ctrl_c_ends_the_step_and_leaves_a_checkpoint_that_goes_on_to_the_same_bits(
+        self, press, tmp_path, at
+    ):
+        whole = train(tiny(), corpus(), quiet=True)
+        press(at)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(), corpus(), folder=tmp_path, quiet=True)
+        assert json.loads((tmp_path / record.FILE).read_text())["step"] == at
+        resumed = train(tiny(), corpus(), folder=tmp_path, resume=True, quiet=True)
+        assert torch.equal(parameters(whole), parameters(resumed))
+        strip = [replace(point, seconds=0) for point in resumed.history]
+        assert strip == [replace(point, seconds=0) for point in whole.history]
+        assert resumed.history[-1].seconds >= resumed.history[0].seconds
+
+    def test_the_handler_of_the_caller_is_back_afterwards(self, press, tmp_path):
+        before = signal.getsignal(signal.SIGINT)
+        press(2)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(), corpus(), quiet=True)
+        assert signal.getsignal(signal.SIGINT) is before
+
+    def test_the_second_ctrl_c_stops_at_once(self):
+        with record.interruptible() as asked:
+            signal.raise_signal(signal.SIGINT)
+            assert asked
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    def test_training_works_outside_the_main_thread(self):
+        runs = []
+        thread = threading.Thread(target=lambda: runs.append(train(tiny(), corpus(), quiet=True)))
+        thread.start()
+        thread.join()
+        assert runs[0].step == 6
