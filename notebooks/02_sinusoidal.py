@@ -19,10 +19,10 @@
 # {cite:p}`vaswani2017`: it had two lines of trigonometry that give a vector to *every* position, the ten-millionth
 # included, without training one of them. **How can a formula give each position a vector of its own, and why sines?**
 #
-# You already know a formula that writes each number differently, in few digits: counting. Put a binary counter above, and
-# what the transformer does below it.
+# You already know one way to give every number a short code of its own: writing it in binary. The figure shows a binary
+# counter above and the transformer's formula below.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two striped maps over positions 0 to 63. Above, six bits of a counter: bit 0 alternates at every position, each following bit half as often. Below, six pairs of rows, sine over cosine: the first pair goes up and down within six positions, each following pair half as fast, the last through less than a third of a turn."}, "figure": {"caption": "Read a column from top to bottom and you have one position. Every row of the counter flips half as often as the row above it; every pair of waves swings half as fast. Fast rows tell neighbours apart, slow rows tell regions apart. (Twelve coordinates with base 64, so that the speed halves from pair to pair.)", "name": "fig-counter"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two striped maps over positions 0 to 63. Above, six bits of a counter: bit 0 alternates at every position, each following bit half as often. Below, six pairs of rows, sine over cosine: the first pair goes up and down within six positions, each following pair half as fast, the last through less than a third of a turn."}, "figure": {"caption": "Read a column from top to bottom and you have one position. Every row of the counter flips half as often as the row above it; every pair of waves swings half as fast. Fast rows tell neighbours apart, slow rows tell regions apart. (Twelve coordinates with base 64, so that the frequency halves from pair to pair.)", "name": "fig-counter"}}
 import torch
 from torch import Tensor, nn
 
@@ -33,14 +33,14 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)  # so that checks show rounding in the 16th digit
 torch.manual_seed(2)
 
-positions = torch.arange(64)
-bits = positions[:, None] >> torch.arange(6) & 1
-counter(bits, sinusoidal(positions, 12, base=64, dtype=torch.float64))
+first_64 = torch.arange(64)
+bits = first_64[:, None] >> torch.arange(6) & 1
+counter(bits, sinusoidal(first_64, 12, base=64, dtype=torch.float64))
 
 # %% [markdown]
-# This chapter builds the formula from the counter, shows the one property for which it was chosen (to move on is to
-# turn), and then follows the vectors into attention, where most of that property is lost. What is left
-# of it leads to rotary embeddings, in chapter 3.
+# This chapter builds the formula from the counter and shows the property for which it was chosen: to move on is to turn.
+# Then it follows the vectors into attention, where most of that property is lost, and asks a trained model for the part
+# that is left. That part leads to rotary embeddings, in chapter 3.
 #
 # ## From a counter to waves
 #
@@ -53,24 +53,25 @@ counter(bits, sinusoidal(positions, 12, base=64, dtype=torch.float64))
 # \end{aligned}
 # $$ (eq-2-1)
 #
-# Ten digits give 1,024 positions a code of their own. Each digit is a square wave, 0 for a while and 1 as long. So it is
-# the sign of a sine with a period of $2^{j+1}$ positions (the half keeps it off the zeros of the sine):
+# Ten digits give 1,024 positions a code of their own. Digit 0 runs 0, 1, 0, 1, … with period 2, digit 1 runs
+# 0, 0, 1, 1, … with period 4. Each digit is a square wave, so it is the sign of a sine with a period of $2^{j+1}$
+# positions (the half keeps it off the zeros of the sine):
 #
 # $$ \beta_j(m) = \frac12 - \frac12 \operatorname{sign} \sin \frac{2\pi\,(m + \frac12)}{2^{j+1}} . $$ (eq-2-2)
 
 # %%
 from rope_lab.verify import check, check_exact
 
-m, j = torch.arange(1024), torch.arange(10)
-digits = (m[:, None] // 2**j) % 2  # β_j(m), (positions, digits)
-check("eq. 2.1", (digits * 2**j).sum(-1), m)
-waves = (2 * torch.pi * (m[:, None] + 0.5) / 2.0 ** (j + 1)).sin()
+numbers, j = torch.arange(1024), torch.arange(10)
+digits = (numbers[:, None] // 2**j) % 2  # β_j(m), (positions, digits)
+check("eq. 2.1", (digits * 2**j).sum(-1), numbers)
+waves = (2 * torch.pi * (numbers[:, None] + 0.5) / 2.0 ** (j + 1)).sin()
 check("eq. 2.2", digits.double(), 0.5 - 0.5 * waves.sign())
 
 # %% [markdown]
-# Why not add these digits to the embeddings? They have two faults. Near is not near: how many digits change from one
-# position to the next depends on where you are. And *one further* has no rule that a linear layer could apply, because
-# digits carry.
+# Why not add these digits to the embeddings? They have two faults. First, neighbouring positions need not have similar
+# codes: how many digits change from one position to the next depends on where you are. Second, no linear layer can
+# compute the code of *one position further*, because digits carry.
 
 # %%
 for a, b in ((6, 7), (7, 8), (0, 8), (511, 512)):
@@ -80,8 +81,8 @@ for a, b in ((6, 7), (7, 8), (0, 8), (511, 512)):
 # %% [markdown]
 # Take the sign away and keep the wave. That cures the first fault: a sine moves a little when $m$ moves a little. But a
 # sine reaches each value twice in a period, once going up and once coming down, so it does not say where in the period
-# you are. A sine and a cosine together do. They are the two coordinates of a point on a circle, the tip of a hand of a
-# clock. What cures the second fault is that a hand moves by the same turn at every step.
+# you are. A sine and a cosine together do. They are the two coordinates of a point on a circle, the tip of the hand of a
+# clock. A hand also cures the second fault, because it turns by the same angle at every step.
 #
 # ## The formula
 #
@@ -96,15 +97,19 @@ for a, b in ((6, 7), (7, 8), (0, 8), (511, 512)):
 # \end{aligned}
 # $$ (eq-2-3)
 #
-# for the pairs $i = 0, \dots, C/2 - 1$. The frequency $\theta_i$ is how far hand $i$ turns at each position, in radians. The
-# first hand turns by 1 radian, and each is slower than the one before it by the same factor, down to almost $1/b$. The
-# paper's base is $b = 10{,}000$ {cite:p}`vaswani2017`; the counter of the figure has the factor 2.
+# for the pairs $i = 0, \dots, C/2 - 1$. The frequency $\theta_i$ is the angle by which hand $i$ turns from one position
+# to the next, in radians. The first hand turns by 1 radian, and each following hand is slower by the same factor, down
+# to almost $1/b$. The paper's base is $b = 10{,}000$ {cite:p}`vaswani2017`.
 #
-# The vector is added to the embedding of the token at $m$, and the sum goes into the first layer. That is all. A naive
-# version is four lines:
+# With a pencil: four coordinates and base 100 have the frequencies 1 and $\frac{1}{10}$, so position 3 gets the vector
+# $(\sin 3, \cos 3, \sin 0.3, \cos 0.3)$. In code the formula is four lines, and the vector is added to the embedding of
+# the token at $m$, before the first layer. That is all.
 
 
 # %%
+import math
+
+
 def naive_sinusoidal(positions: Tensor, dim: int, base: float = 10_000.0) -> Tensor:
     """Equation 2.3. positions (N,) -> (N, C)."""
     theta = base ** (-torch.arange(0, dim, 2) / dim)  # (C/2,)
@@ -118,25 +123,33 @@ def p(positions: Tensor, dim: int = 64, base: float = 10_000.0) -> Tensor:
 
 
 C = 64
+pencil = [math.sin(3), math.cos(3), math.sin(0.3), math.cos(0.3)]
+print("position 3:", [round(number, 2) for number in pencil])
+check("eq. 2.3, with a pencil", p(torch.tensor([3]), 4, base=100)[0], pencil)
 check("eq. 2.3", p(torch.arange(1024)), naive_sinusoidal(torch.arange(1024), C))
 
 # %% [markdown]
-# This is the package's, without docstrings: the table, and the module that adds it. `frequencies` and `angles` are the
-# functions that RoPE uses; there are no parameters and no stored table.
+# The same in the package, without docstrings: the table, and the method of `SinusoidalEmbedding` that adds it.
+# `frequencies` and `angles` are the functions that RoPE uses, too; there are no parameters and no stored table.
 
 # %%
 from rope_lab import SinusoidalEmbedding
-from rope_lab.encodings import absolute
 from rope_lab.figures.source import source
 
-source(absolute.sinusoidal, SinusoidalEmbedding.embed)
+source(sinusoidal, SinusoidalEmbedding.embed)
 
 # %% [markdown]
-# Since $\sin^2 + \cos^2 = 1$ in each of the $C/2$ pairs, all positions have vectors of one length,
+# At the size of a small model, the table looks like this:
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of 64 coordinates against 512 positions, from minus 1 to 1: the top rows flicker too fast to be seen, the rows below swing ever more slowly, and in the lower third sine rows stay near 0 and cosine rows near 1. Below, the sines of pairs 8, 12, 16 and 24: about eight, two and a half and four fifths of a period within 512 positions, and a nearly straight rise."}, "figure": {"caption": "The real table: 64 coordinates, base 10,000, 512 positions. In the upper rows a hand completes many turns, in the lower third it has hardly moved: those pairs are made for texts much longer than 512 tokens. (Below, four of the sine rows as curves.)", "name": "fig-table"}}
+from rope_lab.figures.sinusoidal import table_map
+
+table_map(p(torch.arange(512)), pairs=(8, 12, 16, 24))
+
+# %% [markdown]
+# Since $\sin^2 + \cos^2 = 1$ in each of the $C/2$ pairs, the vectors of all positions have the same norm:
 #
-# $$ \lVert p_m \rVert = \sqrt{C/2} , $$ (eq-2-4)
-#
-# and no position is louder than another.
+# $$ \lVert p_m \rVert = \sqrt{C/2} . $$ (eq-2-4)
 
 # %%
 anywhere = torch.randint(10_000_000, (1000,))
@@ -146,9 +159,7 @@ check("eq. 2.4", p(anywhere).norm(dim=-1), torch.full((1000,), (C / 2) ** 0.5))
 # ### Two orders of the columns
 #
 # The paper's formula alternates sine and cosine. The code of its authors puts all sines first and then all cosines, and
-# so does much code since: the same columns in another order. It is the difference between the *interleaved* and the
-# *half* layout that RoPE has as well (chapter 5), and the same function converts one into the other. With the semicolon
-# for concatenation,
+# so does much code since. The columns are the same, in another order. With the semicolon for concatenation,
 #
 # $$
 # \begin{aligned}
@@ -162,88 +173,94 @@ from rope_lab import convert_layout
 
 angle = torch.arange(1000)[:, None] * frequencies(C)
 halves = torch.cat((angle.sin(), angle.cos()), dim=-1)
-table = p(torch.arange(1000))
-check("eq. 2.5", convert_layout(table, "interleaved", "half"), halves)
+check("eq. 2.5", convert_layout(p(torch.arange(1000)), "interleaved", "half"), halves)
 
 # %% [markdown]
-# Readers of that code took it for a bug at once ([tensor2tensor#391](https://github.com/tensorflow/tensor2tensor/issues/391)).
-# When it matters, and when not, is answered below.
+# Weeks after the paper, a reader sent a change to the paper's order. It was merged with thanks from an author of the
+# paper, who wrote a day later that it broke all trained models
+# ([tensor2tensor#177](https://github.com/tensorflow/tensor2tensor/pull/177)). So neither order is better, but trained
+# weights belong to one of them. RoPE has the same two orders, and chapter 5 is about them.
 #
 # ## To move on is to turn
 #
-# Now the reason for sines. You know from school that $\sin(\alpha + \beta) = \sin\alpha \cos\beta + \cos\alpha \sin\beta$
+# Now the reason for sines. The addition theorems are $\sin(\alpha + \beta) = \sin\alpha \cos\beta + \cos\alpha \sin\beta$
 # and $\cos(\alpha + \beta) = \cos\alpha \cos\beta - \sin\alpha \sin\beta$. With $\alpha = m\theta$ and
-# $\beta = k\theta$ that is a matrix, for each pair:
+# $\beta = t\theta$ they are one matrix, for each pair:
 #
 # $$
-# \begin{pmatrix} \sin (m + k)\theta \\ \cos (m + k)\theta \end{pmatrix}
-# = \begin{pmatrix} \cos k\theta & \sin k\theta \\ -\sin k\theta & \cos k\theta \end{pmatrix}
+# \begin{pmatrix} \sin (m + t)\theta \\ \cos (m + t)\theta \end{pmatrix}
+# = \begin{pmatrix} \cos t\theta & \sin t\theta \\ -\sin t\theta & \cos t\theta \end{pmatrix}
 # \begin{pmatrix} \sin m\theta \\ \cos m\theta \end{pmatrix} .
 # $$ (eq-2-6)
 #
-# There is no $m$ in the matrix. It turns the pair clockwise by $k\theta$, as a clock does. Let $B(\varphi)$ be the
-# $2 \times 2$ matrix of a *counter-clockwise* turn by $\varphi$, and $R_k$ the $C \times C$ matrix with one such block for
-# each pair, the rotation that the rest of the book is about. The matrix above is its transpose, so
+# There is no $m$ in the matrix. It turns the pair clockwise by $t\theta$, as a clock does. Let $B(\varphi)$ be the
+# $2 \times 2$ matrix of a *counter-clockwise* rotation by $\varphi$, and $R_t$ the $C \times C$ matrix with one such block
+# for each pair, the rotation that the rest of the book is about. The matrix above is the transpose of $B(t\theta)$, so
 #
 # $$
 # \begin{aligned}
-# p_{m+k} &= R_k^{\top}\, p_m , \\
-# R_k &= \begin{pmatrix}
-# B(k\theta_0) & & \\
+# p_{m+t} &= R_t^{\top}\, p_m , \\
+# R_t &= \begin{pmatrix}
+# B(t\theta_0) & & \\
 # & \ddots & \\
-# & & B(k\theta_{C/2-1})
+# & & B(t\theta_{C/2-1})
 # \end{pmatrix} .
 # \end{aligned}
 # $$ (eq-2-7)
 #
-# To go $k$ positions further is one fixed matrix, whatever the position you start from, and $k$ need not be whole. The
-# authors gave this as their reason for sinusoids: they expected that it would let a model attend by relative positions
-# {cite:p}`vaswani2017`.
+# Moving $t$ positions further is multiplication by one fixed matrix, wherever you start, and $t$ need not be an integer.
+# This was the authors' first reason for sinusoids: they expected that it would let a model attend by relative positions.
+# Their second reason was the hope that such a model would work beyond the length it was trained on
+# {cite:p}`vaswani2017`. The rest of the chapter tests both.
 
 # %%
 import sympy as sp
 
-sm, sk, st = sp.symbols("m k theta", real=True)
+sm, st, stheta = sp.symbols("m t theta", real=True)
 
 
 def hand(m: sp.Expr) -> sp.Matrix:
-    return sp.Matrix([sp.sin(m * st), sp.cos(m * st)])
+    return sp.Matrix([sp.sin(m * stheta), sp.cos(m * stheta)])
 
 
-cos, sin = sp.cos(sk * st), sp.sin(sk * st)
-moved_on = sp.Matrix([[cos, sin], [-sin, cos]]) * hand(sm)
-in_one = hand(sm + sk).applyfunc(lambda x: sp.expand_trig(x.expand()))
-check_exact("eq. 2.6", in_one - moved_on)
+turn = sp.Matrix(
+    [
+        [sp.cos(st * stheta), sp.sin(st * stheta)],
+        [-sp.sin(st * stheta), sp.cos(st * stheta)],
+    ]
+)
+in_one = hand(sm + st).applyfunc(lambda x: sp.expand_trig(x.expand()))
+check_exact("eq. 2.6", in_one - turn * hand(sm))
 
 
-def R(k: float, dim: int = C, base: float = 10_000.0) -> Tensor:
-    """R_k of equation 2.7, (C, C)."""
-    angle = k * frequencies(dim, base)
+def R(t: float, dim: int = C, base: float = 10_000.0) -> Tensor:
+    """R_t of equation 2.7, (C, C)."""
+    angle = t * frequencies(dim, base)
     cos, sin = angle.cos(), angle.sin()
     blocks = torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
     return torch.block_diag(*blocks)
 
 
 rounding = 1e-11  # of angles up to 10,000 radians
-m = torch.randint(10_000, (1000,))
-for k in (1, 77, -500, 0.5):
+m, n = torch.randint(10_000, (2, 1000))  # positions of 1,000 queries and keys
+for t in (1, 77, -500, 0.5):
     # a table has rows: (R^T p)^T = p^T R
-    check(f"eq. 2.7, k = {k}", p(m + k), p(m) @ R(k), tolerance=rounding)
+    check(f"eq. 2.7, t = {t}", p(m + t), p(m) @ R(t), tolerance=rounding)
 
 # %% [markdown]
 # ### Let least squares find the matrix
 #
-# Pretend not to know {eq}`eq-2-7`. Show a linear regression pairs of position vectors, $p_m$ and $p_{m+3}$, and let it
-# fit a matrix that takes one to the other. It finds the turn:
+# Pretend not to know {eq}`eq-2-7`. Give a linear regression pairs of position vectors, $p_m$ and $p_{m+3}$, and let it
+# fit a matrix that takes one to the other. It finds the rotation:
 
 # %%
-m = torch.randint(100_000, (4000,))  # far enough for the slow hands to move
-fitted = torch.linalg.lstsq(p(m), p(m + 3)).solution
+far = torch.randint(100_000, (4000,))  # far enough for the slow hands to move
+fitted = torch.linalg.lstsq(p(far), p(far + 3)).solution
 check("eq. 2.7, found by least squares", fitted, R(3), tolerance=1e-9)
 
 # %% [markdown]
-# Compare it with other ways to give positions a vector. Fit on positions 0 to 511, test on 512 to 1,023: does the rule
-# that was learned here hold there? (With base 100, so that the slowest hand goes round once in the first part.)
+# Now compare it with other ways to give positions a vector. Fit on positions 0 to 511, test on 512 to 1,023: does the
+# rule that was learned here hold there? (With base 100, so that the slowest hand completes a turn in the first part.)
 
 # %%
 codes = {
@@ -261,35 +278,37 @@ for name, code in codes.items():
 
 # %% [markdown]
 # The random table stands for one that was learned: each row is free, so nothing ties the step from 3 to 6 to the step
-# from 600 to 603. The digits carry. Sines without their cosines fail too: without the other coordinate of the hand you
-# do not know which way it moves.
+# from 600 to 603. Binary digits fail because of the carry. Sines without their cosines fail too: without the other
+# coordinate of the hand you do not know which way it moves.
 #
-# Sines and cosines are not one choice among many here. Suppose one matrix $T$ is to take each position to the next,
-# $p_{m+1} = T p_m$ for all whole $m$, negative ones as well, and no vector may grow without bound. Then only the
-# eigenvalues of $T$ of modulus 1 can take part, $\mathrm{e}^{\pm\mathrm{i}\theta}$, and every coordinate of
-# $p_m = T^m p_0$ is a sum of sines and cosines of $m\theta$. Chapter 3 makes the same argument for queries and keys.
+# If this is what you want, sines and cosines are the only choice. Suppose that one matrix $T$ takes each position to the
+# next, $p_{m+1} = T p_m$ for all integers $m$, negative ones as well, and that no vector grows without bound. Write
+# $p_0$ in the eigenvectors of $T$. An eigenvalue with a modulus above 1 would make the vectors grow as $m \to \infty$,
+# one with a modulus below 1 as $m \to -\infty$. So only eigenvalues $\mathrm{e}^{\pm\mathrm{i}\theta}$ can take part, and
+# every coordinate of $p_m = T^m p_0$ is a sum of sines and cosines of $m\theta$. (If $T$ has too few eigenvectors, the
+# remaining parts grow like powers of $m$ and are excluded, too.) Chapter 3 makes the same argument for queries and keys.
 #
 # ## Inner products see the distance
 #
-# Multiply two position vectors. In each pair stands
-# $\sin m\theta_i \sin n\theta_i + \cos m\theta_i \cos n\theta_i$, which is a cosine of the difference:
+# Multiply two position vectors. Each pair contributes
+# $\sin m\theta_i \sin n\theta_i + \cos m\theta_i \cos n\theta_i$, which is the cosine of the difference:
 #
 # $$ \langle p_m,\, p_n \rangle = \sum_{i=0}^{C/2-1} \cos\, (m - n)\theta_i . $$ (eq-2-8)
 #
-# The two positions are gone and their distance is left. But a cosine is even. The product is the same for a key three
+# The two positions are gone and their distance is left. But a cosine is even, so the product is the same for a key three
 # tokens before the query and for one three tokens after it:
 #
 # $$ \langle p_m,\, p_{m-s} \rangle = \langle p_m,\, p_{m+s} \rangle . $$ (eq-2-9)
 #
-# By itself the inner product knows how far, but not before from after. A model that reads in both directions misses that;
-# {cite:t}`yan2019` point it out for taggers of names. A matrix between the two vectors gives the direction back. Put
-# $R_r^{\top}$ there, which by {eq}`eq-2-7` moves the key on by $r$, and the peak moves to the key that stands $r$ positions
-# before the query:
+# On its own, the inner product depends only on how far away a token is; it cannot tell before from after. A model that
+# reads in both directions misses that; {cite:t}`yan2019` point it out for taggers of names. (Nor does the product name
+# the distance: several distances can share a value, as the next figure shows.) However, a matrix between the two vectors
+# gives the direction back. Put $R_r^{\top}$ there, which by {eq}`eq-2-7` moves the key on by $r$, and the peak moves to
+# the key $r$ positions before the query:
 #
 # $$ \langle p_m,\, R_r^{\top} p_n \rangle = \sum_{i=0}^{C/2-1} \cos\, (m - n - r)\theta_i . $$ (eq-2-10)
 
 # %%
-m, n = torch.randint(10_000, (2, 1000))
 cosines = ((m - n)[:, None] * frequencies(C)).cos().sum(-1)
 check("eq. 2.8", (p(m) * p(n)).sum(-1), cosines, tolerance=rounding)
 s = torch.randint(10_000, (1000,))
@@ -299,7 +318,7 @@ r = 16
 behind = ((m - n - r)[:, None] * frequencies(C)).cos().sum(-1)
 check("eq. 2.10", (p(m) * (p(n) @ R(r))).sum(-1), behind, tolerance=rounding)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves of an inner product against the place of the key, from 64 before to 64 after the query. The first is symmetric with its peak of 32 at zero. The second is the same curve moved to the left, with its peak at minus 16."}, "figure": {"caption": "The inner product of two position vectors is symmetric (solid): a key before the query and one after it look alike. A turn between the two moves the peak to a chosen place before the query (dashed). A head that wants to look back has to learn such a turn.", "name": "fig-products"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves of an inner product against the position of the key, from 64 before to 64 after the query. The first is symmetric with its peak of 32 at zero. The second is the same curve moved to the left, with its peak at minus 16."}, "figure": {"caption": "The inner product of two position vectors is symmetric (solid): a key before the query and one after it look the same. A rotation between the two moves the peak to a chosen position before the query (dashed). A head that wants to look back has to learn such a rotation.", "name": "fig-products"}}
 from rope_lab.figures.sinusoidal import products
 
 offsets = torch.arange(-64, 65)
@@ -313,7 +332,7 @@ products(offsets, curves)
 # %% [markdown]
 # ## What attention makes of it
 #
-# In a transformer something does stand between the two vectors: the projections. The token at $m$ has the embedding
+# In a transformer there is a matrix between the two vectors: the projections. The token at $m$ has the embedding
 # $x_m$, and the layer sees $x_m + p_m$. With $A = W_q^{\top} W_k$, the score of chapter 1 multiplies out to four terms,
 #
 # $$
@@ -326,15 +345,14 @@ products(offsets, curves)
 # \end{aligned}
 # $$ (eq-2-11)
 #
-# The first knows no position. The two in the middle know one position each, and one position is not a distance: they say
-# things like "this word looks at place 7". Only the last knows two. Transformer-XL starts from these four terms and
-# rewrites them one by one {cite:p}`dai2019`; TUPE drops the middle two {cite:p}`ke2021`.
+# The first contains no position. The two in the middle contain one position each, and one position is not a distance:
+# they say things like "this word looks at position 7". Only the last contains two. Transformer-XL starts from these four
+# terms and rewrites them one by one {cite:p}`dai2019`; TUPE drops the middle two {cite:p}`ke2021`.
 
 # %%
 w_q, w_k = torch.randn(2, C, C) / C**0.5  # one head as wide as the model
 A = w_q.T @ w_k
 x, y = torch.randn(2, 1000, C)
-m, n = torch.randint(10_000, (2, 1000))
 
 
 def between(a: Tensor, b: Tensor) -> Tensor:  # (N, C) twice -> a^T A b, (N,)
@@ -342,35 +360,43 @@ def between(a: Tensor, b: Tensor) -> Tensor:  # (N, C) twice -> a^T A b, (N,)
 
 
 score = (((x + p(m)) @ w_q.T) * ((y + p(n)) @ w_k.T)).sum(-1)
-terms = between(x, y) + between(x, p(n)) + between(p(m), y) + between(p(m), p(n))
-check("eq. 2.11", score, terms)
+four = between(x, y) + between(x, p(n)) + between(p(m), y) + between(p(m), p(n))
+check("eq. 2.11", score, four)
 
 # %% [markdown]
 # Is the last term a function of the distance? By {eq}`eq-2-7`, with $p_m = R_m^{\top} p_0$, it is
 #
 # $$ p_m^{\top} A\, p_n = p_0^{\top}\, R_m\, A\, R_n^{\top}\, p_0 , $$ (eq-2-12)
 #
-# and $A$ stands between the two rotations that should meet. Move both positions on by the same $t$, and see how much the
-# term changes:
+# so $A$ separates the two rotations that should meet. Shift both positions by the same $t$, and see how much the term
+# changes:
 
 # %%
-first, some_m, some_n = p(torch.tensor([0]))[0], m[:100], n[:100]
-two_places = zip(some_m.tolist(), some_n.tolist(), strict=True)
-turned = torch.stack([first @ R(a) @ A @ R(b).T @ first for a, b in two_places])
-check("eq. 2.12", between(p(some_m), p(some_n)), turned, tolerance=rounding)
+start = p(torch.tensor([0]))[0]
+places = zip(m[:100].tolist(), n[:100].tolist(), strict=True)
+by_rotations = torch.stack([start @ R(a) @ A @ R(b).T @ start for a, b in places])
+check("eq. 2.12", between(p(m[:100]), p(n[:100])), by_rotations, tolerance=rounding)
 
-before = between(p(m), p(n))
+unmoved = between(p(m), p(n))
 for t in (1, 5, 100):
-    change = (between(p(m + t), p(n + t)) - before).norm() / before.norm()
-    print(f"both moved on by {t:3d}: the last term changes by {change:.0%}")
+    change = (between(p(m + t), p(n + t)) - unmoved).norm() / unmoved.norm()
+    print(f"both shifted by {t:3d}: the last term changes by {change:.0%}")
 
 # %% [markdown]
 # ### The part that is relative
 #
-# Not all is lost. Cut $A$ into $2 \times 2$ blocks, one for each two pairs of coordinates. A block off the diagonal
-# couples two hands of different speeds, and these come apart as both positions move on. A block on the diagonal couples a
-# hand with itself; it commutes with every turn if it has the form of a turn, stretched. Keep this of $A$ and nothing
-# else, and call it $\bar A$:
+# Not all is lost. Cut $A$ into $2 \times 2$ blocks, one for every two pairs of coordinates.
+#
+# - A block *off* the diagonal couples two hands of different frequencies. As both positions move on, these hands drift
+#   apart, so no relative position comes of it.
+# - A block *on* the diagonal couples a hand with itself. Every such block is the sum of a rotation and a mirror, each
+#   stretched:
+#   $\left(\begin{smallmatrix} a & b \\ c & d \end{smallmatrix}\right) = \left(\begin{smallmatrix} u & -v \\ v & u \end{smallmatrix}\right) + \left(\begin{smallmatrix} u' & v' \\ v' & -u' \end{smallmatrix}\right)$
+#   with $u = \frac12 (a + d)$ and $v = \frac12 (c - b)$. A mirrored hand turns backwards, so the mirror gives a function
+#   of $m + n$. The rotation is multiplication by the complex number $u + \mathrm{i} v$; it commutes with other
+#   rotations, and gives a function of $m - n$.
+#
+# Keep the rotations on the diagonal and nothing else, and call that part of $A$ the **relative part** $\bar A$:
 #
 # $$
 # \begin{aligned}
@@ -385,13 +411,12 @@ for t in (1, 5, 100):
 # \end{aligned}
 # $$ (eq-2-13)
 #
-# Then $\bar A$ and $R_t$ commute, the rotations of {eq}`eq-2-12` meet, and the distance is all that is left.
-# For every $t$
+# Then $\bar A$ and $R_t$ commute, the rotations of {eq}`eq-2-12` meet, and the distance is all that is left:
+# for every $t$,
 #
 # $$ p_{m+t}^{\top} \bar A\, p_{n+t} = p_m^{\top} \bar A\, p_n . $$ (eq-2-14)
 #
-# And nothing relative was thrown away: $\bar A$ is what you get when you average the term over all places where the two
-# tokens could stand,
+# And nothing relative was thrown away: $\bar A$ is what you get when you average the term over all shifts,
 #
 # $$ p_m^{\top} \bar A\, p_n = \lim_{T \to \infty} \frac1T \sum_{t=0}^{T-1} p_{m+t}^{\top} A\, p_{n+t} . $$ (eq-2-15)
 
@@ -406,39 +431,43 @@ def relative_part(A: Tensor) -> Tensor:
 
 
 bar = relative_part(A)
-check("eq. 2.13, it commutes with turns", bar @ R(5), R(5) @ bar)
-t = torch.randint(10_000, (1000,))
+for t in (1, 5, 0.3):
+    check(f"eq. 2.13, it commutes with R_t, t = {t}", bar @ R(t), R(t) @ bar)
+shift = torch.randint(10_000, (1000,))
 kept = ((p(m) @ bar) * p(n)).sum(-1)
-check("eq. 2.14", ((p(m + t) @ bar) * p(n + t)).sum(-1), kept, tolerance=rounding)
+moved_kept = ((p(m + shift) @ bar) * p(n + shift)).sum(-1)
+check("eq. 2.14", moved_kept, kept, tolerance=rounding)
 
-places = torch.randint(100_000_000, (100_000,))  # a sample of all t
-at_m, at_n = torch.tensor([7, 3, 40]), torch.tensor([3, 7, 0])
-two_places = zip(at_m, at_n, strict=True)
-terms = [between(p(m + places), p(n + places)) for m, n in two_places]
-by_bar = ((p(at_m) @ bar) * p(at_n)).sum(-1)
-check("eq. 2.15", torch.stack(terms).mean(-1), by_bar, tolerance=0.05)
+# 100,000 shifts at random in place of all of them: equal up to the error of a sample
+shifts = torch.randint(100_000_000, (100_000,))
+three = ((7, 3), (3, 7), (40, 0))  # m, n
+averages = [between(p(a + shifts), p(b + shifts)).mean() for a, b in three]
+exact = [((p(torch.tensor([a])) @ bar) * p(torch.tensor([b]))).sum() for a, b in three]
+check("eq. 2.15, sampled", torch.stack(averages), torch.stack(exact), tolerance=0.05)
 
 # %% [markdown]
 # How much is that? Measure a matrix by its sum of squares, $\lVert A \rVert^2 = \sum A_{jl}^2$. Where $W_q$ and $W_k$ are
-# Gaussian, as at birth, no direction among the $C^2$ of $A$ is preferred, and $\bar A$ has $C$ of them, $u_i$ and $v_i$:
+# Gaussian, as at initialisation, no direction in the $C^2$-dimensional space of matrices is preferred. So each direction
+# carries the same expected part of $\lVert A \rVert^2$, and $\bar A$ is the projection of $A$ onto a subspace of $C$
+# dimensions, the $u_i$ and $v_i$:
 #
 # $$ \mathbb{E}\, \frac{\lVert \bar A \rVert^2}{\lVert A \rVert^2} = \frac{C}{C^2} = \frac1C . $$ (eq-2-16)
 
 # %%
-w = torch.randn(2, 1000, C, C)
+many_q, many_k = torch.randn(2, 1000, C, C)
 
 
 def share(A: Tensor) -> Tensor:
     return relative_part(A).square().sum() / A.square().sum()
 
 
-at_birth = torch.stack([share(A) for A in w[0].mT @ w[1]]).mean()
-check("eq. 2.16", at_birth, torch.tensor(1 / C), tolerance=5e-4)
-print(f"relative at birth, with C = {C}: {at_birth:.1%}")
+at_start = torch.stack([share(matrix) for matrix in many_q.mT @ many_k]).mean()
+check("eq. 2.16, sampled", at_start, torch.tensor(1 / C), tolerance=5e-4)
+print(f"relative at initialisation, with C = {C}: {at_start:.1%}")
 
 # %% [markdown]
-# A width of 512 has two in a thousand. So a sinusoidal encoding does not *give* a model relative positions. It gives it
-# vectors from which $\bar A$ could be learned. Is it?
+# For a width of 512, the relative part is only two parts in a thousand. So a sinusoidal encoding does not *give* a model
+# relative positions. It gives it vectors from which $\bar A$ could be learned. Is it?
 #
 # ## Experiment: does training find the relative part?
 #
@@ -462,28 +491,33 @@ length, back, tokens = 32, 3, 16
 class OneLayer(nn.Module):
     """One causal attention layer. ids (B, N) -> logits (B, N, tokens)."""
 
-    def __init__(self, position: PositionEncoding, spread=1.0, factor=1.0) -> None:
+    def __init__(
+        self, position: PositionEncoding, spread=1.0, factor=1.0, norm=False
+    ) -> None:
         super().__init__()
         self.position, self.factor = position, factor
         self.embedding = nn.Embedding(tokens, C)
         nn.init.normal_(self.embedding.weight, std=spread)
+        self.norm = nn.LayerNorm(C) if norm else nn.Identity()
         self.attention = MultiHeadAttention(C, heads=1)
         self.head = nn.Linear(C, tokens)
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        x = self.position.embed(self.factor * self.embedding(ids), positions)
-        return self.head(self.attention(x, positions=positions))
+        embedded = self.position.embed(self.factor * self.embedding(ids), positions)
+        return self.head(self.attention(self.norm(embedded), positions=positions))
 
 
 @functools.cache  # what was trained once is not trained again
-def train(reach: int, position: PositionEncoding | None = None, **scale: float):
+def train(
+    reach: int, position: PositionEncoding | None = None, updates=steps, **options
+):
     """Texts begin at a random position below `reach`. Returns model and losses."""
     torch.manual_seed(0)
-    model = OneLayer(position or SinusoidalEmbedding(C), **scale).float()
+    model = OneLayer(position or SinusoidalEmbedding(C), **options).float()
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
-    for _ in range(steps):
+    for _ in range(updates):
         ids = torch.randint(tokens, (32, length), generator=generator)
         starts = torch.randint(reach, (32, 1), generator=generator)
         logits = model(ids, starts + torch.arange(length))[:, back:]
@@ -495,177 +529,152 @@ def train(reach: int, position: PositionEncoding | None = None, **scale: float):
     return model, losses
 
 
+test_ids = torch.randint(
+    tokens, (200, length), generator=torch.Generator().manual_seed(1)
+)
+
+
+def correct(logits: Tensor) -> float:  # fraction of tokens copied correctly
+    return (
+        (logits[:, back:].argmax(dim=-1) == test_ids[:, :-back]).double().mean().item()
+    )
+
+
 @torch.no_grad()
 def accuracy(model: OneLayer, shift: int) -> float:
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(tokens, (200, length), generator=generator)
-    logits = model(ids, torch.arange(length) + shift)[:, back:]
-    return (logits.argmax(dim=-1) == ids[:, :-back]).double().mean().item()
+    return correct(model(test_ids, torch.arange(length) + shift))
 
 
 reaches = {"from 0": 1, "below 1,024": 1024, "below 65,536": 65_536}
 trained = {name: train(reach)[0] for name, reach in reaches.items()}
-shifts = [0, 1, 3, *(10 * 10**k * i for k in range(6) for i in (1, 3)), 10_000_000]
+moves = [0, 1, 3, *(10 * 10**k * i for k in range(6) for i in (1, 3)), 10_000_000]
 accuracies = {
-    name: [accuracy(model, shift) for shift in shifts]
-    for name, model in trained.items()
+    name: [accuracy(model, move) for move in moves] for name, model in trained.items()
 }
 shown = [0, 10, 1000, 100_000, 10_000_000]
-print(f"{'moved by':>13s}" + "".join(f"{shift:>12,d}" for shift in shown))
+print(f"{'shifted by':>13s}" + "".join(f"{move:>12,d}" for move in shown))
 for name, values in accuracies.items():
-    at = dict(zip(shifts, values, strict=True))
-    print(f"{name:>13s}" + "".join(f"{at[shift]:>12.0%}" for shift in shown))
+    at = dict(zip(moves, values, strict=True))
+    print(f"{name:>13s}" + "".join(f"{at[move]:>12.0%}" for move in shown))
     assert values[0] > 0.95 or steps < 250  # the text below says so
-period = 2 * torch.pi / frequencies(C)[-1]
-print(f"\nthe slowest hand is back after {period:,.0f} positions")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of tokens copied right against the shift of all positions, from 0 to ten million on a logarithmic axis, for three models. Trained from 0: 100 percent at no shift, then between 50 and 90. Trained below 1,024: 100 percent up to about a thousand, then lower. Trained below 65,536: close to 100 percent throughout."}, "figure": {"caption": "All three solve the task where they were trained. The first loses part of it as soon as the text moves on, the second when it moves past what was seen (dotted lines). The third has seen its slowest hand go all the way round: after that no position is new, and it copies right at ten million.", "name": "fig-moved"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Fraction of tokens copied correctly against the shift of all positions, from 0 to ten million on a logarithmic axis, for three models. Trained from 0: 100 percent without a shift, falling within the first tens of positions, then mostly between one half and nine tenths. Trained below 1,024: 100 percent up to about a thousand, then lower. Trained below 65,536: close to 100 percent throughout."}, "figure": {"caption": "All three models solve the task where they were trained. The first loses part of it as soon as the text moves on, the second when it moves past the positions that were seen (dotted lines). The third copies correctly even at ten million, far outside its training.", "name": "fig-moved"}}
 from rope_lab.figures.sinusoidal import moved
 
-moved(shifts, accuracies, {name: reach - 1 + length for name, reach in reaches.items()})
+moved(moves, accuracies, {name: reach - 1 + length for name, reach in reaches.items()})
 
 # %% [markdown]
-# Now look inside. Each model has a $W_q$ and a $W_k$; split its position-position term by {eq}`eq-2-13`:
+# Is position ten million perhaps not new at all, because the slow hands completed their turns during training and every
+# vector has come back to a known one? No: the nearest of the trained position vectors is as far away as those of tokens
+# dozens of positions apart.
+
+# %%
+seen = p(torch.arange(65_536 - 1 + length))
+nearest = (seen - p(torch.tensor([10_000_000]))).norm(dim=-1).min()
+print(f"from position ten million to the nearest trained one: {nearest:.1f}")
+for apart in (1, 3, 50):
+    steps_apart = (seen[apart:] - seen[:-apart]).norm(dim=-1).mean()
+    print(f"between positions {apart:2d} apart: {steps_apart:.1f}")
+
+# %% [markdown]
+# So look inside. Each model has a $W_q$ and a $W_k$; split its position-position term by {eq}`eq-2-13`:
 
 # %%
 torch.manual_seed(0)
 models = {"untrained": OneLayer(SinusoidalEmbedding(C)), **trained}
-window, maps = p(torch.arange(32)), {}
-print("share of the relative part, by eq. 2.16")
+window, learned_A, maps = p(torch.arange(32)), {}, {}
+print("fraction that is relative, as in eq. 2.16; size (root mean square) of the term")
 for name, model in models.items():
-    w_q, w_k = model.attention.query.weight, model.attention.key.weight
-    A = (w_q.T @ w_k).detach().double()
-    print(f"  {name:14s}{share(A):6.1%}")
-    maps[name] = (window @ A @ window.T, window @ relative_part(A) @ window.T)
-del maps["below 1,024"]  # it looks like a mixture of its neighbours
+    query, key = model.attention.query.weight, model.attention.key.weight
+    learned_A[name] = (query.T @ key).detach().double()
+    whole, relative = (
+        window @ M @ window.T for M in (learned_A[name], relative_part(learned_A[name]))
+    )
+    size = whole.square().mean().sqrt()
+    print(f"  {name:14s}{share(learned_A[name]):6.1%}{size:10.1f}")
+    maps[name] = (whole / size, relative / size)
+del maps["below 1,024"]  # it looks like a mixture of the other two
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine square maps of scores of 32 positions with 32 positions. Rows: untrained, trained from 0, trained below 65,536. Columns: the whole term, its relative part, the rest. Untrained: the whole is a weave, the relative part almost blank. Trained: the relative part has clear diagonal stripes with a bright one just below the diagonal; the rest is weaker, weakest for the model trained below 65,536."}, "figure": {"caption": "The position-position term of three models, taken apart. At birth the stripes are almost nothing and the weave is everything. Training grows the stripes out of the weave, with a bright one three places below the diagonal, and more so when texts begin anywhere (below 65,536). Relative position is not in a sinusoidal encoding; it is in what the weights learn to do with it.", "name": "fig-split"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine square maps of scores of 32 positions with 32 positions, on one colour scale. Rows: untrained, trained from 0, trained below 65,536. Columns: the whole term, its relative part, the rest. Untrained: the whole is a weave, the relative part almost blank. Trained: the relative part has clear diagonal stripes with a bright one just below the diagonal; the rest is weaker, weakest for the model trained below 65,536."}, "figure": {"caption": "The position-position term of three models, taken apart; each row is divided by the size of its whole term, so that one colour scale fits all. At initialisation the stripes are almost nothing and the weave is everything. Training grows the stripes, with a bright one three positions below the diagonal, and more so when texts begin anywhere (below 65,536). Relative position is not in a sinusoidal encoding; it is in what the weights learn to do with it.", "name": "fig-split"}}
 from rope_lab.figures.sinusoidal import split_maps
 
 split_maps(maps)
 
 # %% [markdown]
-# That is the part of the four terms that chapter 1 promised to show. It also says what RoPE changes. It turns queries and
-# keys *after* the projections, so that no matrix stands between the rotations, and the relative part is all of it, at
-# birth and at every width.
-#
-# Two cautions. The task needs one distance and nothing else, so the shares are not those of a language model. And a text
-# that was moved is not a longer text: {cite:t}`press2022` report that sinusoidal language models get worse soon beyond the
-# length they were trained with (this book has not repeated it).
-#
-# ## How loud a position speaks
-#
-# The sum $x_m + p_m$ has two voices. By {eq}`eq-2-4` the position has length $\sqrt{C/2}$. The token has what its
-# initialisation gave it: about $\sigma \sqrt C$, with a standard deviation of $\sigma$ in each coordinate. In the paper,
-# embeddings are multiplied by $\sqrt C$ before the sum: one sentence in section 3.4, without a reason. The reason is in
-# the initialisation of the authors' code, [tensor2tensor](https://github.com/tensorflow/tensor2tensor): $\sigma = C^{-1/2}$,
-# small because the same matrix also makes the logits. So what you need depends on what you have:
+# Is the relative part what makes the models work? Take the other parts away and see. Below, the scores of each trained
+# model are replaced by the position-position term alone, then by its relative part, then by the rest:
+
 
 # %%
-setups = {
-    "σ = C^-½, times √C (the paper)": {"spread": C**-0.5, "factor": C**0.5},
-    "σ = C^-½, as it is": {"spread": C**-0.5, "factor": 1.0},
-    "σ = 1 (nn.Embedding), as it is": {},
-    "σ = 1 (nn.Embedding), times √C": {"factor": C**0.5},
-}
-print(f"{'':34s}token : position   loss at {steps // 5:2d}   at {steps}")
-for name, scale in setups.items():
-    token = OneLayer(SinusoidalEmbedding(C), **scale)
-    loud = (token.factor * token.embedding.weight).norm(dim=-1).mean().item()
-    losses = torch.tensor(train(65_536, **scale)[1])
-    early, late = losses[: steps // 5][-10:].mean(), losses[-10:].mean()
-    print(f"{name:34s}{loud:5.1f} : {(C / 2) ** 0.5:.1f}{early:18.2f}{late:9.2f}")
-wide = 512  # the width of the paper's base model
-print(f"{'the last one, with C = 512':34s}{wide:5d} : {(wide / 2) ** 0.5:.0f}")
-print(f"{'guessing':34s}{torch.tensor(tokens).log():29.2f}")
+@torch.no_grad()
+def accuracy_with(matrix: Tensor, model: OneLayer, shift: int) -> float:
+    """With p_m^T · matrix · p_n as the only scores; values and head are the model's."""
+    table = p(torch.arange(length) + shift)
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    scores = (table @ matrix @ table.T / C**0.5).masked_fill(future, -torch.inf)
+    mixed = scores.softmax(-1) @ (model.embedding(test_ids) + table)
+    layer = model.attention
+    values = mixed @ layer.value.weight.double().T @ layer.out.weight.double().T
+    return correct(values @ model.head.weight.double().T + model.head.bias.double())
+
+
+print(f"{'shifted by':>31s}" + "".join(f"{move:>12,d}" for move in shown))
+for name, model in trained.items():
+    M, relative = learned_A[name], relative_part(learned_A[name])
+    parts = {
+        "position, position": M,
+        "relative part": relative,
+        "the rest": M - relative,
+    }
+    for part, matrix in parts.items():
+        at = [accuracy_with(matrix, model, move) for move in shown]
+        print(f"{name:>12s} {part:18s}" + "".join(f"{value:>12.0%}" for value in at))
 
 # %% [markdown]
-# Multiply where $\sigma$ is 1, and the tokens drown the positions: this model does not get beyond guessing in the time in
-# which the others finish. Whether to multiply, divide or leave it is a question people keep asking
-# ([pytorch/tutorials#2849](https://github.com/pytorch/tutorials/issues/2849),
-# [OpenNMT-py#1722](https://github.com/OpenNMT/OpenNMT-py/issues/1722),
-# [espnet#2797](https://github.com/espnet/espnet/issues/2797)), and the answer is the first column: look at both lengths.
-# A token that is too quiet does no harm here, in a task that is all about positions.
+# The relative part alone solves the task at every shift, even in the model that was only ever shown texts from position
+# 0. The rest alone does not solve it anywhere, and where the text has moved, it is what disturbs. Random starts teach a
+# model to keep the rest small.
 #
-# ## Positions nobody has seen
+# That is the part of the four terms that chapter 1 promised to show. It also says what RoPE changes. RoPE rotates queries
+# and keys *after* the projections, so that no matrix separates the rotations, and the relative part is all of it, at
+# initialisation and at every width.
 #
-# A learned table ends. The formula does not, and takes positions between the whole ones as well:
+# Two cautions. The task needs one distance and nothing else, so the fractions are not those of a language model. And a
+# text that was moved is not a longer text, which was the authors' second hope: {cite:t}`press2022` report that sinusoidal
+# language models soon get worse beyond the length they were trained with (this book has not repeated it). A learned table
+# cannot even be asked:
 
 # %%
 from rope_lab import LearnedEmbedding
 
-x = torch.zeros(1, 1, C)
+nothing = torch.zeros(1, 1, C)
 for position in (LearnedEmbedding(512, C), SinusoidalEmbedding(C)):
     try:
-        vector = position.embed(x, torch.tensor([10_000_000]))
+        vector = position.embed(nothing, torch.tensor([10_000_000]))
         print(f"{type(position).__name__}: first numbers {vector[0, 0, :3].detach()}")
     except ValueError as error:
         print(f"{type(position).__name__}: {error}")
 
 # %% [markdown]
-# That there is a vector does not mean that the model knows what to do with it, as the experiment shows. Within the length
-# they were trained with, learned and sinusoidal positions did equally well in the paper's translation models (its
-# table 3; not repeated here).
+# Within the length they were trained with, learned and sinusoidal positions did equally well in the paper's translation
+# models (its table 3; not repeated here).
 #
-# ### Precision
+# ## What goes wrong: a frequency for each column
 #
-# At position ten million the fast hand has turned by ten million radians, and only what is left after whole turns
-# matters. A number format with few digits has lost that. The table below forms the encoding in six ways and prints the
-# largest error over the last 256 positions before $N$, for values that lie between $-1$ and $1$:
-
-# %%
-lengths = (256, 2048, 8192, 131_072, 10_000_000)
-theta = frequencies(C)
-
-
-def hands(positions: Tensor, theta: Tensor) -> Tensor:
-    """Sine and cosine of the product, in the wider type of the two."""
-    angle = (positions[:, None] * theta).float()
-    return torch.cat((angle.sin(), angle.cos()), dim=-1)
-
-
-def by_halves(table: Tensor) -> Tensor:
-    return convert_layout(table, "interleaved", "half")
-
-
-recipes = {
-    "float64 (rope_lab)": lambda m: by_halves(sinusoidal(m, C)),
-    "that, stored bfloat16": lambda m: by_halves(sinusoidal(m, C).bfloat16()),
-    "float32 throughout": lambda m: hands(m.float(), theta.float()),
-    "positions in bfloat16": lambda m: hands(m.bfloat16(), theta.float()),
-    "frequencies in bfloat16": lambda m: hands(m.float(), theta.bfloat16()),
-    "product in float16": lambda m: hands(m.half(), theta.half()),
-}
-print(f"{'N':>23s}" + "".join(f"{N:>11,d}" for N in lengths))
-for name, recipe in recipes.items():
-    cells = ""
-    for N in lengths:
-        m = torch.arange(N - 256, N)
-        error = (recipe(m).double() - by_halves(p(m))).abs().max()
-        cells += f"{error:11.0e}" if error.isfinite() else f"{'overflow':>11s}"
-    print(f"{name:23s}{cells}")
-
-m = torch.tensor([10_000_000])
-check("eq. 2.3, at position ten million", sinusoidal(m, C), p(m).float())
-
-# %% [markdown]
-# An error of 2 is a sine with the wrong sign. Each recipe that computes in half precision gets there by eight thousand
-# positions. A table *formed* in float64 and then *stored* in half precision is fine (second line): what is rounded then
-# is a number between $-1$ and $1$. Chapter 8 treats precision in full.
-#
-# ## What goes wrong
-#
-# ### Each column its own speed
-#
-# Equation {eq}`eq-2-3` counts pairs: columns $2i$ and $2i + 1$ share $\theta_i$. Code counts columns. Take the column's
-# number for $i$, and the two columns of a pair turn at different speeds, and none of them is a hand any more. The slip
-# went through a popular implementation ([Kyubyong/transformer#38](https://github.com/Kyubyong/transformer/issues/38)),
-# others ([attention-is-all-you-need-pytorch#32](https://github.com/jadore801120/attention-is-all-you-need-pytorch/issues/32),
+# Equation {eq}`eq-2-3` counts pairs: columns $2i$ and $2i + 1$ share $\theta_i$. But code counts columns. If you use the
+# column's number for $i$, the two columns of a pair turn at different speeds, and together they no longer form the hand of
+# a clock. The slip went through a popular implementation
+# ([Kyubyong/transformer#38](https://github.com/Kyubyong/transformer/issues/38)), others
+# ([attention-is-all-you-need-pytorch#32](https://github.com/jadore801120/attention-is-all-you-need-pytorch/issues/32),
 # [DeepCTR#379](https://github.com/shenweichen/DeepCTR/issues/379)) and a textbook
 # ([pytorch_advanced#79](https://github.com/YutaroOgawa/pytorch_advanced/issues/79)). One reader noticed because his plot of
 # $\langle p_m, p_n \rangle$ did not look as it should
-# ([PapersReimplementations#9](https://github.com/BrianPulfer/PapersReimplementations/issues/9)). Does it matter, or would
-# any waves do? The experiment above can tell:
+# ([PapersReimplementations#9](https://github.com/BrianPulfer/PapersReimplementations/issues/9)).
+#
+# Does it matter? The same reader retrained the model, which classifies images of digits, and reported that the final loss
+# was the same with either encoding; the maintainer's guess was that the model is powerful enough to adapt
+# ([PapersReimplementations#10](https://github.com/BrianPulfer/PapersReimplementations/pull/10)). The experiment above
+# can tell when that happens:
 
 
 # %%
@@ -681,46 +690,185 @@ class ByColumn(PositionEncoding):
         return x + by_column(positions).to(x.dtype)
 
 
-class SinesAlone(PositionEncoding):
-    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        return x + sinusoidal(positions, 2 * C)[..., ::2].to(x.dtype)
-
-
-m = torch.arange(1000)
 for name, table in {"pairs": p, "columns": by_column}.items():
-    ten_back = (table(m + 10) * table(m)).sum(-1)  # eq. 2.8 says: one number
-    low, high = ten_back.aminmax()
+    ten_back = (table(torch.arange(10, 1010)) * table(torch.arange(1000))).sum(-1)
+    low, high = ten_back.aminmax()  # eq. 2.8 says: one number
     print(f"counting {name:8s} inner product at distance 10: {low:.1f} to {high:.1f}")
 
-kinds = {
-    "sine and cosine": (),
-    "each column its speed": (ByColumn(),),
-    "sines alone": (SinesAlone(),),
-}
-print(f"\n{'trained below 65,536':30s}      loss   tokens copied right")
-for name, position in kinds.items():
-    model, losses = train(65_536, *position)
-    print(f"{name:30s}{sum(losses[-10:]) / 10:10.3f}{accuracy(model, 500):22.0%}")
+print("\ntexts begin         counting   updates   correct, as trained   shifted by 500")
+slip = ByColumn()
+for reach, position, updates in (
+    ("from 0", None, steps),
+    ("from 0", slip, steps),
+    ("from 0", slip, 2 * steps),
+    ("below 65,536", None, steps),
+    ("below 65,536", slip, steps),
+):
+    model, _ = train(reaches[reach], position, updates=updates)
+    counting = "pairs" if position is None else "columns"
+    scored = "".join(f"{accuracy(model, move):18.0%}" for move in (0, 500))
+    print(f"{reach:20s}{counting:10s}{updates:8d}  {scored}")
 
 # %% [markdown]
-# It matters. No error, a loss that falls, and a rule that cannot be learned for all places. Equation {eq}`eq-2-8` is the
-# test that finds it in a second: the inner product at a given distance must be the same everywhere.
+# Both are right. Where every text begins at position 0, as every image begins at patch 0, the model learns its few
+# positions one by one; with the slip it needs more updates, but nearly gets there. A rule for *all* positions is another matter:
+# when texts begin anywhere, the model with the slip is still at about one half when the model without it has
+# finished, and a text that moves away from the trained positions is lost. So there is no error, the loss falls, and a
+# test at the positions of the training may even look perfect. Equation {eq}`eq-2-8` is the test that finds the slip
+# in a second: the inner product at a given distance must be the same everywhere.
 #
-# ### The other order of the columns
+# ## Notes
 #
-# Is the order of {eq}`eq-2-5` a bug, then? In a model that you train yourself it is not, as an author of the paper
-# answered ([tensor2tensor#391](https://github.com/tensorflow/tensor2tensor/issues/391)): the next layer can permute the
+# Four matters off the main line, folded: open what you need.
+#
+# :::{admonition} How loud is a position? (multiply embeddings by √C, or not)
+# :class: note dropdown
+#
+# The sum $x_m + p_m$ has two voices, and here *loud* means: large in norm. By {eq}`eq-2-4` the position has the norm
+# $\sqrt{C/2}$. The token has the norm that its initialisation gave it: about $\sigma \sqrt C$, with a standard deviation
+# of $\sigma$ in each coordinate. In the paper, embeddings are multiplied by $\sqrt C$ before the sum: one sentence at the
+# end of section 3.4, without a reason. The authors' code,
+# [tensor2tensor](https://github.com/tensorflow/tensor2tensor), initialises with $\sigma = C^{-1/2}$, so the factor makes
+# the coordinates of a token about as large as a sine. With `nn.Embedding`, whose $\sigma$ is 1, they are that large
+# already. What the factor is for is a question that people keep asking
+# ([OpenNMT-py#1328](https://github.com/OpenNMT/OpenNMT-py/issues/1328),
+# [pytorch/tutorials#2849](https://github.com/pytorch/tutorials/issues/2849),
+# [espnet#2797](https://github.com/espnet/espnet/issues/2797)).
+#
+# The measurement below varies both norms, without and with a LayerNorm between the sum and attention. Without it, a model
+# with large sums does not learn whatever their ratio (fourth row): the scores are so large that the softmax saturates. With
+# it, as in every transformer, only the ratio is left, and it matters: where the token is eleven times as loud as the
+# position (third row), the model gets stuck near guessing; where both are multiplied (fourth row), it learns as before. A
+# token that is too quiet does no harm here, in a task that is all about positions. So do not look for a rule about
+# $\sqrt C$; print both norms.
+# :::
+
+
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: how loud?", "code_prompt_hide": "Hide the measurement"}
+class Louder(PositionEncoding):
+    """Sinusoidal positions, times √C."""
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x + C**0.5 * sinusoidal(positions, C).to(x.dtype)
+
+
+small, times = {"spread": C**-0.5}, {"factor": C**0.5}
+plain, louder = SinusoidalEmbedding(C), Louder()
+setups = {
+    "σ = C^-½, times √C (the paper)": (plain, small | times),
+    "σ = C^-½, as it is": (plain, small),
+    "σ = 1 (nn.Embedding), times √C": (plain, times),
+    "the same, positions times √C too": (louder, times),
+}
+few = 2 * steps // 5
+print(
+    f"{'':34s}token : position   loss after {few} updates, without and with LayerNorm"
+)
+for name, (position, scale) in setups.items():
+    token = OneLayer(position, **scale)
+    loud = (token.factor * token.embedding.weight).norm(dim=-1).mean().item()
+    place = position.embed(torch.zeros(1, 1, C), torch.tensor([7])).norm().item()
+    line = f"{name:34s}{loud:5.1f} : {place:4.1f}"
+    for norm in (False, True):
+        losses = train(65_536, position, updates=few, norm=norm, **scale)[1]
+        line += f"{sum(losses[-10:]) / 10:16.2f}"
+    print(line)
+print(f"{'guessing':34s}{math.log(tokens):28.2f}")
+
+# %% [markdown]
+# :::{admonition} Precision: at which position does a number type run out?
+# :class: note dropdown
+#
+# At position ten million the fast hand has turned by ten million radians, and only the remainder after whole turns
+# matters. A number type with few digits has lost it. The table below computes the encoding in six ways, and prints the
+# largest error over the last 64 positions before $N$. The reference does not come from the package: its angles are
+# reduced with 50 digits by mpmath.
+#
+# An error of 2 is a sine with the wrong sign. Each recipe that *computes* in 16 bits gets there by eight thousand
+# positions. A table computed in float64 and then *stored* in bfloat16 is fine (second line), because only a number between
+# $-1$ and $1$ is rounded. The commonest code computes in float32 throughout: it is good to three digits at eight thousand
+# positions and to two at 131,072, but at ten million it is off by up to 0.3.
+#
+# The last lines are not made up. A speech model served in float16 computed frequencies and product in that type, and its
+# table was off by up to 0.42 ([vllm#54620](https://github.com/vllm-project/vllm/pull/54620)). Before computing its
+# sinusoids, a video model cast the time step 998.39 to bfloat16, which rounds it to 1000
+# ([DiffSynth-Studio#1025](https://github.com/modelscope/DiffSynth-Studio/pull/1025)). Both threads fix it in the same
+# way: compute the table in full precision, and round last. Chapter 8 treats precision in full.
+# :::
+
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: precision", "code_prompt_hide": "Hide the measurement"}
+import mpmath
+
+mpmath.mp.dps = 50
+theta_mp = [mpmath.mpf(10_000) ** (-mpmath.mpf(2 * i) / C) for i in range(C // 2)]
+
+
+def exact_table(positions: range) -> Tensor:
+    """Equation 2.3 with angles reduced in 50 digits; nothing of it comes from the package."""
+    rows = []
+    for position in positions:
+        angles = [float(position * theta % (2 * mpmath.pi)) for theta in theta_mp]
+        rows.append([wave(a) for a in angles for wave in (math.sin, math.cos)])
+    return torch.tensor(rows)
+
+
+def computed(positions: Tensor, theta: Tensor) -> Tensor:
+    """Sine and cosine of the product, in the wider type of the two."""
+    angle = (positions[:, None] * theta).float()
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
+
+
+theta = frequencies(C)
+recipes = {
+    "float64 (rope_lab)": lambda m: sinusoidal(m, C),
+    "that, stored bfloat16": lambda m: sinusoidal(m, C).bfloat16(),
+    "float32 throughout": lambda m: computed(m.float(), theta.float()),
+    "positions in bfloat16": lambda m: computed(m.bfloat16(), theta.float()),
+    "frequencies in bfloat16": lambda m: computed(m.float(), theta.bfloat16()),
+    "product in float16": lambda m: computed(m.half(), theta.half()),
+}
+lengths = (256, 2048, 8192, 131_072, 10_000_000)
+references = {N: exact_table(range(N - 64, N)) for N in lengths}
+print(f"{'N':>23s}" + "".join(f"{N:>11,d}" for N in lengths))
+for name, recipe in recipes.items():
+    cells = ""
+    for N, reference in references.items():
+        error = (recipe(torch.arange(N - 64, N)).double() - reference).abs().max()
+        cells += f"{error:11.0e}" if error.isfinite() else f"{'overflow':>11s}"
+    print(f"{name:23s}{cells}")
+
+last = torch.arange(10_000_000 - 64, 10_000_000)
+check(
+    "eq. 2.3, before ten million, by mpmath",
+    p(last),
+    references[10_000_000],
+    tolerance=1e-8,
+)
+
+# %% [markdown]
+# :::{admonition} The other order of the columns, and weights that are already trained
+# :class: note dropdown
+#
+# In a model that you train yourself, the order of {eq}`eq-2-5` does not matter, as an author of the paper answered
+# ([tensor2tensor#391](https://github.com/tensorflow/tensor2tensor/issues/391)): the next layer can permute the
 # coordinates. With $P$ for the permutation and $W$ for any projection, since $P^{\top} P = I$,
 #
 # $$ W (x + p_m) = (W P^{\top})\, (P x + P p_m) , $$ (eq-2-17)
 #
-# so a model on the other table is the same model with the columns of its embeddings and weights dealt out anew, and
-# training is as likely to find the one as the other. Weights that are *already trained* belong to one order. A port of a
-# video model swapped the halves of its time step, and from the same weights and inputs the output was off by 37% and the
-# pictures lost their composition ([flashinfer#3819](https://github.com/flashinfer-ai/flashinfer/pull/3819)).
+# so a model on the other table is the same model with the columns of its embeddings and weights reordered, and
+# training is as likely to find the one as the other. But weights that are *already trained* belong to one order, as
+# tensor2tensor#177 learned. A port of a video model swapped the halves of its time step, and from the same weights and
+# inputs the output was off by 37% and the pictures lost their composition
+# ([flashinfer#3819](https://github.com/flashinfer-ai/flashinfer/pull/3819)).
+#
+# The code of tensor2tensor differs from the paper in another way, too: its exponent is $-i/(C/2 - 1)$ instead of
+# $-i/(C/2)$, so that the last frequency is $1/b$ exactly
+# ([tensor2tensor#1423](https://github.com/tensorflow/tensor2tensor/issues/1423)). Trained weights belong to one of these
+# two as well.
+# :::
 
-# %%
-W, x, m = torch.randn(C, C) / C**0.5, torch.randn(1000, C), torch.arange(1000)
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: the other order", "code_prompt_hide": "Hide the measurement"}
+W, x = torch.randn(C, C) / C**0.5, torch.randn(1000, C)
 
 
 def P(t: Tensor) -> Tensor:  # permutes the last axis; of a weight, W P^T
@@ -736,37 +884,28 @@ class Halves(PositionEncoding):
 
 
 model = trained["below 65,536"]
-right, model.position = accuracy(model, 0), Halves()
-print(f"the trained model above: {right:.0%} of tokens copied right")
+as_trained, model.position = accuracy(model, 0), Halves()
+print(f"the trained model above: {as_trained:.0%} of tokens copied correctly")
 print(f"the same weights with the other order: {accuracy(model, 0):.0%}")
+model.position = SinusoidalEmbedding(C)
 
 # %% [markdown]
-# That code differs from the paper in another way, too: its exponent is $-i/(C/2 - 1)$ instead of $-i/(C/2)$, so that the
-# last frequency is $1/b$ exactly ([tensor2tensor#1423](https://github.com/tensorflow/tensor2tensor/issues/1423)). Weights
-# belong to one of the two.
-#
-# ### Half precision
-#
-# The last lines of the precision table are not made up. A speech model served in float16 formed frequencies and product in
-# that type, and its table was off by up to 0.42 ([vllm#54620](https://github.com/vllm-project/vllm/pull/54620)). A video model cast the
-# time step 998.39 to bfloat16 before its sinusoids, where it is 1000
-# ([DiffSynth-Studio#1025](https://github.com/modelscope/DiffSynth-Studio/pull/1025)). Both threads mend it in the same way:
-# form the table in full precision, and round last.
-#
-# ### The wrong axis
+# :::{admonition} The wrong axis
+# :class: note dropdown
 #
 # The table of a well-known tutorial has the shape `(N, 1, C)`, for tensors with the tokens on the first axis. Give it
-# tensors `(B, N, C)`, and every token of a text gets the position of its text in the batch
+# tensors `(B, N, C)`, and every token gets the number of its sequence in the batch as its position
 # ([C.Origami#42](https://github.com/tanjimin/C.Origami/issues/42)). Chapter 1 has the test that finds it.
+# :::
 #
 # ## Summary
 #
-# - Pairs of sine and cosine are hands of clocks, from fast to slow; to move on by $k$ is to turn every hand by a fixed
-#   angle, one matrix for all places.
-# - Inner products of positions know the distance but not the direction, and behind $W_q^{\top} W_k$ a share of $1/C$ is
-#   relative at birth; more of it has to be learned.
-# - Keep the two columns of a pair at one speed, the two voices of the sum equally loud, and form the table before you
-#   round.
+# - Pairs of sine and cosine are hands of clocks, from fast to slow; to move on by $t$ is to turn every hand by a fixed
+#   angle, with one matrix for all positions.
+# - Inner products of positions depend on the distance but not on the direction, and behind $W_q^{\top} W_k$ a fraction of
+#   $1/C$ is relative at initialisation; more of it has to be learned, and that part alone solved the task here.
+# - Keep the two columns of a pair at one frequency; what is true at the positions of the training need not be true
+#   elsewhere.
 #
 # ## Exercises
 #
@@ -796,14 +935,14 @@ def position_table(length: int, dim: int, base: float) -> Tensor:
 check_position_table(position_table)
 
 # %% [markdown]
-# **2.2** Write `move_on(p, k, base)`: from vectors `p` of shape `(N, C)`, in the order {eq}`eq-2-3`, of positions that you
-# are not told, the vectors of the positions $k$ further.
+# **2.2** Write `move_on(p, t, base)`: from vectors `p` of shape `(N, C)`, in the order {eq}`eq-2-3`, of positions that you
+# are not told, the vectors of the positions $t$ further.
 
 # %%
 from rope_lab.exercises.ch02 import check_move_on
 
 
-def move_on(p: Tensor, k: float, base: float) -> Tensor:
+def move_on(p: Tensor, t: float, base: float) -> Tensor:
     return None  # your turn: shape (N, C)
 
 
@@ -813,8 +952,8 @@ check_move_on(move_on)
 # Solution of 2.2: by equation 2.6, pair by pair
 
 
-def move_on(p: Tensor, k: float, base: float) -> Tensor:
-    angle = k * base ** (-torch.arange(0, p.shape[-1], 2) / p.shape[-1])
+def move_on(p: Tensor, t: float, base: float) -> Tensor:
+    angle = t * base ** (-torch.arange(0, p.shape[-1], 2) / p.shape[-1])
     sin, cos = p[:, ::2], p[:, 1::2]
     new_sin = sin * angle.cos() + cos * angle.sin()
     new_cos = cos * angle.cos() - sin * angle.sin()

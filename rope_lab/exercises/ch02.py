@@ -45,7 +45,7 @@ def check_position_table(position_table: Callable[[int, int, float], Tensor]) ->
 
 
 def check_move_on(move_on: Callable[[Tensor, float, float], Tensor]) -> Feedback:
-    """Exercise 2.2: `move_on(p, k, base)` takes vectors (N, C) of unknown positions k positions further."""
+    """Exercise 2.2: `move_on(p, t, base)` takes vectors (N, C) of unknown positions t positions further."""
     dim, base, k = 6, 100.0, 5.0
     m = torch.tensor([3.0, 40.0, 12.0, 7.5], dtype=torch.float64)
     theta = frequencies(dim, base, device="cpu")
@@ -60,8 +60,8 @@ def check_move_on(move_on: Callable[[Tensor, float, float], Tensor]) -> Feedback
     turn_sin, turn_cos = (k * theta).sin(), (k * theta).cos()
     reused = sin * turn_cos + cos * turn_sin
     mistakes = {
-        "this moves back by k: with the sine first, to move on is to turn clockwise": at(m - k),
-        "you move on by one; the angles are k·θ_i": at(m + 1),
+        "this moves back by t: with the sine first, to move on is to turn clockwise": at(m - k),
+        "you move on by one; the angles are t·θ_i": at(m + 1),
         "nothing moved": at(m),
         "you take the rows for positions 0, 1, …; their positions are not told": at(
             torch.arange(len(m), dtype=torch.float64) + k

@@ -1,8 +1,8 @@
-"""Figures of chapter 2: a counter beside waves, inner products of positions, and what of a score map is relative."""
+"""Figures of chapter 2: a counter and waves, the table, inner products of positions, what of a score is relative."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +13,7 @@ from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
 
 
 def counter(bits: ArrayLike, waves: ArrayLike) -> Figure:
-    """The bits of every position above, its sines and cosines below; a column a position.
+    """The bits of every position above, its sines and cosines below; one column per position.
 
     Args:
         bits: 0 or 1, shape (N, bits), the last digit first.
@@ -39,8 +39,27 @@ def counter(bits: ArrayLike, waves: ArrayLike) -> Figure:
     return figure
 
 
+def table_map(table: ArrayLike, pairs: Sequence[int]) -> Figure:
+    """The sinusoidal table as a map of coordinate against position, and the sines of a few pairs as curves.
+
+    Args:
+        table: sine and cosine of every pair side by side, shape (N, C).
+        pairs: whose sines are drawn below.
+    """
+    values = np.asarray(table)
+    figure, (top, bottom) = new_figure(2, 1, size=(7.5, 5.6), sharex=True, height_ratios=[1.6, 1])
+    image = top.imshow(values.T, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    top.set_ylabel("coordinate")
+    figure.colorbar(image, ax=top, ticks=[-1, 0, 1], pad=0.02)
+    for i, color, dash in zip(pairs, COLORS.values(), ("-", "--", "-.", ":"), strict=False):
+        bottom.plot(values[:, 2 * i], dash, color=color, label=f"pair {i}")
+    bottom.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12, handlelength=2.2)
+    bottom.set(xlabel="position $m$", ylabel=r"$\sin m\theta_i$", ylim=(-1.1, 1.1), yticks=[-1, 0, 1])
+    return figure
+
+
 def products(offsets: ArrayLike, curves: Mapping[str, tuple[ArrayLike, float]]) -> Figure:
-    """Inner product of two position vectors against where the key stands, a line a matrix between them.
+    """Inner product of two position vectors against the key's position, one line per matrix between them.
 
     Args:
         offsets: n − m, shape (S,).
@@ -65,7 +84,7 @@ def products(offsets: ArrayLike, curves: Mapping[str, tuple[ArrayLike, float]]) 
             fontsize=12,
         )
     axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
-    axes.set(xlabel="where the key stands, seen from the query: $n - m$ (tokens)", ylabel="inner product")
+    axes.set(xlabel="position of the key relative to the query: $n - m$ (tokens)", ylabel="inner product")
     axes.margins(x=0)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
@@ -74,17 +93,19 @@ def products(offsets: ArrayLike, curves: Mapping[str, tuple[ArrayLike, float]]) 
 def split_maps(maps: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     """Scores of positions with positions as the sum of two maps: what depends on the distance, and the rest.
 
+    All panels share one colour scale, so rows of different size should be brought to one size first.
+
     Args:
-        maps: name → the scores and their relative part, both of shape (N, N); a row of panels an entry.
+        maps: name → the scores and their relative part, both of shape (N, N); one row of panels per entry.
     """
     figure, axes = new_figure(
         len(maps), 3, size=(7.5, 2.55 * len(maps)), sharex=True, sharey=True, squeeze=False
     )
+    size = max(float(np.quantile(np.abs(np.asarray(scores)), 0.99)) for scores, _ in maps.values())
     for row, (name, (scores, relative)) in zip(axes, maps.items(), strict=True):
         whole, stripes = np.asarray(scores), np.asarray(relative)
-        size = float(np.quantile(np.abs(whole), 0.99))
         for panel, values in zip(row, (whole, stripes, whole - stripes), strict=True):
-            panel.imshow(values, cmap="PuOr_r", vmin=-size, vmax=size, interpolation="nearest")
+            image = panel.imshow(values, cmap="PuOr_r", vmin=-size, vmax=size, interpolation="nearest")
             last = len(whole) - 1
             panel.set_xticks([0, last], ["0", str(last)])
             panel.set_yticks([0, last], ["0", str(last)])
@@ -94,15 +115,17 @@ def split_maps(maps: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
         panel.set_title(title, loc="center")
     for panel in axes[-1]:
         panel.set_xlabel("key at $n$")
+    bar = figure.colorbar(image, ax=axes, orientation="horizontal", shrink=0.5, aspect=40, pad=0.02)
+    bar.set_label("score / size of the whole term")
     return figure
 
 
 def moved(shifts: ArrayLike, accuracies: Mapping[str, ArrayLike], trained: Mapping[str, int]) -> Figure:
-    """Accuracy against the shift of all positions, a line a way of training.
+    """Accuracy against the shift of all positions, one line per way of training.
 
     Args:
         shifts: added to every position when the model is tested, shape (S,), increasing from 0.
-        accuracies: right predictions, 0 to 1, a value a shift.
+        accuracies: fraction of correct predictions, 0 to 1, one per shift.
         trained: name → one more than the largest position seen in training.
     """
     figure, axes = new_figure(size=(7.5, 3.6))
@@ -119,6 +142,6 @@ def moved(shifts: ArrayLike, accuracies: Mapping[str, ArrayLike], trained: Mappi
     ticks = [0, *(10**power for power in range(int(np.log10(x[-1])) + 1))]
     axes.set_xticks(ticks, [f"{tick:,}" if tick < 10_000 else f"$10^{len(str(tick)) - 1}$" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="every position moved by (tokens)", ylabel="tokens copied right", ylim=(0, 1.08))
+    axes.set(xlabel="every position shifted by (tokens)", ylabel="tokens copied correctly", ylim=(0, 1.08))
     axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     return figure
