@@ -74,9 +74,13 @@ check("eq. 2.2", digits.double(), 0.5 - 0.5 * waves.sign())
 # compute the code of *one position further*, because digits carry.
 
 # %%
-for a, b in ((6, 7), (7, 8), (0, 8), (511, 512)):
-    changed = (digits[a] != digits[b]).sum()
-    print(f"from {a:3d} to {b:3d}: {changed:2d} of 10 digits change")
+from rope_lab.figures.table import table
+
+rows = [
+    (a, b, (digits[a] != digits[b]).sum())
+    for a, b in ((6, 7), (7, 8), (0, 8), (511, 512))
+]
+table(rows, ["from", "to", "digits that change"])
 
 # %% [markdown]
 # Take the sign away and keep the wave. That cures the first fault: a sine moves a little when $m$ moves a little. But a
@@ -256,7 +260,7 @@ for t in (1, 77, -500, 0.5):
 # %%
 far = torch.randint(100_000, (4000,))  # far enough for the slow hands to move
 fitted = torch.linalg.lstsq(p(far), p(far + 3)).solution
-check("eq. 2.7, found by least squares", fitted, R(3), tolerance=1e-9)
+check("eq. 2.7, found by least squares", fitted, R(3), tolerance=1e-9, reason="search")
 
 # %% [markdown]
 # Now compare it with other ways to give positions a vector. Fit on positions 0 to 511, test on 512 to 1,023: does the
@@ -269,12 +273,14 @@ codes = {
     "binary digits": torch.cat((digits.double(), torch.ones(1024, 1)), dim=-1),
     "random table": torch.randn(1024, 32),
 }
-print("three further, by one matrix:    error where fitted   elsewhere")
+rows = []
 for name, code in codes.items():
     here, there = code[:512], code[512:]
     fit = torch.linalg.lstsq(here[:-3], here[3:], driver="gelsd").solution
     errors = [(x[:-3] @ fit - x[3:]).norm() / x[3:].norm() for x in (here, there)]
-    print(f"{name:33s}{errors[0]:>18.1e}{errors[1]:>12.1e}")
+    rows.append((name, *errors))
+columns = {"code": "", "error where fitted": ".1e", "error elsewhere": ".1e"}
+table(rows, columns, caption="Three positions further, by one matrix: relative error.")
 
 # %% [markdown]
 # The random table stands for one that was learned: each row is free, so nothing ties the step from 3 to 6 to the step
@@ -377,10 +383,11 @@ places = zip(m[:100].tolist(), n[:100].tolist(), strict=True)
 by_rotations = torch.stack([start @ R(a) @ A @ R(b).T @ start for a, b in places])
 check("eq. 2.12", between(p(m[:100]), p(n[:100])), by_rotations, tolerance=rounding)
 
-unmoved = between(p(m), p(n))
+unmoved, rows = between(p(m), p(n)), []
 for t in (1, 5, 100):
     change = (between(p(m + t), p(n + t)) - unmoved).norm() / unmoved.norm()
-    print(f"both shifted by {t:3d}: the last term changes by {change:.0%}")
+    rows.append((t, change))
+table(rows, {"both shifted by": "", "the last term changes by": ".0%"})
 
 # %% [markdown]
 # ### The part that is relative
@@ -438,12 +445,13 @@ kept = ((p(m) @ bar) * p(n)).sum(-1)
 moved_kept = ((p(m + shift) @ bar) * p(n + shift)).sum(-1)
 check("eq. 2.14", moved_kept, kept, tolerance=rounding)
 
-# 100,000 shifts at random in place of all of them: equal up to the error of a sample
+# 100,000 shifts at random in place of all of them
 shifts = torch.randint(100_000_000, (100_000,))
 three = ((7, 3), (3, 7), (40, 0))  # m, n
 averages = [between(p(a + shifts), p(b + shifts)).mean() for a, b in three]
 exact = [((p(torch.tensor([a])) @ bar) * p(torch.tensor([b]))).sum() for a, b in three]
-check("eq. 2.15, sampled", torch.stack(averages), torch.stack(exact), tolerance=0.05)
+left, right = torch.stack(averages), torch.stack(exact)
+check("eq. 2.15", left, right, tolerance=0.05, reason="sampling", draws=100_000)
 
 # %% [markdown]
 # How much is that? Measure a matrix by its sum of squares, $\lVert A \rVert^2 = \sum A_{jl}^2$. Where $W_q$ and $W_k$ are
@@ -454,7 +462,7 @@ check("eq. 2.15, sampled", torch.stack(averages), torch.stack(exact), tolerance=
 # $$ \mathbb{E}\, \frac{\lVert \bar A \rVert^2}{\lVert A \rVert^2} = \frac{C}{C^2} = \frac1C . $$ (eq-2-16)
 
 # %%
-many_q, many_k = torch.randn(2, 1000, C, C)
+many_q, many_k = torch.randn(2, 400, C, C)
 
 
 def share(A: Tensor) -> Tensor:
@@ -462,7 +470,7 @@ def share(A: Tensor) -> Tensor:
 
 
 at_start = torch.stack([share(matrix) for matrix in many_q.mT @ many_k]).mean()
-check("eq. 2.16, sampled", at_start, torch.tensor(1 / C), tolerance=5e-4)
+check("eq. 2.16", at_start, 1 / C, tolerance=5e-4, reason="sampling", draws=400)
 print(f"relative at initialisation, with C = {C}: {at_start:.1%}")
 
 # %% [markdown]
@@ -484,7 +492,7 @@ import torch.nn.functional as F
 
 from rope_lab import MultiHeadAttention, PositionEncoding
 
-steps = 20 if os.environ.get("ROPE_LAB_PRESET") == "smoke" else 250
+full = 20 if os.environ.get("ROPE_LAB_PRESET") == "smoke" else 250
 length, back, tokens = 32, 3, 16
 
 
@@ -509,7 +517,7 @@ class OneLayer(nn.Module):
 
 @functools.cache  # what was trained once is not trained again
 def train(
-    reach: int, position: PositionEncoding | None = None, updates=steps, **options
+    reach: int, position: PositionEncoding | None = None, updates=full, **options
 ):
     """Texts begin at a random position below `reach`. Returns model and losses."""
     torch.manual_seed(0)
@@ -552,11 +560,16 @@ accuracies = {
     name: [accuracy(model, move) for move in moves] for name, model in trained.items()
 }
 shown = [0, 10, 1000, 100_000, 10_000_000]
-print(f"{'shifted by':>13s}" + "".join(f"{move:>12,d}" for move in shown))
+rows = []
 for name, values in accuracies.items():
-    at = dict(zip(moves, values, strict=True))
-    print(f"{name:>13s}" + "".join(f"{at[move]:>12.0%}" for move in shown))
-    assert values[0] > 0.95 or steps < 250  # the text below says so
+    assert values[0] > 0.95 or full < 250  # the text below says so
+    rows.append((name, *(values[moves.index(move)] for move in shown)))
+columns = {"texts of the training begin": ""} | {f"{move:,}": ".0%" for move in shown}
+table(
+    rows,
+    columns,
+    caption="Tokens copied correctly, against the shift of all positions.",
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Fraction of tokens copied correctly against the shift of all positions, from 0 to ten million on a logarithmic axis, for three models. Trained from 0: 100 percent without a shift, falling within the first tens of positions, then mostly between one half and nine tenths. Trained below 1,024: 100 percent up to about a thousand, then lower. Trained below 65,536: close to 100 percent throughout."}, "figure": {"caption": "All three models solve the task where they were trained. The first loses part of it as soon as the text moves on, the second when it moves past the positions that were seen (dotted lines). The third copies correctly even at ten million, far outside its training.", "name": "fig-moved"}}
 from rope_lab.figures.sinusoidal import moved
@@ -571,10 +584,11 @@ moved(moves, accuracies, {name: reach - 1 + length for name, reach in reaches.it
 # %%
 seen = p(torch.arange(65_536 - 1 + length))
 nearest = (seen - p(torch.tensor([10_000_000]))).norm(dim=-1).min()
-print(f"from position ten million to the nearest trained one: {nearest:.1f}")
-for apart in (1, 3, 50):
-    steps_apart = (seen[apart:] - seen[:-apart]).norm(dim=-1).mean()
-    print(f"between positions {apart:2d} apart: {steps_apart:.1f}")
+rows = [("position ten million and the nearest trained position", nearest)]
+for gap in (1, 3, 50):
+    distance = (seen[gap:] - seen[:-gap]).norm(dim=-1).mean()
+    rows.append((f"positions {gap} apart, on average", distance))
+table(rows, {"vectors of": "", "distance": ".1f"})
 
 # %% [markdown]
 # So look inside. Each model has a $W_q$ and a $W_k$; split its position-position term by {eq}`eq-2-13`:
@@ -582,8 +596,7 @@ for apart in (1, 3, 50):
 # %%
 torch.manual_seed(0)
 models = {"untrained": OneLayer(SinusoidalEmbedding(C)), **trained}
-window, learned_A, maps = p(torch.arange(32)), {}, {}
-print("fraction that is relative, as in eq. 2.16; size (root mean square) of the term")
+window, learned_A, maps, rows = p(torch.arange(32)), {}, {}, []
 for name, model in models.items():
     query, key = model.attention.query.weight, model.attention.key.weight
     learned_A[name] = (query.T @ key).detach().double()
@@ -591,9 +604,15 @@ for name, model in models.items():
         window @ M @ window.T for M in (learned_A[name], relative_part(learned_A[name]))
     )
     size = whole.square().mean().sqrt()
-    print(f"  {name:14s}{share(learned_A[name]):6.1%}{size:10.1f}")
+    rows.append((name, share(learned_A[name]), size))
     maps[name] = (whole / size, relative / size)
 del maps["below 1,024"]  # it looks like a mixture of the other two
+columns = {
+    "trained": "",
+    "fraction relative": ".1%",
+    "size of the term (root mean square)": ".1f",
+}
+table(rows, columns)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Nine square maps of scores of 32 positions with 32 positions, on one colour scale. Rows: untrained, trained from 0, trained below 65,536. Columns: the whole term, its relative part, the rest. Untrained: the whole is a weave, the relative part almost blank. Trained: the relative part has clear diagonal stripes with a bright one just below the diagonal; the rest is weaker, weakest for the model trained below 65,536."}, "figure": {"caption": "The position-position term of three models, taken apart; each row is divided by the size of its whole term, so that one colour scale fits all. At initialisation the stripes are almost nothing and the weave is everything. Training grows the stripes, with a bright one three positions below the diagonal, and more so when texts begin anywhere (below 65,536). Relative position is not in a sinusoidal encoding; it is in what the weights learn to do with it.", "name": "fig-split"}}
 from rope_lab.figures.sinusoidal import split_maps
@@ -618,7 +637,7 @@ def accuracy_with(matrix: Tensor, model: OneLayer, shift: int) -> float:
     return correct(values @ model.head.weight.double().T + model.head.bias.double())
 
 
-print(f"{'shifted by':>31s}" + "".join(f"{move:>12,d}" for move in shown))
+rows = []
 for name, model in trained.items():
     M, relative = learned_A[name], relative_part(learned_A[name])
     parts = {
@@ -628,7 +647,13 @@ for name, model in trained.items():
     }
     for part, matrix in parts.items():
         at = [accuracy_with(matrix, model, move) for move in shown]
-        print(f"{name:>12s} {part:18s}" + "".join(f"{value:>12.0%}" for value in at))
+        rows.append((name, part, *at))
+columns = {"trained": "", "scores": ""} | {f"{move:,}": ".0%" for move in shown}
+table(
+    rows,
+    columns,
+    caption="Tokens copied correctly, against the shift of all positions.",
+)
 
 # %% [markdown]
 # The relative part alone solves the task at every shift, even in the model that was only ever shown texts from position
@@ -690,32 +715,32 @@ class ByColumn(PositionEncoding):
         return x + by_column(positions).to(x.dtype)
 
 
-for name, table in {"pairs": p, "columns": by_column}.items():
-    ten_back = (table(torch.arange(10, 1010)) * table(torch.arange(1000))).sum(-1)
+for name, vectors in {"pairs": p, "columns": by_column}.items():
+    ten_back = (vectors(torch.arange(10, 1010)) * vectors(torch.arange(1000))).sum(-1)
     low, high = ten_back.aminmax()  # eq. 2.8 says: one number
     print(f"counting {name:8s} inner product at distance 10: {low:.1f} to {high:.1f}")
 
-print("\ntexts begin         counting   updates   correct, as trained   shifted by 500")
-slip = ByColumn()
+slip, rows = ByColumn(), []
 for reach, position, updates in (
-    ("from 0", None, steps),
-    ("from 0", slip, steps),
-    ("from 0", slip, 2 * steps),
-    ("below 65,536", None, steps),
-    ("below 65,536", slip, steps),
+    ("from 0", None, full),
+    ("from 0", slip, 2 * full),
+    ("below 65,536", None, full),
+    ("below 65,536", slip, 2 * full),
 ):
     model, _ = train(reaches[reach], position, updates=updates)
     counting = "pairs" if position is None else "columns"
-    scored = "".join(f"{accuracy(model, move):18.0%}" for move in (0, 500))
-    print(f"{reach:20s}{counting:10s}{updates:8d}  {scored}")
+    rows.append((reach, counting, updates, accuracy(model, 0), accuracy(model, 500)))
+columns = {"texts begin": "", "counting": "", "updates": ""}
+columns |= {"as trained": ".0%", "shifted by 500": ".0%"}
+table(rows, columns, caption="Tokens copied correctly.")
 
 # %% [markdown]
-# Both are right. Where every text begins at position 0, as every image begins at patch 0, the model learns its few
-# positions one by one; with the slip it needs more updates, but nearly gets there. A rule for *all* positions is another matter:
-# when texts begin anywhere, the model with the slip is still at about one half when the model without it has
-# finished, and a text that moves away from the trained positions is lost. So there is no error, the loss falls, and a
-# test at the positions of the training may even look perfect. Equation {eq}`eq-2-8` is the test that finds the slip
-# in a second: the inner product at a given distance must be the same everywhere.
+# Both are right. Where every text begins at position 0, as every image begins at patch 0, a model can learn its few
+# positions one by one: with twice the updates, the slip nearly makes up for the loss. A rule for *all* positions is
+# another matter. When texts begin anywhere, the model with the slip is at about one half after as many updates, and a text
+# that moves away from the trained positions is lost. So there is no error, the loss falls, and a test at the positions of
+# the training may look almost perfect. Equation {eq}`eq-2-8` is the test that finds the slip in a second: the inner
+# product at a given distance must be the same everywhere.
 #
 # ## Notes
 #
@@ -760,20 +785,27 @@ setups = {
     "σ = 1 (nn.Embedding), times √C": (plain, times),
     "the same, positions times √C too": (louder, times),
 }
-few = 2 * steps // 5
-print(
-    f"{'':34s}token : position   loss after {few} updates, without and with LayerNorm"
-)
+few, rows = 3 * full // 10, []
 for name, (position, scale) in setups.items():
     token = OneLayer(position, **scale)
     loud = (token.factor * token.embedding.weight).norm(dim=-1).mean().item()
     place = position.embed(torch.zeros(1, 1, C), torch.tensor([7])).norm().item()
-    line = f"{name:34s}{loud:5.1f} : {place:4.1f}"
-    for norm in (False, True):
-        losses = train(65_536, position, updates=few, norm=norm, **scale)[1]
-        line += f"{sum(losses[-10:]) / 10:16.2f}"
-    print(line)
-print(f"{'guessing':34s}{math.log(tokens):28.2f}")
+    runs = [
+        train(65_536, position, updates=few, norm=norm, **scale)[1]
+        for norm in (False, True)
+    ]
+    rows.append((name, loud, place, *(sum(losses[-10:]) / 10 for losses in runs)))
+rows.append(("guessing", None, None, math.log(tokens), math.log(tokens)))
+columns = {
+    "": "",
+    "token": ".1f",
+    "position": ".1f",
+    "loss": ".2f",
+    "loss with LayerNorm": ".2f",
+}
+table(
+    rows, columns, caption=f"Norms of the two voices, and the loss after {few} updates."
+)
 
 # %% [markdown]
 # :::{admonition} Precision: at which position does a number type run out?
@@ -829,14 +861,6 @@ recipes = {
 }
 lengths = (256, 2048, 8192, 131_072, 10_000_000)
 references = {N: exact_table(range(N - 64, N)) for N in lengths}
-print(f"{'N':>23s}" + "".join(f"{N:>11,d}" for N in lengths))
-for name, recipe in recipes.items():
-    cells = ""
-    for N, reference in references.items():
-        error = (recipe(torch.arange(N - 64, N)).double() - reference).abs().max()
-        cells += f"{error:11.0e}" if error.isfinite() else f"{'overflow':>11s}"
-    print(f"{name:23s}{cells}")
-
 last = torch.arange(10_000_000 - 64, 10_000_000)
 check(
     "eq. 2.3, before ten million, by mpmath",
@@ -844,6 +868,18 @@ check(
     references[10_000_000],
     tolerance=1e-8,
 )
+
+rows = []
+for name, recipe in recipes.items():
+    found = [recipe(torch.arange(N - 64, N)).double() for N in lengths]
+    largest = [
+        (found[i] - references[N]).abs().max().item() for i, N in enumerate(lengths)
+    ]
+    rows.append(
+        (name, *("overflow" if math.isnan(error) else error for error in largest))
+    )
+columns = {"computed in": ""} | {f"{N:,}": ".0e" for N in lengths}
+table(rows, columns, caption="Largest error over the last 64 positions below N.")
 
 # %% [markdown]
 # :::{admonition} The other order of the columns, and weights that are already trained
