@@ -628,10 +628,10 @@ split_maps(maps)
 @torch.no_grad()
 def accuracy_with(matrix: Tensor, model: OneLayer, shift: int) -> float:
     """With p_m^T · matrix · p_n as the only scores; values and head are the model's."""
-    table = p(torch.arange(length) + shift)
+    vectors = p(torch.arange(length) + shift)
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
-    scores = (table @ matrix @ table.T / C**0.5).masked_fill(future, -torch.inf)
-    mixed = scores.softmax(-1) @ (model.embedding(test_ids) + table)
+    scores = (vectors @ matrix @ vectors.T / C**0.5).masked_fill(future, -torch.inf)
+    mixed = scores.softmax(-1) @ (model.embedding(test_ids) + vectors)
     layer = model.attention
     values = mixed @ layer.value.weight.double().T @ layer.out.weight.double().T
     return correct(values @ model.head.weight.double().T + model.head.bias.double())

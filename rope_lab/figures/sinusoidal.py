@@ -48,12 +48,12 @@ def table_map(table: ArrayLike, pairs: Sequence[int]) -> Figure:
     """
     values = np.asarray(table)
     figure, (top, bottom) = new_figure(2, 1, size=(7.5, 5.6), sharex=True, height_ratios=[1.6, 1])
-    image = top.imshow(values.T, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    top.imshow(values.T, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    top.set_title("the table, from −1 (purple) to 1 (orange)", loc="left")
     top.set_ylabel("coordinate")
-    figure.colorbar(image, ax=top, ticks=[-1, 0, 1], pad=0.02)
     for i, color, dash in zip(pairs, COLORS.values(), ("-", "--", "-.", ":"), strict=False):
         bottom.plot(values[:, 2 * i], dash, color=color, label=f"pair {i}")
-    bottom.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12, handlelength=2.2)
+    bottom.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(pairs), fontsize=12, handlelength=2.2)
     bottom.set(xlabel="position $m$", ylabel=r"$\sin m\theta_i$", ylim=(-1.1, 1.1), yticks=[-1, 0, 1])
     return figure
 

@@ -11,7 +11,7 @@ from rope_lab.figures.sinusoidal import counter, moved, products, split_maps, ta
     ("figure", "axes"),
     [
         (counter(np.eye(4)[:, :2], np.ones((4, 6))), 2),
-        (table_map(np.ones((5, 8)), pairs=(0, 3)), 3),  # with its colour bar
+        (table_map(np.ones((5, 8)), pairs=(0, 3)), 2),
         (products([-1, 0, 1], {"a": ([0, 1, 0], 0), "b": ([1, 0, 0], -1)}), 1),
         (
             split_maps({"a": (np.eye(4), np.zeros((4, 4))), "b": (np.eye(4), np.eye(4))}),
