@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -236,11 +237,27 @@ def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
     assert check.outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
 
 
+def test_a_figure_is_a_link_to_itself_and_keeps_its_words(built):
+    page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    (file, words), *others = re.findall(
+        r'<a class="rope-enlarge" href="([^"]*)"[^>]*><img [^>]*alt="([^"]*)"', page
+    )
+    assert words == "A line"
+    assert not others
+    assert (built / "_build/html/notebooks" / file).is_file()
+    assert len(re.findall(r"<img [^>]*_images/", page)) == 1
+
+
 def test_faults_fail_the_build(tmp_path):
     chapters = {
         "01_silent": "# %% [markdown]\n# # 01 Checks nothing\n\n# %%\n1 + 1\n",
         "02_twice": CHAPTER.replace("# 03", "# 02").replace("(norm)", "(norm2)").replace("`norm`", "`norm2`"),
-        "03_chapter": CHAPTER.replace('"image": {"alt": "A line"}, ', "").replace("wave", "wave3"),
+        "03_chapter": CHAPTER.replace('"image": {"alt": "A line"}, ', "")
+        .replace("wave", "wave3")
+        .replace(
+            "plot([0, 1])", "imshow([[hash(i) % 9973 * j % 101 for i in range(900)] for j in range(900)])"
+        )
+        .replace("figsize=(1, 1)", "figsize=(9, 9)"),
     }
     done = book(tmp_path, chapters, quoted="eq. 9.9")
     assert done.returncode != 0
@@ -248,6 +265,7 @@ def test_faults_fail_the_build(tmp_path):
     assert "already names a check" in done.stderr
     assert "names an equation that this page does not have" in done.stderr
     assert "has no alt text" in done.stderr
+    assert "too heavy for a page" in done.stderr
     assert "no chapter has a check with the label 'eq. 9.9'" in done.stderr
 
 

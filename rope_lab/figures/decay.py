@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
+from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure, thinned
 
 _DISTANCE = "distance of query and key (tokens)"
 
@@ -25,7 +25,7 @@ def frequency_map(distances: ArrayLike, cosines: ArrayLike) -> Figure:
     mesh = top.pcolormesh(
         x, np.arange(parts.shape[1]), parts.T, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True
     )
-    figure.colorbar(mesh, ax=top, ticks=[-1, 0, 1]).set_label("cos(s·θᵢ)", fontsize=12)
+    figure.colorbar(mesh, ax=top, ticks=[-1, 0, 1]).set_label(r"$\cos(s\,\theta_i)$", fontsize=12)
     top.set(ylabel="pair i (fast above,\nslow below)", xscale="log")
     top.invert_yaxis()
     bottom.axhline(0, color=GREY, linewidth=1)
@@ -54,9 +54,10 @@ def peaks(distances: ArrayLike, scores: Mapping[int, ArrayLike]) -> Figure:
     figure, axes = new_figure()
     x = np.asarray(distances)
     for (peak, score), color in zip(scores.items(), COLORS.values(), strict=False):
-        axes.plot(x, np.asarray(score), color=color, linewidth=0.7)
+        axes.plot(*thinned(x, score), color=color, linewidth=0.7)
         axes.plot(peak, 1, "o", color=color)
-        axes.text(peak, 1.06, f"built for {peak:,}", ha="center", va="bottom", color=color, fontsize=12)
+        side = "left" if peak == x[0] else "center"
+        axes.text(peak, 1.06, f"built for {peak:,}", ha=side, va="bottom", color=color, fontsize=12)
     axes.axhline(0, color=GREY, linewidth=1)
     axes.set(xlabel=_DISTANCE, ylabel="score / largest score", ylim=(-0.45, 1.25))
     return figure

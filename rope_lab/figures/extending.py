@@ -120,7 +120,11 @@ def ratios(lines: Mapping[str, tuple[ArrayLike, int, str]], factor: float, first
         "no full turn in training", (pairs[-1] + 0.4, 1), xycoords=("data", "axes fraction"), xytext=(0, -4),
         textcoords="offset points", color=GREY, ha="right", va="top", fontsize=12,
     )  # fmt: skip
-    axes.set(yscale="log", xlabel="pair i (fast left, slow right)", ylabel="new over old frequency, θ′ᵢ/θᵢ")
+    axes.set(
+        yscale="log",
+        xlabel="pair i (fast left, slow right)",
+        ylabel=r"new over old frequency, $\theta'_i/\theta_i$",
+    )
     least = min(float(curve.min()) for curve in curves.values())
     ticks = [2**power for power in range(int(np.ceil(-np.log2(least))) + 1)]
     axes.set_yticks([1 / tick for tick in ticks], [f"1/{tick}" if tick > 1 else "1" for tick in ticks])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Rectangle
 from numpy.typing import ArrayLike
 
-from rope_lab.figures.style import COLORS, GREY, new_figure
+from rope_lab.figures.style import COLORS, GREY, ink, new_figure
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -31,7 +31,7 @@ def pairings(named: Mapping[str, Pairs]) -> Figure:
 def _pairing(axes: Axes, pairs: Pairs) -> None:
     palette = (COLORS["blue"], COLORS["vermilion"], COLORS["green"], COLORS["purple"])
     for i, (a, b) in enumerate(pairs):
-        color, middle, width = palette[i % len(palette)], (a + b) / 2, abs(b - a)
+        color, middle, width = ink(palette[i % len(palette)]), (a + b) / 2, abs(b - a)
         height = 0.35 + 0.12 * width
         for j in (a, b):
             axes.add_patch(Rectangle((j - 0.42, 0), 0.84, 0.84, facecolor=color, edgecolor="none"))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
 
-import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,7 +30,7 @@ def rope_at_a_glance() -> Figure:
     colors = dict.fromkeys(FIRST, COLORS["blue"]) | dict.fromkeys(SECOND, COLORS["vermilion"])
     for row, (pair, title) in enumerate((("fast pair", "θ₀ = 1"), ("slow pair", "θ₁ = ¼"))):
         y = -1.75 * row
-        _text(axes, -0.45, y + 0.66, f"{pair}, {title} radian a token", ha="left")
+        _text(axes, -0.45, y + 0.66, f"{pair}, {title} radian per token", ha="left")
         for position in range(POSITIONS):
             _clock(axes, position, y, 0.42)
             color = colors.get(position, GREY)
@@ -40,7 +38,7 @@ def rope_at_a_glance() -> Figure:
             _text(axes, position, y - 0.62, str(position), color=color)
 
     y = -4.05
-    title = "laid on each other: the angle between two hands depends on m − n alone"
+    title = "drawn on top of each other: the angle between two hands depends only on m − n"
     _text(axes, -0.45, y + 0.94, title, ha="left")
     for column, (row, (n, m)) in enumerate((row, pair) for row in (0, 1) for pair in (FIRST, SECOND)):
         x, color = 0.5 + 2 * column, colors[m]
@@ -51,14 +49,6 @@ def rope_at_a_glance() -> Figure:
             _hand(axes, x, y, 0.6, table[position][row], color)
         _text(axes, x, y - 0.79, f"{n} and {m}: 2{'θ₀' if row == 0 else 'θ₁'}", color=color)
     return figure
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as SVG text that names neither date nor version, so that equal figures give equal text."""
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "rope_lab"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def _clock(axes: Axes, x: float, y: float, radius: float) -> None:

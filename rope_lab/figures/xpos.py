@@ -26,7 +26,7 @@ def fading_map(distances: ArrayLike, parts: ArrayLike, plain: ArrayLike, half_li
     pairs = np.arange(faded.shape[1])
     figure, (top, bottom) = new_figure(2, 1, size=(7.5, 5.4), sharex=True, height_ratios=[2, 1])
     mesh = top.pcolormesh(x, pairs, faded.T, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True)
-    figure.colorbar(mesh, ax=top, ticks=[-1, 0, 1]).set_label("cos(s·θᵢ), faded", fontsize=12)
+    figure.colorbar(mesh, ax=top, ticks=[-1, 0, 1]).set_label(r"$\cos(s\,\theta_i)$, faded", fontsize=12)
     seen = lives <= x[-1]
     top.plot(lives[seen], pairs[seen], color=COLORS["black"])
     last = int(np.flatnonzero(seen)[-1])

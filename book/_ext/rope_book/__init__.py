@@ -6,6 +6,7 @@ portable   turns MyST into plain Markdown for it, citing its citations into name
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     MathJax served from the book itself, and no image without words for those who cannot see it
+figures    makes each figure a link to itself in full size, and lets none be heavy
 docstrings turns what reads well in an editor into what Sphinx reads
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from rope_book import assets, chapters, docstrings, ledger, numbering, publish
+from rope_book import assets, chapters, docstrings, figures, ledger, numbering, publish
 
 
 def silence_future_typing() -> None:
@@ -33,6 +34,6 @@ def silence_future_typing() -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     silence_future_typing()
     os.environ.setdefault("KERAS_BACKEND", "torch")  # for the API page, before anything imports keras
-    for part in (chapters, numbering, ledger, assets, docstrings, publish):
+    for part in (chapters, numbering, ledger, assets, figures, docstrings, publish):
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
