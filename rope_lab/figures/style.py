@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
 # Okabe & Ito's palette, ordered so that neighbours also differ in lightness (and so in greyscale)
@@ -78,10 +79,16 @@ class Drawing(Figure):
 def to_svg(figure: Figure) -> str:
     """The figure as SVG text that names neither date nor version, so that equal figures give equal text.
 
-    Coordinates are rounded to a hundredth of a point, which halves the size of a figure with long lines.
+    Decimals end at a hundredth of a point, which halves the size of a figure with long lines. Empty strips above and
+    below, as panels of equal scales leave them, are cut off; the width stays, and with it the size of words on a page.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with mpl.rc_context(_RC):
+        figure.draw_without_rendering()  # the layout
+        (width, height), drawn = figure.get_size_inches(), figure.get_tightbbox()
+        pad = _RC["figure.constrained_layout.h_pad"]
+        kept = Bbox.from_extents(0, max(0, drawn.y0 - pad), width, min(height, drawn.y1 + pad))
+        figure.savefig(buffer, format="svg", bbox_inches=kept, metadata={"Date": None, "Creator": None})
     text = re.sub(r'(?<= d=")[^"]*', lambda d: re.sub(r"(\.\d\d)\d+", r"\1", d[0]), buffer.getvalue())
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 

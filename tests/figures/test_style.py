@@ -98,3 +98,19 @@ def test_no_label_needs_a_letter_that_fonts_lack():
     """Subscripts are set by mathtext: U+1D62 and its like are missing from many fonts."""
     for path in (ROOT / "rope_lab" / "figures").glob("*.py"):
         assert not re.search("[\u1d62-\u1d6a\u2090-\u209c]", path.read_text("utf-8")), path.name
+
+
+def test_no_strip_is_left_above_or_below_and_the_width_stays():
+    def size(figure) -> list[float]:
+        return [
+            float(number) for number in re.findall(r'<svg [^>]*viewBox="0 0 (\S+) (\S+)"', to_svg(figure))[0]
+        ]
+
+    figure, axes = new_figure(1, 3, size=(7.5, 5))
+    for panel in axes:
+        panel.imshow(np.eye(8))
+    width, height = size(figure)
+    assert width == 7.5 * 72
+    assert 150 < height < 250  # of 360
+    axes[0].set_aspect("auto")
+    assert size(figure) == pytest.approx([540, 360], abs=0.1)
