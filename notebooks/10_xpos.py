@@ -15,14 +15,15 @@
 # (chapter-xpos)=
 # # 10 · xPos
 #
-# The score of RoPE falls at first and then wobbles, at every distance there is (chapter 6). A model that reads further
-# than it was trained to meets wobbles it has never seen. **Can a score be made to fade for good, and still know nothing
-# but the distance?**
+# For content that is the same in all pairs, the score of RoPE falls at first and then wobbles, however far you go (chapter
+# 6). A model that reads further than it was trained to meets wobbles it has never seen. **Can a score be made to fade for
+# good, and still know nothing but the distance?**
 #
-# xPos {cite:p}`sun2023` lets each pair of coordinates lose its strength with the distance, the fast ones first. Here is
-# what all 64 pairs of a head add to a score, as in chapter 6, but fading:
+# xPos {cite:p}`sun2023` lets each pair of coordinates lose its strength with the distance, the fast ones first: every $B$
+# tokens, pair $i$ keeps a fraction $\zeta_i$ of it. We say *fade* to keep this apart from the long-range decay of chapter 6.
+# Here is what all 64 pairs of a head add to a score, as in chapter 6, but fading:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) times the fading factor for 64 pairs over distances 1 to 100,000 on a logarithmic axis. Stripes of red and blue begin at a diagonal and pale to white at a black curve, labelled half faded, that bends from a few hundred tokens for the fast pairs to tens of thousands for the slow ones. Below, the mean over the pairs: RoPE and xPos fall together up to a few hundred tokens; then RoPE jitters around zero to the end while xPos goes smoothly to zero."}, "figure": {"caption": "The black curve is where a pair has lost half of its strength. A pair may turn many times before it gets there: xPos leaves short distances as they are and silences the stripes of the long ones. Below, the mean over the pairs, which for RoPE is the curve of chapter 6.", "name": "fig-fading-map"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) times the fading factor for 64 pairs over distances 1 to 100,000 on a logarithmic axis. Stripes of red and blue begin at a diagonal and pale to white at a black curve, labelled half faded, that bends from a few hundred tokens for the fast pairs to tens of thousands for the slow ones. Below, the mean over the pairs: RoPE and xPos fall together up to a few hundred tokens; then RoPE jitters around zero to the end while xPos goes smoothly to zero."}, "figure": {"caption": "The black curve is where a pair has lost half of its strength. A pair may turn many times before it gets there: xPos changes short distances little (at 100 tokens the pairs keep 91% on average) and silences the stripes of the long ones. Below, the mean over the pairs, which for RoPE is the curve of chapter 6.", "name": "fig-fading-map"}}
 import math
 
 import torch
@@ -41,16 +42,16 @@ half_lives = B * math.log(2) / -zeta.log()
 fading_map(distances, faded, plain, half_lives)
 
 # %% [markdown]
-# The curve below goes to zero and stays there. This chapter derives the fading from the same wish as RoPE, computes it
-# without an overflow at any position, keeps it exact under a cache, and asks what it buys. The answer to that is
-# less than the picture promises.
+# The curve below goes to zero and stays there. This chapter derives the fading from the same requirement as RoPE, computes it
+# without overflow at any position, keeps it exact when keys are cached, and asks what it buys. The answer: less than the
+# picture promises, and how much depends on the size of the scores.
 #
 # ## Two stamps instead of one
 #
 # In chapter 3 one stamp served queries and keys, and for that reason it could not change a length. Allow
 # two. In each pair, with complex numbers, a query $q$ at position $m$ becomes $q\,\alpha_m$ and a key $k$ at position
-# $n$ becomes $k\,\beta_n$, with complex $\alpha_m$ and $\beta_n$ and $\alpha_0 = \beta_0 = 1$. The wish is the old one,
-# for every key that a causal model sees: what positions do to a score depends on the distance alone,
+# $n$ becomes $k\,\beta_n$, with complex $\alpha_m$ and $\beta_n$ and $\alpha_0 = \beta_0 = 1$. The requirement is the old
+# one, for every key that a causal model sees: what positions do to a score depends on the distance alone,
 #
 # $$ \alpha_m\, \bar\beta_n = \alpha_{m-n}\, \bar\beta_0 = \alpha_{m-n} \quad (m \ge n) . $$ (eq-10-1)
 #
@@ -73,9 +74,10 @@ fading_map(distances, faded, plain, half_lives)
 # \end{aligned}
 # $$ (eq-10-3)
 #
-# Both turn by $\theta$ a token. The query is also multiplied by $\mathrm{e}^{\xi}$ a token, and the key divided by it. With
-# $\xi = 0$ this is RoPE; with a negative $\xi$ the query shrinks, the key grows, and their score fades with the distance.
-# No other pair of factors does that.
+# Both turn by $\theta$ per token. The query is also multiplied by $\mathrm{e}^{\xi}$ per token, and the key divided by it.
+# With $\xi = 0$ this is RoPE; with a negative $\xi$ the query shrinks, the key grows, and their score fades with the distance.
+# The two lines of {eq}`eq-10-2` leave no other way, as long as a pair is multiplied by *one complex number*. The checks below
+# confirm that {eq}`eq-10-3` is a solution, and that the recurrence of the second line has no other.
 
 # %%
 import sympy as sp
@@ -95,13 +97,44 @@ def beta(position):
 
 
 check_exact("eq. 10.1", alpha(m) * sp.conjugate(beta(n)) - alpha(m - n))
-check_exact("eq. 10.2", sp.conjugate(beta(m)) - 1 / alpha(m))
-check_exact("eq. 10.2, second line", alpha(m) / alpha(m - 1) - alpha(1))
+first, sequence = sp.symbols("alpha_1"), sp.Function("alpha")
+power = sp.rsolve(sequence(m) - first * sequence(m - 1), sequence(m), {sequence(0): 1})
+check_exact("eq. 10.2", power - first**m)
+check_exact("eq. 10.3", power.subs(first, alpha(1)) - alpha(m))
 
 # %% [markdown]
-# So a score of $D/2$ pairs has one number $\xi_i$ a pair beside $\theta_i$. Write
+# :::{admonition} More than one complex number per pair
+# :class: dropdown note
+#
+# Allow a real $2 \times 2$ matrix per pair, and any invertible $A$ works: turn $q$ into $A^m q$ and $k$ into
+# $(A^{-n})^\top k$, and the score is $q^\top (A^{m-n})^\top k$. With complex eigenvalues that is the pair above in other
+# coordinates; with two real ones the coordinates fade separately; a shear grows with the distance instead of fading.
+#
+# The number $\mathrm{e}^{\xi + \mathrm{i}\theta}$ per token is met outside attention too: it is what the state of a RetNet
+# {cite:p}`sun2023retnet` is multiplied by at every token (its authors name xPos as the same form), there with one $\xi$ per head
+# and without a softmax. That last point will matter below.
+# :::
+
+# %% tags=["hide-cell"]
+import torch
+
+A = torch.tensor([[1.0, 0.02], [0.0, 1.0]], dtype=torch.float64)  # a shear
+q_2, k_2 = torch.randn(2, 2, dtype=torch.float64)
+sheared = [
+    (A.matrix_power(far + 7) @ q_2) @ (A.inverse().T.matrix_power(far) @ k_2)
+    for far in (0, 30, 500)
+]
+check(
+    "any matrix",
+    torch.stack(sheared),
+    (A.matrix_power(7) @ q_2 @ k_2).expand(3),
+    tolerance=1e-10,
+)
+
+# %% [markdown]
+# So a score of $D/2$ pairs has one number $\xi_i$ per pair besides $\theta_i$. Write
 # $\mathrm{e}^{\xi_i} = \zeta_i^{1/B}$ with $0 < \zeta_i < 1$ and one **scale base** $B$ for all pairs, in tokens: pair
-# $i$ fades by the factor $\zeta_i$ every $B$ tokens. (In this chapter $B$ is no batch.) With $x_i$ for pair
+# $i$ fades by the factor $\zeta_i$ every $B$ tokens. (In this chapter, $B$ does not stand for the batch.) With $x_i$ for pair
 # $i = 0, \dots, D/2 - 1$ of $x$ as a complex number,
 #
 # $$
@@ -112,7 +145,7 @@ check_exact("eq. 10.2, second line", alpha(m) / alpha(m - 1) - alpha(1))
 # \end{aligned}
 # $$ (eq-10-4)
 #
-# This is what `rope_lab.encodings.xpos.XPos` computes, checked here against the sum as it stands, one complex product at a time:
+# This is what `rope_lab.encodings.XPos` computes. The check compares it with the sum itself, one complex product at a time:
 
 # %%
 from torch import Tensor
@@ -142,11 +175,11 @@ def definition(q: Tensor, k: Tensor, m: Tensor, n: Tensor) -> Tensor:
 
 
 positions = torch.arange(100)
-q, k = torch.randn(2, 10, 1, 100, dim)  # ten draws of one head
-wanted = definition(q, k, positions, positions)
+heads = torch.randn(2, 10, 1, 100, dim)  # ten draws of q and k of one head
+wanted = definition(*heads, positions, positions)
 xpos = XPos(dim, scale_base=B)
-q_scaled, k_scaled = xpos(q, k)
-check("eq. 10.4", q_scaled @ k_scaled.mT, wanted)
+q_scaled, k_scaled = xpos(*heads)
+check("eq. 10.4", q_scaled @ k_scaled.mT, wanted, draws=10)
 
 # %% [markdown]
 # ## How fast each pair fades
@@ -156,24 +189,44 @@ check("eq. 10.4", q_scaled @ k_scaled.mT, wanted)
 # $$ \zeta_i = \frac{2i/D + 0.4}{1.4} , $$ (eq-10-5)
 #
 # from $\zeta_0 = 1/3.5$ for the fastest pair to almost 1 for the slowest. The idea: fast pairs make the wobbles, so
-# they must go first; slow pairs do not come round within a text and can stay. The paper's equations have
+# they must go first; slow pairs do not complete a turn within a text and can stay. The paper's equations have
 # no $B$; its authors' code divides positions by 512, and one of them recommends that number
 # ([flash-attention#96](https://github.com/Dao-AILab/flash-attention/issues/96)). Half of pair $i$ is gone after
 #
 # $$ s_i = \frac{B \ln 2}{-\ln \zeta_i} \text{ tokens} . $$ (eq-10-6)
 
 # %%
-check("eq. 10.6", zeta ** (half_lives / B), torch.full((dim // 2,), 0.5))
+from rope_lab.figures.table import table
 
-print("pair  wavelength  half-life  turns until half is gone")
-for i in (0, 8, 16, 32, 48, 63):
-    wavelength = 2 * math.pi / float(freqs[i])
-    life = float(half_lives[i])
-    print(f"{i:4d}{wavelength:12,.1f}{life:11,.0f}{life / wavelength:12.2f}")
+tokens = torch.arange(32_000)  # keys, and one query after them all
+all_ones = torch.ones(1, 1, len(tokens), dim)
+_, faded_keys = xpos.relate(all_ones[..., -1:, :], all_ones, tokens[-1:], tokens)
+by_distance = faded_keys[0, 0, :, ::2].flip(0)  # one column per pair
+halved = (by_distance <= 0.5).int().argmax(0)  # the first such distance
+check("eq. 10.6, whole tokens", halved, half_lives.ceil().long())
+
+wavelengths = 2 * math.pi / freqs
+table(
+    [
+        [
+            i,
+            float(wavelengths[i]),
+            float(half_lives[i]),
+            float(half_lives[i] / wavelengths[i]),
+        ]
+        for i in (0, 8, 16, 32, 48, 63)
+    ],
+    {
+        "pair": "",
+        "wavelength": ",.1f",
+        "half-life": ",.0f",
+        "turns until half is gone": ",.2f",
+    },
+)
 
 # %% [markdown]
 # The fast pairs turn many times before half of them is gone: over the short distances that they can tell apart, they are
-# as in RoPE.
+# nearly as in RoPE.
 #
 # For the content $q = k = (1, \dots, 1)$ of chapter 6, the score over $D$ is the blue curve of {numref}`fig-fading-map`,
 # the paper's equation 8 over the number of pairs:
@@ -181,25 +234,26 @@ for i in (0, 8, 16, 32, 48, 63):
 # $$ c_\zeta(s) = \frac{2}{D} \sum_{i=0}^{D/2-1} \zeta_i^{s/B} \cos s\theta_i . $$ (eq-10-7)
 
 # %%
-ones, s = torch.ones(1, 1, 4001, dim), torch.arange(4001.0)
-q_scaled, k_scaled = xpos(ones[..., -1:, :], ones)  # one query, at 4000
-scores = (q_scaled @ k_scaled.mT)[0, 0, 0].flip(0) / dim  # s = 0, 1, …
+to_4000 = torch.arange(4001.0)
+ones = torch.ones(1, 1, 4001, dim)
+q_last, k_all = xpos(ones[..., -1:, :], ones)  # one query, at 4000
+of_ones = (q_last @ k_all.mT)[0, 0, 0].flip(0) / dim  # s = 0, 1, …
 
 
 def mean_cosine(s: Tensor, zeta: Tensor) -> Tensor:  # (S,) -> (S,)
     return arrows(s, zeta).real.mean(-1)
 
 
-check("eq. 10.7", scores, mean_cosine(s, zeta))
+check("eq. 10.7", of_ones, mean_cosine(to_4000, zeta))
 
 no_fading = torch.ones(dim // 2)  # ζ_i = 1 is RoPE
 for name, fade in {"RoPE": no_fading, "xPos": zeta}.items():
-    climbs = mean_cosine(s, fade).diff().clamp_min(0)[1000:].sum()
+    climbs = mean_cosine(to_4000, fade).diff().clamp_min(0)[1000:].sum()
     print(f"{name}: from 1,000 to 4,000 tokens it climbs by {climbs:.2f} in all")
 
 # %% [markdown]
-# Hardly anything is left of the wobbles. And unlike RoPE's decay, this one does not depend on the content. In equation {eq}`eq-10-4` no
-# cosine is larger than 1, and no $\zeta_i$ larger than the last one:
+# Hardly anything is left of the wobbles. And unlike the decay of chapter 6, this one comes with a bound for every content. In
+# equation {eq}`eq-10-4` no cosine is larger than 1, and no $\zeta_i$ larger than the last one:
 #
 # $$
 # \begin{aligned}
@@ -209,8 +263,8 @@ for name, fade in {"RoPE": no_fading, "xPos": zeta}.items():
 # \end{aligned}
 # $$ (eq-10-8)
 #
-# This bound goes to zero. Chapter 6 built a key that peaks at any distance you like ($k = R_r q$); it now peaks
-# lower the further away you put it.
+# This bound goes to zero, at the rate of the slowest pair. Chapter 6 built a key that peaks at any distance you like
+# ($k = R_r q$); it now peaks lower the further away you put it. How much lower depends on the pairs that $q$ uses:
 
 # %%
 from rope_lab import rotate
@@ -221,112 +275,159 @@ def turn(x: Tensor, positions: Tensor) -> Tensor:
     return rotate(x, angles(positions, freqs, dtype=x.dtype))
 
 
-q, r = torch.randn(1, dim), torch.tensor([0, 100, 1000, 10_000, 100_000])
-keys = turn(q.expand(5, -1), r)  # R_r q fits best at distance r
-peak = definition(q, keys, torch.tensor([0]), -r)[0]  # q at 0, its keys at −r
-each = (pairs(q).abs().square() * zeta ** (r[:, None] / B)).sum(-1)
-square = q.square().sum()
-check("eq. 10.8, first line, reached", peak, each)
-check_at_most("eq. 10.8", peak.abs(), zeta[-1] ** (r / B) * square)
-for distance, height in zip(r.tolist(), (peak / square).tolist(), strict=True):
-    print(f"peak at distance {distance:7,d}: {height:6.1%} of that at 0")
+r = torch.tensor([0, 100, 1000, 8192, 100_000])
+
+
+def peaks_of(q: Tensor) -> Tensor:
+    """Peak of q (1, D) with R_r q, over that at distance 0, for every r."""
+    keys = turn(q.expand(len(r), -1), r)  # R_r q fits best at distance r
+    heights = definition(q, keys, torch.tensor([0]), -r)[0]  # q at 0, its keys at −r
+    return heights / q.square().sum()
+
+
+gauss = torch.randn(1, dim)
+slow, fast = gauss.clone(), gauss.clone()
+slow[:, :-16], fast[:, 16:] = 0, 0  # content in eight pairs only
+columns = {"all pairs": gauss, "fastest 8": fast, "slowest 8": slow}
+heights = {name: peaks_of(q) for name, q in columns.items()}
+bound = zeta[-1] ** (r / B)
+for name, q in columns.items():
+    each = (pairs(q).abs().square() * zeta ** (r[:, None] / B)).sum(
+        -1
+    ) / q.square().sum()
+    check(f"eq. 10.8, first line reached, {name}", heights[name], each)
+    check_at_most(f"eq. 10.8, {name}", heights[name].abs(), bound)
+table(
+    zip(r.tolist(), *heights.values(), bound, strict=True),
+    {"distance": ",d", **dict.fromkeys(heights, ".1%"), "bound": ".1%"},
+    caption="Peak of a query with a key built for this distance, by the pairs that hold the content.",
+)
 
 # %% [markdown]
-# So a score can be made to fade for good. The question of this chapter is answered with yes.
+# So every score can be made to fade for good: the answer to the question of this chapter is yes. But *when* it fades still
+# depends on the content. The half-lives of the slowest and the fastest pair differ by a factor of 112, and a head
+# whose content is in the slow pairs (which are suspected of carrying meaning, chapter 6) keeps some two fifths of its score at
+# 8,192 tokens.
 #
 # ## A score that fades is not a key that is forgotten
 #
 # What does a model gain? Attention takes a softmax. **A score that has faded is 0, and $\mathrm{e}^0$ is not 0.** A far
-# key is not left out; it gets the weight of a key that fits neither well nor badly. Let $q$ and $k$ be Gaussian, all
-# coordinates independent with mean 0 and variance 1. In RoPE the score over $\sqrt D$ then has standard deviation 1 at
-# every distance (chapter 6). In xPos each pair contributes less:
+# key is not left out; it gets the weight of a key that fits neither well nor badly. How much that is depends on how far the
+# near scores stick out, so give them a size: let all coordinates of $q$ and $k$ be independent and Gaussian, with mean 0 and such
+# a variance that score/$\sqrt D$ has standard deviation $\sigma$ at distance 0. In RoPE it then has $\sigma$ at every distance
+# (chapter 6). In xPos each pair contributes less:
 #
 # $$
 # \begin{aligned}
 # &\operatorname{Var} \big( \mathrm{score}(m, n)/\sqrt D \big) \\
-# &\quad = \frac{2}{D} \sum_{i=0}^{D/2-1} \zeta_i^{2(m-n)/B} .
+# &\quad = \sigma^2\, \frac{2}{D} \sum_{i=0}^{D/2-1} \zeta_i^{2(m-n)/B} .
 # \end{aligned}
 # $$ (eq-10-9)
 #
-# Given $q$, that score is Gaussian with variance $\frac{1}{D}\sum_i |q_i|^2 \zeta_i^{2(m-n)/B}$, and a Gaussian of
-# variance $v$ has $\mathbb{E}\,\mathrm{e}^x = \mathrm{e}^{v/2}$. Averaging over $q$, where each $|q_i|^2/2$ is
-# exponentially distributed, gives the mean weight of a key before it is divided by the sum of all:
+# Given $q$, that score is Gaussian, and a Gaussian of variance $v$ has $\mathbb{E}\,\mathrm{e}^x = \mathrm{e}^{v/2}$.
+# Here $v = \frac{2\sigma^2}{D}\sum_i E_i\, \zeta_i^{2(m-n)/B}$, where the $E_i$, the squared lengths of the query's pairs
+# in units of their mean, are standard exponential variables with $\mathbb E\, \mathrm e^{aE} = 1/(1-a)$. So for
+# $\sigma^2 < D$, the mean weight of a key before it is divided by the sum of all is
 #
 # $$
 # \begin{aligned}
 # &\mathbb{E}\, \mathrm{e}^{\mathrm{score}(m, n)/\sqrt D} \\
-# &\quad = \prod_{i=0}^{D/2-1} \frac{1}{1 - \zeta_i^{2(m-n)/B}/D} .
+# &\quad = \prod_{i=0}^{D/2-1} \frac{1}{1 - \sigma^2 \zeta_i^{2(m-n)/B}/D} .
 # \end{aligned}
 # $$ (eq-10-10)
 #
-# At $m = n$ this is close to $\sqrt{\mathrm{e}}$, and infinitely far away it is 1. The difference between the nearest
-# and the farthest key is a factor of 1.65, and the far ones are many.
+# Infinitely far away this is 1. At $m = n$ every $\zeta$ factor is 1, and for large $D$ it is close to $\mathrm{e}^{\sigma^2/2}$:
+# 1.65 for $\sigma = 1$, but 7.4 for $\sigma = 2$ and thousands for $\sigma = 4$.
 
 # %%
-s = torch.tensor([0, 10, 100, 300, 1000, 3000, 10_000])
+seven = torch.tensor([0, 10, 100, 300, 1000, 3000, 10_000])
 q, k = torch.randn(2, 20_000, dim)
-h = pairs(q) * pairs(k).conj()
-drawn = (h @ arrows(s, zeta).T).real / dim**0.5
+drawn = ((pairs(q) * pairs(k).conj()) @ arrows(seven, zeta).T).real / dim**0.5
 
 
-def variance(s: Tensor, zeta: Tensor) -> Tensor:  # equation 10.9
+def variance(s: Tensor, zeta: Tensor) -> Tensor:  # equation 10.9 with σ = 1
     return (zeta ** (2 * s[:, None] / B)).mean(-1)
 
 
-def mean_weight(s: Tensor, zeta: Tensor) -> Tensor:  # equation 10.10
-    return 1 / (1 - zeta ** (2 * s[:, None] / B) / dim).prod(-1)
+def mean_weight(s: Tensor, zeta: Tensor, size: float) -> Tensor:  # equation 10.10
+    return 1 / (1 - size**2 * zeta ** (2 * s[:, None] / B) / dim).prod(-1)
 
 
-check("eq. 10.9", drawn.var(0), variance(s, zeta), tolerance=0.05)
-check("eq. 10.10", drawn.exp().mean(0), mean_weight(s, zeta), tolerance=0.04)
+sampling = {"reason": "sampling", "draws": 20_000}
+check("eq. 10.9", drawn.var(0), variance(seven, zeta), tolerance=0.05, **sampling)
+weights_drawn, by_formula = drawn.exp().mean(0), mean_weight(seven, zeta, 1)
+check("eq. 10.10, σ = 1", weights_drawn, by_formula, tolerance=0.04, **sampling)
+given_q = pairs(q).abs().square() @ (zeta ** (2 * seven[:, None] / B)).T / dim
+ratio = (16 * given_q / 2).exp().mean(0) / mean_weight(seven, zeta, 4)
+check("eq. 10.10, σ = 4", ratio, torch.ones(7), tolerance=0.08, **sampling)
 
 # %% [markdown]
-# How much of its attention does a query then spend on keys more than $B$ tokens back? Draw a text of Gaussian keys and
-# take the softmax:
+# What fraction of its attention does a query then spend on keys more than $B$ tokens back? Given $q$, the scores of different keys
+# are independent Gaussians, so they can be drawn directly, for 1,000 queries with up to 8,192 keys each. Take the softmax of
+# scores of size $\sigma = 1$, 2 and 4. For RoPE all keys have the same chances, so on average the far ones get their number's share,
+# whatever $\sigma$ is:
 
 # %%
-length = 8192
-lengths = torch.tensor([1024, 2048, 4096, 8192])  # keys that the query sees
-q, k = torch.randn(16, 1, dim), torch.randn(16, length, dim)
-h = pairs(q) * pairs(k).conj()
-near = torch.arange(length)
+queries = 1000
+seen = torch.tensor([1024, 2048, 4096, 8192])  # keys that the query sees
+back = torch.arange(8192)
+exponential = -torch.rand(queries, dim // 2).log()  # the E_i of each query
+fades = {"RoPE": no_fading, "xPos": zeta}
 shares = {}
-for name, fade in {"RoPE": no_fading, "xPos": zeta}.items():
-    weights = ((h * arrows(near, fade)).sum(-1).real / dim**0.5).exp()
-    so_far = weights.cumsum(-1)
-    share = (1 - so_far[:, [B]] / so_far[:, lengths - 1]).mean(0)
-    expected = mean_weight(near, fade).cumsum(-1)
-    predicted = 1 - expected[B] / expected[lengths - 1]
-    label = f"eq. 10.10, share of far keys, {name}"
-    check(label, share, predicted, tolerance=0.03)
-    shares[name] = (share, expected)
+for name, fade in fades.items():
+    spread = (exponential @ (fade ** (2 * back[:, None] / B)).T * 2 / dim).sqrt()
+    unit_scores = spread * torch.randn(queries, len(back))  # σ = 1
+    for size in (1, 2, 4):
+        so_far = (size * unit_scores).exp().cumsum(-1)
+        share = 1 - so_far[:, [B]] / so_far[:, seen - 1]
+        half_width = 1.96 * share.std(0) / queries**0.5
+        expected = mean_weight(back, fade, size).cumsum(-1)
+        line = 1 - expected[B] / expected
+        shares[name, size] = (
+            share.mean(0),
+            half_width,
+            line[B:] if size == 1 else None,
+        )
+        if name == "RoPE" or size == 1:
+            label = f"eq. 10.10, attention on far keys, {name}, σ = {size}"
+            prediction = line[seen - 1]
+            sampled = {"reason": "sampling", "draws": queries}
+            check(label, share.mean(0), prediction, tolerance=0.04, **sampled)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: standard deviation of a random score against distance: RoPE level at 1, xPos falling from 1 to near 0.2 at 10,000 tokens. Right: share of the attention weight on keys more than 512 tokens back, against the number of keys: both rise towards 100 percent, xPos slightly below RoPE."}, "figure": {"caption": "Left, the size of a random score: level for RoPE, fading for xPos. Right, the share of its attention that a query spends on keys more than 512 tokens back (dots: drawn; lines: equation 10.10). Fading the scores hardly changes where the attention goes.", "name": "fig-far-share"}}
+rows = [[f"{name}, σ = {size}", *found[0]] for (name, size), found in shares.items()]
+table(
+    rows,
+    {"": "", **{f"{count:,} keys": ".0%" for count in seen.tolist()}},
+    caption="Fraction of the attention on keys more than 512 tokens back.",
+)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left: standard deviation of a random score in units of sigma, against distance: RoPE level at 1, xPos falling from 1 to near 0.2 at 10,000 tokens. Right: fraction of the attention weight on keys more than 512 tokens back, against the number of keys. For sigma 1, RoPE and xPos rise together from about 50 to more than 90 percent. For sigma 4, RoPE is about the same, but xPos is far below, rising from about 10 to 25 percent."}, "figure": {"caption": "Left, the size of a random score: level for RoPE, fading for xPos. Right, the fraction of its attention that a query spends on keys more than 512 tokens back (dots: drawn, with 95% confidence intervals; lines: equation 10.10). At the size of an untrained score (σ = 1), fading hardly changes where the attention goes; at σ = 4 it takes most of it away from the far keys.", "name": "fig-far-share"}}
 from rope_lab.figures.xpos import fading
 
 dense = torch.logspace(0, 4, 100)
-at = torch.arange(B, length)
+level = torch.ones(len(dense))
 fading(
-    s[1:],
+    seven[1:],
     dense,
     {
-        "RoPE": (no_fading.new_ones(len(s) - 1), no_fading.new_ones(100)),
+        "RoPE": (level[: len(seven) - 1], level),
         "xPos": (drawn.std(0)[1:], variance(dense, zeta).sqrt()),
     },
-    lengths,
-    at + 1,
-    {
-        name: (share, 1 - expected[B] / expected[at])
-        for name, (share, expected) in shares.items()
-    },
+    seen,
+    back[B:] + 1,
+    {key: found for key, found in shares.items() if key[1] != 2},
 )
 
 # %% [markdown]
-# ALiBi {cite:p}`press2022` *subtracts* from a score in proportion to the distance, so that a far weight goes to zero.
-# xPos *multiplies* a score, and a far weight goes to that of an average key. A trained model can still make something of the
-# difference, since its near scores need not be random. Whether it does is the experiment below.
+# (For $\sigma = 4$ the figure has no line of equation {eq}`eq-10-10`: the few best keys then take most of the weight, and a
+# ratio of means no longer says what a typical query does.)
 #
-# ### The paper's yardstick
+# ALiBi {cite:p}`press2022` *subtracts* from a score in proportion to the distance, so that a far weight goes to zero.
+# xPos, by contrast, *multiplies* a score, so the weight of a far key approaches that of an average key. That is little where near
+# scores stick out, and nearly a full share where they do not. The experiment below asks which of the two holds in a trained model.
+#
+# :::{admonition} The yardstick of the paper
+# :class: dropdown note
 #
 # The paper argues with a number it calls the attention **resolution**. Let $c(s)$ be the expected score at distance
 # $s = 0, \dots, N + 1$ and $p_s = \mathrm{e}^{c(s)}/\sum_{r=0}^{N} \mathrm{e}^{c(r)}$. Its equation 3 is the left side of
@@ -341,11 +442,14 @@ fading(
 #
 # meant to be large where scores fall with the distance. The right side, which you get by writing
 # $2p_s(p_s - p_{s+1})$ as $p_s^2 - p_{s+1}^2 + (p_s - p_{s+1})^2$, says what it rewards: a high start, and steps in
-# *either* direction. A curve that wobbles has a higher resolution than a level one.
+# *either* direction. A curve that wobbles has a higher resolution than a level one. The folded cell shows that which of the two
+# encodings resolves better depends on how large scores are, and that is not in the formula. (By the formula
+# $R \le \sum_s p_s^2 \le 1$; the measured resolutions in the paper's Table 3 reach 1.08, so they are in another unit.) We
+# take resolution as a motive, not as a proof.
+# :::
 
-# %%
 
-
+# %% tags=["hide-cell"]
 def resolution(c: Tensor) -> Tensor:
     """Left side of equation 10.11 for c(0) … c(N + 1)."""
     p = (c - c[0]).exp()
@@ -354,23 +458,21 @@ def resolution(c: Tensor) -> Tensor:
 
 
 N = 2048
-s = torch.arange(N + 2.0)
-rope_curve, xpos_curve = mean_cosine(s, no_fading), mean_cosine(s, zeta)
+to_N = torch.arange(N + 2.0)
+rope_curve, xpos_curve = mean_cosine(to_N, no_fading), mean_cosine(to_N, zeta)
 p = xpos_curve.softmax(0) / xpos_curve.softmax(0)[:-1].sum()
-right = (p[0] ** 2 - p[-1] ** 2) / 2 + p.diff().square().sum() / 2
-check("eq. 10.11", resolution(xpos_curve), right)
-
-print(f"N·R at N = {N:,}, by the size of a score at distance 0")
-for size in (1, 4, 16):
-    without = N * resolution(size * rope_curve)
-    faded = N * resolution(size * xpos_curve)
-    print(f"size {size:2d}: RoPE {without:9.4f}, xPos {faded:9.4f}")
+steps_of_p = (p[0] ** 2 - p[-1] ** 2) / 2 + p.diff().square().sum() / 2
+check("eq. 10.11", resolution(xpos_curve), steps_of_p)
+table(
+    [
+        [size, N * resolution(size * rope_curve), N * resolution(size * xpos_curve)]
+        for size in (1, 4, 16)
+    ],
+    {"score at distance 0": "", "RoPE": ".4f", "xPos": ".4f"},
+    caption="N·R at N = 2,048, by the size of a score at distance 0.",
+)
 
 # %% [markdown]
-# Which of the two resolves better depends on how large scores are, and that is not in the formula. (By the formula
-# $R \le \sum_s p_s^2 \le 1$; the measured resolutions in the paper's Table 3 reach 1.08, so they are in another
-# unit.) We take resolution as a motive, not as a proof.
-#
 # ## Why only causal
 #
 # Equation {eq}`eq-10-1` was asked for $m \ge n$. For a key *ahead* of the query the same formula runs backwards, and
@@ -379,22 +481,23 @@ for size in (1, 4, 16):
 # %%
 from rope_lab import MultiHeadAttention
 
-print("factor of the fastest pair")
 for ahead in (1, 512, 2048, 8192):
-    print(f"a key {ahead:5,d} tokens ahead: {float(zeta[0] ** (-ahead / B)):.4g}")
+    print(
+        f"a key {ahead:5,d} tokens ahead: fastest pair times {float(zeta[0] ** (-ahead / B)):.4g}"
+    )
 try:
     MultiHeadAttention(64, 4, position=XPos(16), causal=False)
 except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# A fading in both directions, $\zeta^{|m-n|/B}$, is no product of a query's factor and a key's: equation {eq}`eq-10-2`
-# leaves no room for it. So xPos is for decoders, and the question comes up wherever it is offered
+# A fading in both directions, $\zeta^{|m-n|/B}$, cannot be written as the product of a factor for the query and a factor for
+# the key: equation {eq}`eq-10-2` leaves no room for it. So xPos is for decoders, and the question comes up wherever it is offered
 # ([rotary-embedding-torch#3](https://github.com/lucidrains/rotary-embedding-torch/issues/3)).
 #
 # ## Two factors that do not fit a number
 #
-# The factor of a score is at most 1. Its two halves are not: by equation {eq}`eq-10-3` the query is multiplied by
+# The factor that multiplies a score is at most 1. The two factors that it is split into are not: by equation {eq}`eq-10-3` the query is multiplied by
 # $\zeta_i^{m/B}$ and the key by $\zeta_i^{-n/B}$. Far into a text the first vanishes and the second overflows. The
 # fastest pair, with $\zeta_0 = 1/3.5$, is the first to leave a number type whose largest number is $M$, beyond
 #
@@ -410,18 +513,25 @@ def naive(x: Tensor, distance: Tensor) -> Tensor:
     return x * scale.repeat_interleave(2, dim=-1)
 
 
-q, k = torch.randn(2, 10, 1, 100, dim)
-q_scaled = naive(turn(q, positions), positions)
-k_scaled = naive(turn(k, positions), -positions)
-wanted = definition(q, k, positions, positions)
-check("eq. 10.4, naive", q_scaled @ k_scaled.mT, wanted)
+q_naive = naive(turn(heads[0], positions), positions)
+k_naive = naive(turn(heads[1], positions), -positions)
+check("eq. 10.4, naive", q_naive @ k_naive.mT, wanted, draws=10)
 
-print("last position that fits, the factors there and one further")
+rows = []
 for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
     last = math.floor(B * math.log(torch.finfo(dtype).max) / math.log(3.5))
-    power = torch.tensor([last, last + 1]) / B
-    there, one_on = (math.log(3.5) * power).exp().to(dtype).tolist()
-    print(f"{str(dtype)[6:]:9s}{last:10,d}{there:12.3g}{one_on:6}")
+    power_of = torch.tensor([last, last + 1]) / B
+    there, one_on = (math.log(3.5) * power_of).exp().to(dtype).tolist()
+    rows.append([f"`{str(dtype)[6:]}`", last, there, one_on])
+table(
+    rows,
+    {
+        "type": "",
+        "last position that fits": ",d",
+        "factor there": ".3g",
+        "one further": ".3g",
+    },
+)
 
 # %% [markdown]
 # The paper says that its fading was chosen to fit float16 up to $n = 8192$. Counted from the first token it does not fit,
@@ -430,7 +540,7 @@ for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
 #
 # $$ \zeta_i^{(m-c)/B} \cdot \zeta_i^{(c-n)/B} = \zeta_i^{(m-n)/B} . $$ (eq-10-13)
 #
-# With the centre in the middle of 8,192 tokens a key is at most 4,096 from it. That doubles the reach, and no more:
+# With the centre in the middle of 8,192 tokens a key is at most 4,096 from it. That doubles the range, and no more:
 # local-attention, which took half its window as $B$, gave NaN for audio of 9,000 frames
 # ([local-attention#14](https://github.com/lucidrains/local-attention/issues/14)).
 #
@@ -448,10 +558,31 @@ for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
 # \end{aligned}
 # $$ (eq-10-14)
 #
-# No number type overflows at any position and any length. What underflows is the factor of a key so far back that
-# its part of the score would underflow by itself. `XPos` does this in `relate`, which attention calls with every block
-# of `query_block` queries and all keys that they may see (`_scale` multiplies pair $i$ by $\zeta_i$ to the power of its second
-# argument over $B$):
+# {numref}`fig-first-query` shows both choices. With the first query as centre nothing overflows at any position and any length,
+# unless a key is within a factor of 3.5 of the largest number by itself. What underflows is the
+# factor of a key so far back that, unless the product $q_i \bar k_i$ is very large, its part of the score would underflow by
+# itself.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Factors of the fastest pair along a text of 4,096 tokens, log axis. About position 0, dashed: the factor of the keys rises to thousands and that of the queries falls below a thousandth. About the first query of a grey block of 512 queries, full: the keys rise from far below 1 to 1 at the start of the block and to 3.5 at its end, and the queries fall from 1 to 1 / 3.5 within the block."}, "figure": {"caption": "Factors of the fastest pair along a text, for one block of queries (grey). Counted from position 0 (dashed), the factors of query and key drift apart without limit. Counted from the first query of the block (full), every factor of a key that a query of the block may see is below 3.5.", "name": "fig-first-query"}}
+from rope_lab.figures.xpos import first_query
+
+here = torch.arange(4096)
+start = 3584
+inside = torch.arange(start, start + B)
+first_query(
+    here,
+    (start, start + B),
+    {
+        "keys": zeta[0] ** ((start - here) / B),
+        "queries": zeta[0] ** ((inside - start) / B),
+    },
+    (zeta[0] ** (-here / B), zeta[0] ** (inside / B)),
+)
+
+# %% [markdown]
+# `XPos` does this in `relate`, which attention calls with every block
+# of `query_block` queries and all keys that they may see. In its source, `_scale(x, distance)` multiplies pair $i$ of `x` by
+# $\zeta_i^{\mathrm{distance}/B}$:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.source import source
@@ -461,9 +592,9 @@ source(XPos.relate)
 # %%
 block = torch.arange(1_000_000 - B, 1_000_000)  # queries
 past = torch.arange(0, 1_000_000 - B, 2000)  # a key now and then
-at = torch.cat((past, block))
-ones = torch.ones(1, 1, len(at), dim)
-q_factor, k_factor = xpos.relate(ones[..., -B:, :], ones, block, at)
+at_million = torch.cat((past, block))
+units = torch.ones(1, 1, len(at_million), dim)
+q_factor, k_factor = xpos.relate(units[..., -B:, :], units, block, at_million)
 k_past, k_block = k_factor.split([len(past), B], dim=-2)
 check_at_most("eq. 10.14, queries", q_factor, 1.0)
 check_at_most("eq. 10.14, past keys", k_past, 1.0)
@@ -474,18 +605,20 @@ check_at_most("eq. 10.14, keys of the block", k_block, 3.5)
 # that queries and keys have:
 
 # %%
-seen = block[:, None] >= at
+visible = block[:, None] >= at_million
 allowed = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2}
 for dtype, tolerance in allowed.items():
-    q = torch.randn(1, 1, B, dim).to(dtype)
-    k = torch.randn(1, 1, len(at), dim).to(dtype)
-    wanted = definition(q.double(), k.double(), block, at)[..., seen]
-    q, _, _ = xpos.rotate(q, q, q, block)
-    k, _, _ = xpos.rotate(k, k, k, at)
-    q, k = xpos.relate(q, k, block, at)
-    scores = (q.double() @ k.double().mT)[..., seen]
+    q_exact = torch.randn(1, 1, B, dim).to(dtype)
+    k_exact = torch.randn(1, 1, len(at_million), dim).to(dtype)
+    in_float64 = definition(q_exact.double(), k_exact.double(), block, at_million)[
+        ..., visible
+    ]
+    q_turned, _, _ = xpos.rotate(q_exact, q_exact, q_exact, block)
+    k_turned, _, _ = xpos.rotate(k_exact, k_exact, k_exact, at_million)
+    q_typed, k_typed = xpos.relate(q_turned, k_turned, block, at_million)
+    scores = (q_typed.double() @ k_typed.double().mT)[..., visible]
     label = f"eq. 10.4 at 1,000,000, {str(dtype)[6:]}"
-    check(label, scores, wanted, tolerance=tolerance)
+    check(label, scores, in_float64, tolerance=tolerance)
 
 # %% [markdown]
 # Compare the lengths that fit, by equation {eq}`eq-10-12` and by trying:
@@ -513,7 +646,10 @@ for dtype in (torch.float16, torch.float32):
         found = [longest_text(dtype, base, centre) for base in bases]
         tried[name] = torch.tensor(found).double()
         ratio, one = tried[name] / limits[name], torch.ones(len(bases))
-        check(f"eq. 10.12, {name}", ratio, one, tolerance=0.01)
+        label = f"eq. 10.12, {name}"
+        check(label, ratio, one, tolerance=0.01, reason="approximation")
+with_one = longest_text(torch.float32, 1, 0.5)
+print(f"float32, scale base 1, centre in the middle: {with_one} tokens")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Longest text against scale base from 16 to 4,096 tokens, both logarithmic. Four parallel rising lines with dots on them: float16 with centre 0 lowest, then float16 with the centre in the middle, float32 with centre 0, and float32 with the centre in the middle. A horizontal line above all of them: first query of the block, no limit."}, "figure": {"caption": "The longest text whose factors all fit, by equation 10.12 (lines) and by trying (dots). A small scale base, as for half a window of 128, ends float16 soon after a thousand tokens. With the centre at the first query of each block there is no such line.", "name": "fig-frontier"}}
 from rope_lab.figures.xpos import frontier
@@ -551,33 +687,39 @@ class ScaledCache:
         return naive(turn(q, at), at - centre) @ self.keys.T
 
 
-q, k = torch.randn(2, 2048, dim)
+q_long, k_long = torch.randn(2, 2048, dim)
 at, cache = torch.arange(2048), ScaledCache()
-first = cache.scores(q[:64], k[:64])
-right = definition(q[:64], k[:64], at[:64], at[:64])
-check("eq. 10.13, before the centre moves", first, right)
+prompt_scores = cache.scores(q_long[:64], k_long[:64])
+right = definition(q_long[:64], k_long[:64], at[:64], at[:64])
+check("eq. 10.13, before the centre moves", prompt_scores, right)
 
-print("decoded to   the first 64 scores   all scores")
+rows = []
 for t in range(64, 2048):
     new = slice(t, t + 1)
-    row = cache.scores(q[new], k[new])[0]
+    row = cache.scores(q_long[new], k_long[new])[0]
     if t + 1 in (128, 256, 512, 1024, 2048):
-        right = definition(q[new], k[: t + 1], at[new], at[: t + 1])[0]
+        right = definition(q_long[new], k_long[: t + 1], at[new], at[: t + 1])[0]
         wrong = row - right
-        oldest = wrong[:64].norm() / right[:64].norm()
-        every = wrong.norm() / right.norm()
-        print(f"{t + 1:10,d}{float(oldest):14.1%} off{float(every):13.1%} off")
+        rows.append(
+            [t + 1, wrong[:64].norm() / right[:64].norm(), wrong.norm() / right.norm()]
+        )
     if t == 127:  # the centre has moved from 32 to 64
         stale = row[:64]
 
 too_loud = zeta ** (-(64 - 32) / B) * arrows(127 - at[:64], zeta)
-terms = pairs(q[127]) * pairs(k[:64]).conj() * too_loud
+terms = pairs(q_long[127]) * pairs(k_long[:64]).conj() * too_loud
 check("eq. 10.15", stale, terms.sum(-1).real)
+table(
+    rows,
+    {"decoded to": ",d", "first 64 scores, off by": ".1%", "all scores, off by": ".1%"},
+    caption="Error of the newest query's scores, relative to their size.",
+)
 
 # %% [markdown]
-# The same error by another road: rotary-embedding-torch 0.9.1 keeps its keys unscaled and scales them anew at every
-# step, but it takes the centre of the queries from the *number of queries*, and that of the keys from the number of keys.
-# With one query the two differ by half the text. The adapter in `rope_lab.interop` brings that back on request:
+# The same error can come about in another way. rotary-embedding-torch 0.9.1 caches its keys unscaled and rescales them at every
+# step. But it computes the centre for the queries from the *number of queries* and the centre for the keys from the number of
+# keys, so that with a single query the two are half the text apart, and the scores come out too quiet rather than too loud. The
+# adapter in `rope_lab.interop` reproduces this on request:
 
 # %%
 from rope_lab.interop import rotary_embedding_torch
@@ -585,13 +727,21 @@ from rope_lab.interop import rotary_embedding_torch
 theirs = rotary_embedding_torch.RotaryEmbedding(
     dim, use_xpos=True, xpos_scale_base=B, reproduce=True
 ).double()
-for length in (64, 512, 2048):
-    new, past = slice(length - 1, length), k[None, None, :length]
-    newest = q[None, None, new]
-    right = definition(newest, past, at[new], at[:length])
-    q_scaled, k_scaled = theirs.rotate_queries_with_cached_keys(newest, past)
-    off = float((q_scaled @ k_scaled.mT - right).norm() / right.norm())
-    print(f"one query, {length:5,d} keys: scores off by {off:.1%}")
+rows = []
+for count in (64, 512, 2048):
+    new, past_keys = slice(count - 1, count), k_long[None, None, :count]
+    newest = q_long[None, None, new]
+    right = definition(newest, past_keys, at[new], at[:count])
+    q_theirs, k_theirs = theirs.rotate_queries_with_cached_keys(newest, past_keys)
+    found = q_theirs @ k_theirs.mT
+    rows.append(
+        [count, (found - right).norm() / right.norm(), (found / right).median()]
+    )
+table(
+    rows,
+    {"keys": ",d", "scores off by": ".1%", "median of found / exact": ".2f"},
+    caption="One new query with cached keys, by the rule of rotary-embedding-torch 0.9.1.",
+)
 
 # %% [markdown]
 # It takes two things to be exact: one centre for queries and keys, and keys that are cached rotated but *unscaled*.
@@ -611,15 +761,15 @@ for length in (64, 512, 2048):
 from rope_lab import KVCache
 
 layer = MultiHeadAttention(64, 4, position=XPos(16, scale_base=8))
-x = torch.randn(2, 45, 64)
+hidden = torch.randn(2, 45, 64)
 with torch.no_grad():
-    whole = layer(x)
+    whole = layer(hidden)
     split = []
     for prompt in range(1, 45):
-        cache = KVCache(45)
-        parts = [layer(x[:, :prompt], cache=cache)]
+        kept = KVCache(45)
+        parts = [layer(hidden[:, :prompt], cache=kept)]
         for t in range(prompt, 45):
-            parts.append(layer(x[:, t : t + 1], cache=cache))
+            parts.append(layer(hidden[:, t : t + 1], cache=kept))
         split.append(torch.cat(parts, dim=1))
 same = whole.expand(len(split), -1, -1, -1)
 check("eq. 10.16, every split", torch.stack(split), same)
@@ -629,13 +779,13 @@ check("eq. 10.16, every split", torch.stack(split), same)
 #
 # ## Does it help beyond the context?
 #
-# Train small models on 64 characters of Tiny Shakespeare at a time, and let them read 512. The loop is that of
+# Train small models on 64 characters of Tiny Shakespeare at a time, and let them read 512. The training loop is the one of
 # chapter 13; only the encoding changes. xPos comes twice: with the usual $B = 512$, which within 64 tokens hardly fades
 # anything, and with $B = 32$, which keeps the ratio of the paper: there the trained context is $2B = 1{,}024$.
 #
 # Beyond the context the paper adds a second device, a mask by which a token sees only its own block of half a context and
-# the block before it. With it no distance is new to the model. So each model is measured twice: seeing
-# everything before, and, without more training, through a sliding window as long as the trained context.
+# the block before it. With that mask no distance is new to the model. So each model is evaluated twice: with attention to
+# all earlier tokens, and, without more training, with an attention window as long as the trained context.
 
 # %%
 import os
@@ -666,44 +816,49 @@ models = {
     "xPos, B = 512": trained(XPos(head_dim, scale_base=512)),
     "xPos, B = 32": trained(XPos(head_dim, scale_base=32)),
 }
-size = sum(p.numel() for p in models["RoPE"].parameters())
-print(f"three models of {size:,} parameters, {config.steps} updates each")
+count = sum(p.numel() for p in models["RoPE"].parameters())
+print(f"three models of {count:,} parameters, {config.steps} updates each")
+
 
 # %%
-length, texts = 8 * context, 8 if smoke else 64
-text = val_ids[: length * texts + 1]
+length, sequences = 8 * context, 8 if smoke else 64
+held_out = val_ids[: length * sequences + 1]
 edges = [0, 16, 32, 64, 96, 128, 192, 256, 384, 512]
 
 
 def losses(model: RoFormer, window: int | None) -> Tensor:
-    """Loss of every character, (texts, length)."""
+    """Loss of every character, (sequences, length)."""
     for block in model.blocks:
         block.attention.window = window  # keys seen, the query's own included
-    return token_losses(model, text, length, batch=8).float()
+    return token_losses(model, held_out, length, batch=8).float()
 
 
-lines, far = {}, {}
-print("mean loss at places      1–64   65–128  257–512")
+lines, far, rows = {}, {}, []
 for name, model in models.items():
     for window in (None, context):
         loss = losses(model, window)
         groups = [loss[:, a:b].mean(1) for a, b in pairwise(edges)]
         label = f"{name}, window" if window else name
         means = torch.stack([group.mean() for group in groups])
-        errors = torch.stack([group.std() / len(group) ** 0.5 for group in groups])
-        lines[label] = (means, errors, name)
+        half_widths = torch.stack([2.0 * g.std() / len(g) ** 0.5 for g in groups])
+        lines[label] = (means, half_widths, name)
         far[label] = float(loss[:, 4 * context :].mean())
         inside = float(loss[:, :context].mean())
         just_out = float(loss[:, context : 2 * context].mean())
-        print(f"{label:22s}{inside:7.3f}{just_out:9.3f}{far[label]:9.3f}")
+        rows.append([label, inside, just_out, far[label]])
 
 if not smoke:  # at least a tenth of a nat apart
-    check_at_most("fig. 10.4, fading", far["xPos, B = 32"], far["RoPE"] - 0.1)
+    check_at_most("beyond the context, fading", far["xPos, B = 32"], far["RoPE"] - 0.1)
     for name in models:
         label = f"{name}, window"
-        check_at_most(f"fig. 10.4, {label}", far[label], far[name] - 0.1)
+        check_at_most(f"beyond the context, {label}", far[label], far[name] - 0.1)
+table(
+    rows,
+    {"model": "", "places 1–64": ".3f", "65–128": ".3f", "257–512": ".3f"},
+    caption="Mean loss in nats per character, by place in the sequence.",
+)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against place in the text from 8 to 450 characters, log axis, for RoPE, xPos with B = 512 and xPos with B = 32. Within the trained 64 characters the three lie together. Beyond, the full lines rise, RoPE the most and xPos with B = 32 the least. The dashed lines, with a window of 64, stay level, and the three lie together again."}, "figure": {"caption": "Loss by place, trained on 64 characters, with standard errors over the texts. Beyond the context every encoding gets worse, xPos more slowly (full lines). With a window none does, and the three lie together (dashed).", "name": "fig-beyond"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against place in the sequence from 8 to 450 characters, log axis, for RoPE, xPos with B = 512 and xPos with B = 32. Within the trained 64 characters the three lie together. Beyond, the full lines rise, RoPE the most and xPos with B = 32 the least. The dashed lines, with a window of 64, stay level, and the three lie together again."}, "figure": {"caption": "Loss by place, trained on 64 characters, with 95% confidence intervals over the sequences. Beyond the context every encoding gets worse, xPos more slowly (full lines). With a window none does, and the three lie together (dashed).", "name": "fig-beyond"}}
 from rope_lab.figures.xpos import beyond
 
 middles = [(a + b + 1) / 2 for a, b in pairwise(edges)]
@@ -712,11 +867,50 @@ beyond(middles, lines, context)
 # %% [markdown]
 # Three findings, at this scale. Within the context fading makes little difference. Beyond it xPos does what it was made
 # for: the loss still rises, but less, and less again with the smaller $B$. And the window does more than either:
-# without any training it keeps the loss level, and with it RoPE and xPos come out alike. That fits equation
-# {eq}`eq-10-10`: a faded key still draws attention, a masked one does not.
+# without any training it keeps the loss level, and with it RoPE and xPos give the same loss. Which $\sigma$ do these models have?
+
+# %%
+import torch.nn.functional as F
+
+
+def score_size(model: RoFormer) -> list[float]:
+    """SD of unrotated scores/√D between tokens of a sequence, one for each head."""
+    sizes: list[float] = []
+
+    def measure(attention: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        q, k = (
+            F.rms_norm(f(inputs[0]).unflatten(-1, (2, -1)), (head_dim,)).transpose(1, 2)
+            for f in (attention.query, attention.key)
+        )
+        sizes.extend(
+            (q @ k.mT / head_dim**0.5).transpose(0, 1).flatten(1).std(1).tolist()
+        )
+
+    hooks = [
+        block.attention.register_forward_pre_hook(measure) for block in model.blocks
+    ]
+    with torch.no_grad():
+        model(val_ids[: 32 * context].view(32, context))
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+for name, model in models.items():
+    print(
+        f"{name}: σ of the four heads", *(f"{size:.2f}" for size in score_size(model))
+    )
+
+# %% [markdown]
+# Near 1 in most heads, and about 2 in one. By the table above, a faded key of such heads still draws most of the attention that
+# it would draw in RoPE, while a masked one draws none. (Queries and keys of these models are normalised, so that no
+# score/$\sqrt D$ can exceed $\sqrt{32} \approx 5.7$. A model without that may have larger scores, and gain more from fading.)
 #
-# The paper's Table 5 has the same cases, for models trained on 1,024 tokens that read longer arXiv papers (perplexities
-# of {cite:t}`sun2023`, not reproduced here):
+# :::{admonition} The same cases in the paper
+# :class: dropdown note
+#
+# The paper's Table 5 has these cases for models trained on 1,024 tokens that read longer arXiv papers (perplexities of
+# {cite:t}`sun2023`, not reproduced here):
 #
 # | | 2,048 tokens | 4,096 tokens |
 # |---|---|---|
@@ -727,39 +921,73 @@ beyond(middles, lines, context)
 #
 # There too fading makes the rise much smaller and does not stop it, and the mask stops it without any fading. What our
 # experiment does not see is the lead of xPos when both have the mask.
+# :::
 #
 # :::{admonition} What this experiment does not show
 # :class: note
 #
-# These are three tiny models, one seed each, trained for seconds on characters, where little is to be gained from afar.
+# These are three tiny models, one seed each, trained for seconds on characters, where little is to be gained from afar. The
+# intervals are over sequences, not over trainings.
 # The paper's models have 24 layers and read texts in which a long view pays. Chapter 14 compares the encodings
 # with three seeds.
 # :::
 #
 # ## In the wild
 #
-# - **A scale base of 1.** flash-attention left the base to its users without advice. With 1, float32 overflows within a
-#   hundred tokens; an author of xPos came to say so
+# - **A scale base of 1.** flash-attention left the base to its users without advice. With 1, float32 overflows some 70 tokens
+#   from the centre, that is, in any text of more than about 140; an author of xPos came to recommend 512
 #   ([flash-attention#96](https://github.com/Dao-AILab/flash-attention/issues/96)).
+# - **Two layouts in one function.** rotary-embedding-torch 0.6.5 rotated neighbouring coordinates but scaled the two of a pair
+#   differently, as if pairs were halves apart. A user saw that a rotated unit vector changed its length
+#   ([rotary-embedding-torch#34](https://github.com/lucidrains/rotary-embedding-torch/pull/34)). The folded cell below repeats
+#   the mistake: one query and one key at one distance then have different scores at different positions.
 # - **A centre for each text.** Packed texts of different lengths have different middles, and a user asked whether their
 #   scores still agree ([flash-attention#522](https://github.com/Dao-AILab/flash-attention/issues/522)). They do, by
 #   equation {eq}`eq-10-13`, as long as query and key of one score have the same centre.
 # - **More keys than queries.** With memories in front of the new tokens the factors were as many as the keys, the queries
 #   fewer, and the shapes did not fit
-#   ([x-transformers#233](https://github.com/lucidrains/x-transformers/issues/233)). That error was a lucky one: a function
-#   for cached keys that knew nothing of xPos had none to raise
+#   ([x-transformers#233](https://github.com/lucidrains/x-transformers/issues/233)). That error was good luck. Another function,
+#   for cached keys, ignored xPos altogether and so raised no error
 #   ([rotary-embedding-torch#27](https://github.com/lucidrains/rotary-embedding-torch/issues/27)), and what replaced it is
-#   measured above. flash-attention's layers refuse xPos in their cached path, with an assertion.
-# - **Not seen in short texts.** Each of these is small or absent within a few dozen tokens, where no pair has faded yet.
-#   Test at the length you mean to use.
-#
+#   measured above. flash-attention's layers reject xPos in their cached path, with an assertion.
+# - **Small in short texts.** At $B = 512$ a wrong centre or a mixed layout changes the scores of a few dozen tokens by a few
+#   percent, so a short test does not reveal it. Test at the length that you mean to use.
+
+# %% tags=["hide-cell"]
+same_q, same_k = torch.randn(2, dim, dtype=torch.float64)
+places = torch.arange(100, 1024)
+mistakes = {}
+for name, repeated in {
+    "pairs": zeta.double().repeat_interleave(2),
+    "halves": torch.cat((zeta, zeta)).double(),  # the layout of another rotation
+}.items():
+    q_at = turn(same_q.expand(len(places), -1), places) * repeated ** (
+        (places[:, None] - 512) / B
+    )
+    k_at = turn(same_k.expand(len(places), -1), places - 100) * repeated ** (
+        (612 - places[:, None]) / B
+    )
+    mistakes[name] = (q_at * k_at).sum(-1)
+one_value = mistakes["pairs"][:1].expand(len(places))
+check("eq. 10.1, scaled in pairs", mistakes["pairs"], one_value)
+spread = mistakes["halves"].max() - mistakes["halves"].min()
+print(
+    f"scaled in halves: from {mistakes['halves'].min():.2f} to {mistakes['halves'].max():.2f}"
+)
+check_at_most(
+    "scaled in halves, the score depends on the position", 0.01, float(spread)
+)
+
+# %% [markdown]
 # ## Summary
 #
-# - A complex exponent instead of an imaginary one is the only way to scale queries and keys so that pairs fade and scores
-#   stay relative; it needs a causal mask.
+# - A complex exponent instead of an imaginary one is the only way to multiply each pair of queries and keys by one complex
+#   number so that scores fade and stay relative; it needs a causal mask.
 # - Only the distance matters, so count from the first query of each block, and cache keys unscaled: exact at any
-#   position, in any split.
-# - A faded score is 0, not $-\infty$: beyond the context xPos lets the loss rise less, a window does not let it rise.
+#   position, however the text is split.
+# - A faded score is 0, not $-\infty$. How much attention that takes from far keys depends on the size of the near scores: hardly
+#   any at $\sigma = 1$, most of it at $\sigma = 4$. Beyond the context xPos lets the loss of our models rise less; a window does
+#   not let it rise.
 #
 # ## Exercises
 #
@@ -843,6 +1071,7 @@ check_recentre(recentre)
 #
 # - {cite:t}`sun2023`, sections 3.1 to 3.3 and equations 3, 8 and 9: resolution, xPos and the blocks.
 # - {cite:t}`press2022`: ALiBi, which fades by subtraction.
+# - {cite:t}`sun2023retnet`: the same number per token in a recurrence, without a softmax.
 #
 # This chapter checks the paper's formulas and reproduces none of its trained results. What it says of other libraries is
 # what their threads, linked above, report, and what their code did when it was read. Full entries are on the page

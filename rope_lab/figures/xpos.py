@@ -1,4 +1,4 @@
-"""Figures of chapter 10: how xPos fades, how far its two factors reach, and what it does beyond the context."""
+"""Figures of chapter 10: how xPos fades, what range its two factors need, and what it does beyond the context."""
 
 from __future__ import annotations
 
@@ -50,35 +50,98 @@ def fading(
     sizes: Mapping[str, tuple[ArrayLike, ArrayLike]],
     lengths: ArrayLike,
     all_lengths: ArrayLike,
-    shares: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    shares: Mapping[tuple[str, int], tuple[ArrayLike, ArrayLike, ArrayLike | None]],
 ) -> Figure:
     """Random content: size of a score against distance, and the weight that falls on far keys against length.
 
     Args:
         distances, dense: where scores were drawn, shape (S,), and where their size is predicted, shape (P,).
-        sizes: name → standard deviation of score/√D, drawn (S,) and predicted (P,).
+        sizes: name → standard deviation of score/√D over that at distance 0, drawn (S,) and predicted (P,).
         lengths, all_lengths: of the text in tokens, the same way, shapes (L,) and (A,).
-        shares: name → share of the far keys, drawn (L,) and predicted (A,).
+        shares: (name, standard deviation at distance 0) → fraction on the far keys, drawn (L,), half-widths of its
+            95% confidence interval (L,), and predicted (A,) or None.
     """
-    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
-    for axes, at, everywhere, lines, unit in (
-        (left, distances, dense, sizes, 1),
-        (right, lengths, all_lengths, shares, 100),
-    ):
-        for (name, (drawn, predicted)), color in zip(
-            lines.items(), (COLORS["vermilion"], COLORS["blue"]), strict=False
-        ):
-            axes.plot(np.asarray(everywhere), unit * np.asarray(predicted), color=color, linewidth=1.5)
-            axes.plot(np.asarray(at), unit * np.asarray(drawn), "o", color=color, markersize=5, label=name)
+    figure, (left, right) = new_figure(1, 2, size=(7.5, 4.2))
+    colors = dict(zip(sizes, (COLORS["vermilion"], COLORS["blue"]), strict=False))
+    for name, (drawn, predicted) in sizes.items():
+        left.plot(np.asarray(dense), np.asarray(predicted), color=colors[name], linewidth=1.5)
+        left.plot(np.asarray(distances), np.asarray(drawn), "o", color=colors[name], markersize=5)
+    for (name, size), (fraction, half_widths, line) in shares.items():
+        filled = line is not None
+        right.errorbar(
+            np.asarray(lengths),
+            100 * np.asarray(fraction),
+            100 * np.asarray(half_widths),
+            color=colors[name],
+            fmt="o" if filled else "o:",
+            markersize=5,
+            markerfacecolor=colors[name] if filled else right.get_facecolor(),
+            linewidth=1.5,
+            capsize=2,
+            label=f"{name}, σ = {size}",
+        )
+        if line is not None:
+            right.plot(np.asarray(all_lengths), 100 * np.asarray(line), color=colors[name], linewidth=1.5)
+    for axes in (left, right):
         axes.set_xscale("log")
-    left.set(xlabel=_DISTANCE, ylabel="standard deviation of score/√D", ylim=(0, 1.1))
+    left.set(xlabel=_DISTANCE, ylabel="SD of score/√D, in units of σ", ylim=(0, 1.1))
     right.set(xlabel="keys that the query sees", ylabel="weight on far keys (%)", ylim=(0, 102))
     ticks = [int(length) for length in np.asarray(lengths)]
     right.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     right.minorticks_off()
-    left.set_title("the score fades …", loc="left", fontsize=12)
-    right.set_title("… its weight hardly does", loc="left", fontsize=12)
-    right.legend(loc="lower right", fontsize=12, frameon=False)
+    left.set_title("the score fades", loc="left", fontsize=12)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=12)
+    return figure
+
+
+def first_query(
+    positions: ArrayLike,
+    block: tuple[int, int],
+    lines: Mapping[str, ArrayLike],
+    centre_zero: tuple[ArrayLike, ArrayLike],
+) -> Figure:
+    """The factors of the fastest pair along a text: of the keys and of one block of queries, two choices of the centre.
+
+    Args:
+        positions: of the keys, shape (N,).
+        block: first query of the block and one past its last.
+        lines: "keys" (N,) and "queries" (those of the block) → factors about the first query.
+        centre_zero: the same two about position 0.
+    """
+    figure, axes = new_figure(size=(7.5, 4.0))
+    x, inside = np.asarray(positions), np.arange(*block)
+    for where, values, color in (
+        (x, lines["keys"], COLORS["blue"]),
+        (inside, lines["queries"], COLORS["vermilion"]),
+    ):
+        axes.plot(where, np.asarray(values), color=color)
+    for where, values, color in zip(
+        (x, inside), centre_zero, (COLORS["blue"], COLORS["vermilion"]), strict=True
+    ):
+        axes.plot(where, np.asarray(values), "--", color=color, linewidth=1.5)
+    axes.axhline(1, color=GREY, linewidth=1)
+    axes.axvspan(*block, color=GREY, alpha=0.2, linewidth=0)
+    style = {"textcoords": "offset points", "fontsize": 12}
+    middle = len(x) // 3
+    keys, zero = np.asarray(lines["keys"]), np.asarray(centre_zero[0])
+    axes.annotate("keys", (x[middle], keys[middle]), xytext=(6, -14), color=COLORS["blue"], **style)
+    axes.annotate(
+        "keys, centre 0", (x[middle], zero[middle]), xytext=(-6, 8), ha="right", color=COLORS["blue"], **style
+    )
+    axes.annotate(
+        "queries", (block[1], np.asarray(lines["queries"])[-1]), xytext=(6, 0), va="center",
+        color=COLORS["vermilion"], **style,
+    )  # fmt: skip
+    axes.annotate(
+        "queries, centre 0", (block[1], np.asarray(centre_zero[1])[-1]), xytext=(6, 0), va="center",
+        color=COLORS["vermilion"], **style,
+    )  # fmt: skip
+    axes.text(
+        block[0], 1.02, "block of queries", color=GREY, fontsize=12, transform=axes.get_xaxis_transform()
+    )
+    axes.set(yscale="log", xlabel="position (tokens)", ylabel="factor of the fastest pair")
+    axes.set_xlim(x[0], x[-1] + 0.45 * (x[-1] - x[0]))
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= x[-1]])
     return figure
 
 
@@ -122,9 +185,9 @@ def beyond(
 
     Args:
         places: the middle of each group of places, shape (P,).
-        lines: label → losses (P,), their standard errors (P,) and the name of the model; a line whose label is not
-            that name has a window.
-        context: tokens that a model was trained on at once.
+        lines: label → losses (P,), half-widths of their 95% confidence intervals (P,) and the name of the model;
+            a line whose label is not that name has a window.
+        context: tokens in a training segment.
     """
     figure, axes = new_figure(size=(7.5, 4.4))
     names = list(dict.fromkeys(name for _, _, name in lines.values()))
@@ -147,7 +210,7 @@ def beyond(
         fontsize=12,
     )
     axes.plot([], [], "--", color=GREY, label="the same, with a window")
-    axes.set(xscale="log", xlabel="place in the text (characters)", ylabel="loss (nats a character)")
+    axes.set(xscale="log", xlabel="place in the text (characters)", ylabel="loss (nats per character)")
     ticks = [context // 4, context // 2, context, 2 * context, 4 * context, 8 * context]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
