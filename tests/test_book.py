@@ -246,6 +246,8 @@ def test_a_figure_is_a_link_to_itself_and_keeps_its_words(built):
     assert not others
     assert (built / "_build/html/notebooks" / file).is_file()
     assert len(re.findall(r"<img [^>]*_images/", page)) == 1
+    assert re.search(r'<script defer="defer" src="../_static/enlarge.js', page)
+    assert (built / "_build/html/_static/enlarge.js").is_file()
 
 
 def test_faults_fail_the_build(tmp_path):
@@ -346,3 +348,14 @@ def here() -> Book:
 )
 def test_published_markdown_is_plain(written, plain):
     assert portable(written, here()) == plain
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.py")), ids=lambda path: path.stem)
+def test_no_markup_of_sphinx_is_left_in_a_download(path):
+    book = Book(lambda label: "1.1", lambda role, keys: "", lambda target: ("", ""), lambda n: "")
+    for cell in read(path.read_text(encoding="utf-8")).cells:
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
+        left = portable(cell.source if cell.cell_type == "markdown" else caption, book)
+        assert not re.search(
+            r"\{[a-z:]+\}`|^ *:{3,}|`{3}\{|^\([\w.-]+\)=|\]\((?!http)", left, re.MULTILINE
+        ), left

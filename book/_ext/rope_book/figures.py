@@ -31,6 +31,7 @@ def enlargeable(body: str) -> str:
 def _link(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     if number(pagename) is not None and "body" in context:
         context["body"] = enlargeable(context["body"])
+        app.add_js_file("enlarge.js", loading_method="defer")  # on this page alone
 
 
 def _weigh(app: Sphinx, doctree: nodes.document) -> None:
