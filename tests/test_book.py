@@ -116,6 +116,9 @@ def test_the_ledger_lists_the_check_and_links_its_equation(built):
     assert 'href="../notebooks/03_chapter.html#equation-norm"' in page
     assert "eq. 3.1" in page
     assert "5 checks passed, in chapter 3." in page
+    assert re.search(
+        r'<section id="chapter-3">\s*<h2><a [^>]*href="../notebooks/03_chapter.html">03 A chapter</a>', page
+    )
     assert "2e-12, rounding" in page
     assert "7e-02, sampling" in page
     assert "2 values" in page

@@ -151,7 +151,9 @@ def _fill(app: Sphinx, doctree: nodes.document, here: str) -> None:
             link = nodes.reference(
                 "", title, refuri=app.builder.get_relative_uri(here, docname), internal=True
             )
-            filled += [nodes.rubric("", "", link), _table(app, docname, here)]
+            section = nodes.section("", nodes.title("", "", link), _table(app, docname, here))
+            section["ids"] = [f"chapter-{number(docname)}"]
+            filled.append(section)
         placeholder.replace_self(filled)
 
 
