@@ -20,7 +20,7 @@
 # Feed each to an attention layer and look at what comes out for `dog`, for `bites` and for `man`. **Does the layer see
 # which sentence it has read?**
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three coloured panels. Each panel has a stripe for the words dog, bites and man. First row, no positions: the stripes in the two sentences are the same and the panel of their difference is empty. Second row, with positions: the stripes differ and so the third panel is coloured."}, "figure": {"caption": "The output of one attention layer for each word, 32 numbers a word. Without positions (top) both sentences give every word exactly the same output, so nothing that follows can tell them apart. Add positions (bottom) and they differ.", "name": "fig-two-orders"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three coloured panels. Each panel has a stripe for the words dog, bites and man. First row, no positions: the stripes in the two sentences are the same and the panel of their difference is empty. Second row, with positions: the stripes differ and so the third panel is coloured."}, "figure": {"caption": "The output of one attention layer for each word, 32 numbers per word. Without positions (top) both sentences give every word exactly the same output, so nothing that follows can tell the sentences apart. With positions (bottom) the outputs differ.", "name": "fig-two-orders"}}
 import torch
 from torch import Tensor, nn
 
@@ -33,44 +33,62 @@ torch.manual_seed(1)
 
 words, orders = ["dog", "bites", "man"], ("dog bites man", "man bites dog")
 vectors = dict(zip(words, 2 * torch.randn(3, 32), strict=True))
-positions = {"no positions": None, "with positions": RotaryEmbedding(16, base=4)}
-outputs = {}
-for name, position in positions.items():
+
+
+@torch.no_grad()
+def read(sentence: str, *, position=None, causal=False) -> Tensor:
+    """Outputs of one untrained attention layer, the same at every call, (tokens, 32)."""
     torch.manual_seed(2)
-    layer = MultiHeadAttention(32, heads=2, position=position, causal=False)
-    pair = []
-    for sentence in orders:
-        order = sentence.split()
-        x = torch.stack([vectors[word] for word in order])[None]  # (1, 3, 32)
-        out = layer(x)[0].detach()
-        pair.append(out[[order.index(word) for word in words]])
-    outputs[name] = tuple(pair)
-two_orders(words, orders, outputs)
+    attend_to = MultiHeadAttention(32, heads=2, position=position, causal=causal)
+    return attend_to(torch.stack([vectors[word] for word in sentence.split()])[None])[0]
+
+
+def by_word(sentence: str, **layer) -> Tensor:
+    """The outputs for dog, bites and man, in this order whatever the order in the sentence."""
+    return read(sentence, **layer)[[sentence.split().index(word) for word in words]]
+
+
+two_orders(
+    words,
+    orders,
+    {
+        "no positions": tuple(by_word(sentence) for sentence in orders),
+        "with positions": tuple(
+            by_word(sentence, position=RotaryEmbedding(16, base=4)) for sentence in orders
+        ),
+    },
+)
 
 # %% [markdown]
-# This chapter shows why that is so, what a causal mask changes, through which three doors a position can enter, and why
-# the good encodings speak of distances instead of places.
+# This chapter shows why that is so, what a causal mask changes, which three doors a position can enter by, and why good
+# encodings speak of distances rather than absolute positions.
 #
 # ## Attention never asks where
 #
-# A layer gets $N$ tokens as vectors $x_0, \dots, x_{N-1}$. Three matrices make of each token $x_m$ a query
+# A recurrent network reads one token after another, and a convolution weighs each neighbour by its offset: both know the
+# order by the way they compute. Attention has nothing of the kind.
+#
+# A layer gets $N$ tokens as vectors $x_0, \dots, x_{N-1}$. Three matrices turn each token $x_m$ into a query
 # $q_m = W_q x_m$, a key $k_m = W_k x_m$ and a value $v_m = W_v x_m$, each with $D$ coordinates. The **score** of a query
 # at position $m$ with a key at position $n$ is their inner product,
 #
-# $$ s_{mn} = \langle q_m, k_n \rangle, $$ (eq-1-1)
+# $$ \operatorname{score}(m, n) = \langle q_m, k_n \rangle, $$ (eq-1-1)
 #
 # and the output at $m$ is an average of all values, weighted by the softmax of the scores:
 #
 # $$
 # \begin{aligned}
 # o_m &= \sum_{n=0}^{N-1} w_{mn}\, v_n, \\
-# w_{mn} &= \frac{\exp(s_{mn}/\sqrt D)}{\sum_{l=0}^{N-1} \exp(s_{ml}/\sqrt D)} .
+# w_{mn} &= \frac{\exp(\operatorname{score}(m, n)/\sqrt D)}{\sum_{l=0}^{N-1} \exp(\operatorname{score}(m, l)/\sqrt D)} .
 # \end{aligned}
 # $$ (eq-1-2)
 #
+# (If the coordinates of queries and keys are independent, with mean 0 and variance 1, an inner product has variance $D$;
+# dividing by $\sqrt D$ keeps the softmax from saturating. Nothing in this chapter depends on it.)
+#
 # Read the two equations again and look for $m$ and $n$. They say *which* token is meant. They never enter as numbers.
 #
-# In code, and next to the package's own attention:
+# In code, compared with the package's own attention:
 
 # %%
 from rope_lab.attention import attend
@@ -86,13 +104,13 @@ def attention(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Tensor:
 
 N, C, D = 10, 32, 16
 x = torch.randn(1000, N, C)
-weights = torch.randn(3, D, C) / C**0.5
-q, k, v = ((x @ w.T)[:, None] for w in weights)  # (B, H, N, D) with one head
-check("eq. 1.2", attention(x, *weights), attend(q, k, v)[:, 0])
+projections = torch.randn(3, D, C) / C**0.5  # W_q, W_k and W_v
+q, k, v = ((x @ projection.T)[:, None] for projection in projections)  # (B, H, N, D), one head
+check("eq. 1.2", attention(x, *projections), attend(q, k, v)[:, 0])
 
 # %% [markdown]
-# Now deal the tokens out in another order. Call the order $\pi$ and the new sequence $x \circ \pi$: at position $m$ it has
-# the token $x_{\pi(m)}$. Write $o_m[x]$ for the output at $m$ of a sequence $x$. In the new sequence the query at $m$ is
+# Now put the tokens in another order. Call the order $\pi$ and the new sequence $x \circ \pi$: at position $m$ it has the
+# token $x_{\pi(m)}$. Write $o_m[x]$ for the output at $m$ of a sequence $x$. In the new sequence the query at $m$ is
 # $q_{\pi(m)}$, and the sums in {eq}`eq-1-2` run over the same tokens, only in another order. So
 #
 # $$ o_m[x \circ \pi] = o_{\pi(m)}[x] . $$ (eq-1-3)
@@ -101,24 +119,29 @@ check("eq. 1.2", attention(x, *weights), attend(q, k, v)[:, 0])
 # called **permutation-equivariant**. A thousand sequences, each in a random order of its own:
 
 # %%
-order = torch.rand(1000, N).argsort(dim=-1)  # a random π for each sequence, (B, N)
-
-
-def shuffle(x: Tensor) -> Tensor:
-    return x.gather(1, order[..., None].expand(-1, -1, x.shape[-1]))
-
-
-check("eq. 1.3", attention(shuffle(x), *weights), shuffle(attention(x, *weights)))
+rows = torch.arange(1000)[:, None]  # x[rows, pi] is row b of x in the order pi[b]
+pi = torch.rand(1000, N).argsort(dim=-1)  # a random π for each sequence, (B, N)
+check("eq. 1.3", attention(x[rows, pi], *projections), attention(x, *projections)[rows, pi])
 
 # %% [markdown]
-# Depth is no help. The other parts of a transformer, its feed-forward layers, norms and residual sums, treat each token
-# by itself, and one equivariant map after another is equivariant again. Here are four layers as PyTorch ships them:
+# You do not even need two sentences. In *dog eats dog* one dog eats and the other is eaten. Let $\pi$ exchange the two:
+# the sequence is the same as before, so by {eq}`eq-1-3` both dogs get the same output, and who eats whom is lost.
 
 # %%
-layer = nn.TransformerEncoderLayer(C, nhead=4, dim_feedforward=64, batch_first=True)
-encoder = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).eval()
+vectors["eats"] = 2 * torch.randn(32)
+first_dog, _, second_dog = read("dog eats dog")
+check("eq. 1.3, dog eats dog", first_dog[None], second_dog[None])
+
+# %% [markdown]
+# More layers do not help. The other parts of a transformer, its feed-forward layers, norms and residual sums, treat each
+# token on its own, and one equivariant map after another is equivariant again. Here are four layers as PyTorch ships them:
+
+# %%
+block = nn.TransformerEncoderLayer(C, nhead=4, dim_feedforward=64, batch_first=True)
+encoder = nn.TransformerEncoder(block, 4, enable_nested_tensor=False).eval()
 with torch.no_grad():
-    check("eq. 1.3, four layers", encoder(shuffle(x)), shuffle(encoder(x)))
+    encoded, encoded_shuffled = encoder(x), encoder(x[rows, pi])
+check("eq. 1.3, four layers", encoded_shuffled, encoded[rows, pi])
 
 # %% [markdown]
 # If you then average the outputs, as a classifier of sentences does, the order is gone for good:
@@ -126,11 +149,10 @@ with torch.no_grad():
 # $$ \frac1N \sum_m o_m[x \circ \pi] = \frac1N \sum_m o_m[x] . $$ (eq-1-4)
 
 # %%
-with torch.no_grad():
-    check("eq. 1.4", encoder(shuffle(x)).mean(dim=1), encoder(x).mean(dim=1))
+check("eq. 1.4", encoded_shuffled.mean(dim=1), encoded.mean(dim=1))
 
 # %% [markdown]
-# To a transformer without positions a text is a bag of tokens.
+# To such a transformer, without positions and without a mask, a text is a **bag of tokens**.
 #
 # ## A causal mask leaks the order
 #
@@ -140,65 +162,96 @@ with torch.no_grad():
 # $$
 # \begin{aligned}
 # o_m &= \sum_{n \le m} w_{mn}\, v_n , \\
-# w_{mn} &= \frac{\exp(s_{mn}/\sqrt D)}{\sum_{l \le m} \exp(s_{ml}/\sqrt D)} .
+# w_{mn} &= \frac{\exp(\operatorname{score}(m, n)/\sqrt D)}{\sum_{l \le m} \exp(\operatorname{score}(m, l)/\sqrt D)} .
 # \end{aligned}
 # $$ (eq-1-5)
-#
-# That is what a token would get if the text ended with it:
 
-# %%
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two squares of five by five cells, one row per query word and one column per key word of: the dog bites the man. Each cell gives an attention weight in percent. Left, without a mask: the two rows of the word the are the same. Right, with a causal mask: the cells above the diagonal are empty, the first the has 100 percent in its one cell, the second the spreads its weight over four cells."}, "figure": {"caption": "Attention weights in percent, untrained, without positions. Without a mask both rows for “the” are the same, because the layer cannot tell the two apart. With a mask every row has a length of its own, and the two rows for “the” differ.", "name": "fig-squares"}}
 from rope_lab.attention import attention_mask
+from rope_lab.figures.why import attention_squares
 
-allowed = attention_mask(N, N)  # True where n ≤ m
-prefixes = [attention(x[:, : m + 1], *weights)[:, -1] for m in range(N)]
-check("eq. 1.5", attend(q, k, v, allowed)[:, 0], torch.stack(prefixes, dim=1))
+sentence = "the dog bites the man".split()
+vectors["the"] = 2 * torch.randn(32)
+embedded = torch.stack([vectors[word] for word in sentence])
+scaled = (embedded @ projections[0].T) @ (embedded @ projections[1].T).T / D**0.5
+hidden = ~attention_mask(len(sentence), len(sentence))[0, 0]  # True where n > m
+attention_squares(
+    sentence,
+    {
+        "every token sees all": scaled.softmax(dim=-1),
+        "causal mask": scaled.masked_fill(hidden, -torch.inf).softmax(dim=-1),
+    },
+)
 
 # %% [markdown]
-# Here $m$ does enter as a number, as the end of a sum, and position leaks in through it. The neatest leak is a head that
-# attends evenly. Let all its scores be equal, and let its value be 1 on the first token and 0 on every other: something a
-# head can learn if texts begin with a special token. Its output is the average of one 1 and $m$ zeros,
+# With the mask, each token gets what it would get if the text ended there:
+
+# %%
+causal = attention_mask(N, N)  # True where n ≤ m
+prefixes = [attention(x[:, : m + 1], *projections)[:, -1] for m in range(N)]
+check("eq. 1.5", attend(q, k, v, causal)[:, 0], torch.stack(prefixes, dim=1))
+
+# %% [markdown]
+# Here $m$ does enter as a number, as the upper limit of a sum, and that lets position leak in. The simplest example is a
+# head that attends to every visible token equally. Let all its scores be equal, and let its value be 1 on the first token
+# and 0 on every other, which a head can learn if texts begin with a special token. Its output is the average of one 1 and
+# $m$ zeros,
 #
 # $$ o_m = \frac{1}{m+1}, $$ (eq-1-6)
 #
-# and the layers above can read the position from it.
+# and the layers above can read the position from it: $m = 1/o_m - 1$, a smooth function that a feed-forward layer can
+# approximate.
 
 # %%
-even = torch.zeros(1, 1, N, D)  # as queries and as keys: every score is 0
-first = torch.zeros(1, 1, N, 1)
-first[..., 0, :] = 1
-leak = attend(even, even, first, allowed).flatten()
-check("eq. 1.6", leak, 1 / torch.arange(1, N + 1))
+equal = torch.zeros(1, 1, N, D)  # as queries and as keys: every score is 0
+one_first = torch.zeros(1, 1, N, 1)
+one_first[..., 0, :] = 1
+leak = attend(equal, equal, one_first, causal)[0, 0].mT  # (1, N)
+check("eq. 1.6", leak, 1 / torch.arange(1, N + 1)[None])
 
 # %% [markdown]
 # So a causal transformer can do without a position encoding, which is called **NoPE**. This construction is the core of
 # a proof that it can represent absolute and relative positions {cite:p}`kazemnejad2023`, and language models trained that
 # way were found to know their positions {cite:p}`haviv2022`.
 #
-# But see how little leaks. In *one* layer the last token sees every token before it through a sum, and a sum does not
-# care for order. Shuffle all but the last token, and its output stays:
+# But see what does not leak. In *one* layer a token sees the tokens before it through a sum, and a sum does not depend on
+# the order of its terms. Shuffle the tokens before $m$ in any way, and the output at $m$ stays the same:
 #
 # $$
 # \begin{aligned}
-# o_{N-1}[x \circ \pi] &= o_{N-1}[x] \\
-# \text{if } \pi(N-1) &= N-1 .
+# o_m[x \circ \pi] &= o_m[x] \\
+# \text{if } \pi(m) &= m \text{ and } \pi \text{ maps } \{0, \dots, m-1\} \text{ to itself.}
 # \end{aligned}
 # $$ (eq-1-7)
 
 # %%
-before = torch.rand(1000, N - 1).argsort(dim=-1)  # shuffles all tokens but the last
-order = torch.cat((before, torch.full((1000, 1), N - 1)), dim=-1)
-
-
 def masked(x: Tensor) -> Tensor:
-    q, k, v = ((x @ w.T)[:, None] for w in weights)
-    return attend(q, k, v, allowed)[:, 0]
+    """Causal attention of one layer, (B, N, C) -> (B, N, D)."""
+    q, k, v = ((x @ projection.T)[:, None] for projection in projections)
+    return attend(q, k, v, causal)[:, 0]
 
 
-check("eq. 1.7", masked(shuffle(x))[:, -1], masked(x)[:, -1])
+def shuffle_before(m: int) -> Tensor:
+    """A random order of the first m tokens; the others stay where they are. (B, N)."""
+    return torch.cat((torch.rand(1000, m).argsort(dim=-1), torch.arange(m, N).expand(1000, -1)), dim=-1)
+
+
+at_m = [masked(x[rows, shuffle_before(m)])[:, m] for m in range(N)]
+check("eq. 1.7", torch.stack(at_m, dim=1), masked(x))
 
 # %% [markdown]
-# From the second layer on the bag is open, because what the earlier tokens hand up depends on how many tokens each of
-# them has seen. How much does the last output of an untrained model move when the tokens before it are shuffled?
+# So one layer tells each token *which* tokens come before it, and how often each, but not in which order. That is more
+# than a count: in *dog bites man* the set before `bites` holds `dog`, in *man bites dog* it holds `man`, and so a single
+# causal layer does tell the two sentences apart.
+
+# %%
+ours, theirs = (by_word(sentence, causal=True) for sentence in orders)
+for word, change in zip(words, (theirs - ours).norm(dim=1) / ours.norm(dim=1), strict=True):
+    print(f"output for {word:5s} changes by {change:.0%}")
+
+# %% [markdown]
+# From the second layer on, the bag is open: what an earlier token passes on depends on which tokens it has itself seen.
+# How much does the last output of an untrained model move when the tokens before it are shuffled?
 
 # %%
 from rope_lab import RoFormer, RoFormerConfig
@@ -208,27 +261,26 @@ def last_output(depth: int, ids: Tensor) -> Tensor:
     torch.manual_seed(0)
     model = RoFormer(RoFormerConfig(50, dim=C, depth=depth, heads=2, position="none"))
     for weight in model.blocks.parameters():
-        if weight.ndim == 2:  # small at birth; make them as large as trained ones
+        if weight.ndim == 2:  # small at initialisation; make them as large as trained ones
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
     with torch.no_grad():
         return model.hidden(ids)[:, -1]
 
 
 ids = torch.randint(50, (1000, N))
+shuffled_ids = ids[rows, shuffle_before(N - 1)]
 for depth in (1, 2, 4, 8):
-    straight = last_output(depth, ids)
-    shuffled = last_output(depth, ids.gather(1, order))
-    moved = (shuffled - straight).norm() / straight.norm()
-    print(f"depth {depth}: moved by {moved:.1%}")
+    straight, shuffled = last_output(depth, ids), last_output(depth, shuffled_ids)
+    print(f"depth {depth}: moved by {(shuffled - straight).norm() / straight.norm():.1%}")
 
 # %% [markdown]
-# What the mask gives away first is a *count*: how many tokens came before. That `bites` comes right after `dog` has to be
-# inferred from such counts, layers later. It is better to say it.
+# What the mask gives away first is a bag for each token. That `bites` comes right after `dog` in a longer text has to be
+# inferred by comparing such bags, in later layers. It is better to tell the model directly.
 #
 # ## Three doors
 #
-# A position can enter in three places, and nearly every encoding in this book uses one of them. (NoPE uses none; RoPER, in
-# chapter 14, turns the values too.)
+# A position can enter by three doors, and nearly every encoding in this book uses one of them. (NoPE uses none; RoPER, in
+# chapter 14, rotates the values too.)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four boxes from left to right: embeddings x, queries and keys q and k, scores s, weights and output. An arrow enters the first from above, marked embed: learned, sinusoidal. One enters the second, marked rotate: RoPE. One enters the third, marked bias: T5, ALiBi."}, "figure": {"caption": "Add a vector to the embeddings, turn the queries and keys, or add a number to the scores. The further right the door, the closer it is to the decision who attends to whom.", "name": "fig-three-doors"}}
 from rope_lab.figures.why import three_doors
@@ -239,11 +291,14 @@ three_doors()
 # | door | what enters | who |
 # |---|---|---|
 # | `embed` | $x_m + p_m$, a vector for each position | learned {cite:p}`gehring2017`, sinusoidal {cite:p}`vaswani2017` |
-# | `rotate` | $R_m q_m$ and $R_n k_n$, a rotation for each position | RoPE {cite:p}`su2021` |
-# | `bias` | $s_{mn}/\sqrt D + b_{m-n}$, a number for each distance | T5 {cite:p}`raffel2020`, ALiBi {cite:p}`press2022` |
+# | `rotate` | $R_m q_m$ and $R_n k_n$, where $R_m$ is a rotation for each position (chapter 3) | RoPE {cite:p}`su2021` |
+# | `bias` | $\operatorname{score}(m, n)/\sqrt D + b_{m-n}$, a number for each distance | ALiBi {cite:p}`press2022`; T5 {cite:p}`raffel2020`, which leaves out $\sqrt D$ |
 #
-# In `rope_lab` the doors are methods of one class. An encoding fills the one it needs and inherits the others, which do
-# nothing (`length` is there for chapter 11):
+# The first door is passed once, before the first layer. The other two are passed in *every* layer and head, because each
+# of them computes scores of its own.
+#
+# In `rope_lab` the doors are methods of one class, also called its *hooks*. An encoding fills the one it needs and inherits
+# the others, which do nothing (`length` is there for chapter 11):
 
 # %%
 from rope_lab import NoPE, PositionEncoding
@@ -252,7 +307,8 @@ from rope_lab.figures.source import source
 source(PositionEncoding.embed, PositionEncoding.rotate, PositionEncoding.bias)
 
 # %% [markdown]
-# Here is a whole encoding: a learned number for each distance back, the idea of T5 without its buckets.
+# Here is a whole encoding: one learned number for each distance. This is the idea of T5, without the “buckets” in which T5
+# groups large distances.
 
 
 # %%
@@ -270,7 +326,7 @@ class DistanceBias(PositionEncoding):
 
 
 # %% [markdown]
-# A model takes any of them by one word, `position=`:
+# A model takes any of them through one argument, `position=`:
 
 # %%
 from rope_lab import LearnedEmbedding, SinusoidalEmbedding
@@ -302,35 +358,36 @@ encodings = {
 # %% [markdown]
 # ## Absolute or relative
 #
-# An encoding is **relative** if a score does not change when both tokens move on by the same $t$. With $s(m, n)$ for the
-# score of a given query at position $m$ and a given key at position $n$,
+# An encoding is **relative** if a score does not change when both positions are shifted by the same $t$. With
+# $\operatorname{score}(m, n)$ for the score of one query and one key when they are at positions $m$ and $n$,
 #
-# $$ s(m + t,\, n + t) = s(m, n) \qquad \text{for every } t . $$ (eq-1-8)
+# $$ \operatorname{score}(m + t,\, n + t) = \operatorname{score}(m, n) \qquad \text{for every } t . $$ (eq-1-8)
 #
-# RoPE has the property and so has a bias on distances. How RoPE comes by it is the subject of chapter 3.
+# RoPE has the property, and so has a bias on distances. How RoPE gets it is the subject of chapter 3.
 
 # %%
-positions, t = torch.arange(N), 77
-q, k = torch.randn(2, 1000, 1, N, D)
+here = torch.arange(N)
+there = here + 77
 
 
 def rope_scores(positions: Tensor) -> Tensor:
-    turned_q, turned_k = RotaryEmbedding(D)(q, k, positions=positions)
-    return turned_q @ turned_k.transpose(-1, -2)
+    rotated_q, rotated_k = RotaryEmbedding(D)(q, k, positions=positions)
+    return rotated_q @ rotated_k.mT
 
 
-check("eq. 1.8, RoPE", rope_scores(positions + t), rope_scores(positions))
+check("eq. 1.8, RoPE", rope_scores(there), rope_scores(here))
 
-far = DistanceBias(32)
-nn.init.normal_(far.table)
+random_bias = DistanceBias(32)
+nn.init.normal_(random_bias.table)
 check(
     "eq. 1.8, distance bias",
-    far.bias(q, k, positions + t, positions + t),
-    far.bias(q, k, positions, positions),
+    random_bias.bias(q, k, there, there)[0],
+    random_bias.bias(q, k, here, here)[0],
 )
 
 # %% [markdown]
-# A vector added to the embedding does not give it. The score is then an inner product of two sums, so it has four terms:
+# A vector added to the embedding does not guarantee it. The score is then an inner product of two sums, so it has four
+# terms:
 #
 # $$
 # \begin{aligned}
@@ -341,12 +398,12 @@ check(
 # $$ (eq-1-9)
 
 # %%
-w_q, w_k, _ = weights
-x, p = torch.randn(2, 1000, N, C)
+w_q, w_k, _ = projections
+p = torch.randn(1000, N, C)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:  # (B, N, C) twice -> (B, N, N)
-    return (a @ w_q.T) @ (b @ w_k.T).transpose(-1, -2)
+    return (a @ w_q.T) @ (b @ w_k.T).mT
 
 
 four_terms = inner(x, x) + inner(x, p) + inner(p, x) + inner(p, p)
@@ -356,25 +413,28 @@ check("eq. 1.9", inner(x + p, x + p), four_terms)
 # The first term knows no position. The other three know $m$, or $n$, or both, and nothing makes them depend on $m - n$. A
 # model can *learn* vectors $p$ whose last term comes close to it, for the positions it was trained on.
 #
-# You can see the difference. Put the same token at every place, so that all scores would be equal but for positions, and
-# draw the map of scores:
+# You can see the difference. Put the same token at every position, so that only positions can make scores differ, and draw
+# the map of scores:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four square maps of scores, query position against key position. None: one flat colour. Learned: noise. Sinusoidal: a woven pattern that changes from place to place. RoPE: stripes along the diagonals."}, "figure": {"caption": "Scores of one token with itself at 32 positions, untrained. Relative means striped: along a diagonal the distance is the same, and so is the score. Where there are no stripes, “three tokens back” is a different pattern at every place and has to be learned at each of them.", "name": "fig-score-maps"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four square maps of scores, query position against key position. None: one flat colour. Learned: noise. Sinusoidal: a woven pattern that changes from place to place. RoPE: stripes along the diagonals."}, "figure": {"caption": "Scores of one token with itself at 32 positions, untrained, with the same projections in all four maps (each map has a colour scale of its own). Relative means striped: along a diagonal the distance is the same, and so is the score. Without stripes, “three tokens back” looks different everywhere.", "name": "fig-score-maps"}}
 from rope_lab.figures.why import score_maps
 
 torch.manual_seed(4)
-maps = {}
-for name in ("none", "learned", "sinusoidal", "RoPE"):
-    position = encodings[name]()
-    if name == "learned":
-        nn.init.normal_(position.table.weight)  # as large as the token's vector
-    places = torch.arange(32)
-    token = position.embed(torch.randn(1, 1, 64).expand(1, 32, 64), places)
-    project_q, project_k = torch.randn(2, 64, 64) / 8
-    q, k, v = (token @ project_q)[None], (token @ project_k)[None], token[None]
-    q, k, v = position.rotate(q, k, v, places)
-    maps[name] = (q @ k.mT)[0, 0].detach()
-score_maps(maps)
+one_token = torch.randn(1, 1, 64).expand(1, 32, 64)
+one_w_q, one_w_k = torch.randn(2, 64, 64) / 8
+
+
+@torch.no_grad()
+def score_map(encoding: PositionEncoding) -> Tensor:
+    if isinstance(encoding, LearnedEmbedding):
+        nn.init.normal_(encoding.table.weight)  # as large as the token's vector
+    at = torch.arange(32)
+    embedded = encoding.embed(one_token, at)[None]  # (B, H, N, C) with one head
+    q, k, _ = encoding.rotate(embedded @ one_w_q, embedded @ one_w_k, embedded, at)
+    return (q @ k.mT)[0, 0]
+
+
+score_maps({name: score_map(encodings[name]()) for name in ("none", "learned", "sinusoidal", "RoPE")})
 
 # %% [markdown]
 # Why prefer stripes?
@@ -382,34 +442,42 @@ score_maps(maps)
 # - **Where a text begins is an accident.** Training cuts a long text into segments anywhere. The grammar does not care
 #   where the cut fell; an absolute position does.
 # - **A rule is learned once.** $N$ positions have $N^2$ pairs $(m, n)$, but only $2N - 1$ distances. What a relative
-#   encoding learns about *three back* at one place holds at all places.
-# - **Places run out.** A learned table has no row beyond its last. A distance of three is a distance of three at position
-#   ten million.
+#   encoding learns about *three back* at one position holds at all positions.
+# - **Positions run out.** A learned table has no row beyond its last. A distance of three is a distance of three even at
+#   position ten million.
 #
 # ## Experiment: three back
 #
-# The task is as small as the point: at every position, name the token that stood three positions earlier. The text is
-# random, so content gives no hint. Train `OneLayer` with each encoding on positions 0 to 31, and test it on new texts of
-# the same length whose positions are all moved on by a shift. Every distance stays as it was in training.
+# The task is as simple as the point it makes: at every position, name the token three positions earlier. The sequences are
+# random, so content gives no hint. Train `OneLayer` with each encoding on positions 0 to 31, and test it on new sequences
+# of the same length whose positions are all shifted. Every distance is the same as in training.
 
 # %%
 import torch.nn.functional as F
 
-length, back = 32, 3
+length = 32
+at_once = torch.arange(length)
 
 
-def random_text(generator: torch.Generator, count: int) -> Tensor:
-    return torch.randint(16, (count, length), generator=generator)
+def three_back(ids: Tensor) -> Tensor:
+    """For each token the position to be copied from; below 0, there is none. (B, N) -> (B, N)."""
+    return (at_once - 3).expand(len(ids), -1)
 
 
-def train(position: PositionEncoding, steps: int = 200) -> OneLayer:
+def draw(generator: torch.Generator, count: int, source) -> tuple[Tensor, Tensor, Tensor]:
+    """Random sequences, the tokens to name, and where there is one to name, (B, N) each."""
+    ids = torch.randint(16, (count, length), generator=generator)
+    copied_from = source(ids)
+    return ids, ids.gather(1, copied_from.clamp(min=0)), copied_from >= 0
+
+
+def train(position: PositionEncoding, source=three_back, updates: int = 200) -> OneLayer:
     model = OneLayer(position).float()
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(steps):
-        ids = random_text(generator, 32)
-        logits = model(ids, torch.arange(length))[:, back:]
-        loss = F.cross_entropy(logits.flatten(0, 1), ids[:, :-back].flatten())
+    for _ in range(updates):
+        ids, target, there_is = draw(generator, 32, source)
+        loss = F.cross_entropy(model(ids, at_once)[there_is], target[there_is])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -417,25 +485,24 @@ def train(position: PositionEncoding, steps: int = 200) -> OneLayer:
 
 
 @torch.no_grad()
-def accuracy(model: OneLayer, shift: int) -> float:
-    ids = random_text(torch.Generator().manual_seed(1), 200)
-    logits = model(ids, torch.arange(length) + shift)
-    guess = logits[:, back:].argmax(dim=-1)
-    return (guess == ids[:, :-back]).double().mean().item()
+def accuracy(model: OneLayer, shift: int = 0, source=three_back) -> float:
+    ids, target, there_is = draw(torch.Generator().manual_seed(1), 200, source)
+    correct = model(ids, at_once + shift).argmax(dim=-1) == target
+    return correct[there_is].double().mean().item()
 
 
 shifts = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]
 accuracies = {}
 for name, make in encodings.items():
     torch.manual_seed(0)
-    model = train(make())
-    accuracies[name] = [accuracy(model, shift) for shift in shifts]
-print(f"{'moved by':>13s}" + "".join(f"{shift:>6d}" for shift in shifts))
+    trained = train(make())
+    accuracies[name] = [accuracy(trained, shift) for shift in shifts]
+print(f"{'shifted by':>13s}" + "".join(f"{shift:>6d}" for shift in shifts))
 for name, values in accuracies.items():
     print(f"{name:>13s}" + "".join(f"{value:>6.0%}" for value in values))
     assert values[0] > 0.98 or name == "none"  # the text below says so
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of tokens copied right against the shift of all positions, for five encodings. RoPE and distance bias stay at the top at every shift. Learned falls from the top to the level of no positions as the shift approaches 32. Sinusoidal falls and partly recovers. None is low throughout."}, "figure": {"caption": "Five models that learned the same rule, tested elsewhere. The relative ones (RoPE, distance bias) apply it at any place. The learned table loses the tokens that stand where it was never trained. Without positions one layer can only guess from the bag.", "name": "fig-shifted"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Fraction of tokens copied correctly against the shift of all positions, for five encodings. RoPE and distance bias stay at the top at every shift. Learned falls from the top to the level of no positions as the shift approaches 32. Sinusoidal falls and partly recovers. None is low throughout."}, "figure": {"caption": "Five models trained on the same rule and tested at shifted positions. The relative encodings (RoPE, distance bias) apply the rule at every shift tested. The learned table fails on tokens at positions for which it was never trained. Without positions, a single layer can only guess from the bag of tokens.", "name": "fig-shifted"}}
 from rope_lab.figures.why import shifted
 
 ends = {name: values[-1] for name, values in accuracies.items()}
@@ -443,94 +510,135 @@ ends |= {"RoPE": 1.03, "distance bias": 0.96, "learned": 0.15, "none": 0.24}
 shifted(shifts, accuracies, trained=length, beside=ends)
 
 # %% [markdown]
-# The four that know positions all solve the task where they were trained. Then the learned table fails one token after
-# another, as each steps over the edge of the rows it has seen. The sinusoidal one recovers in part: its vectors are made
-# of waves, and chapter 2 shows which part of {eq}`eq-1-9` is relative after all.
+# The four encodings that know positions all solve the task where they were trained. As the shift grows, the learned table
+# fails on one token after another, because each in turn moves beyond the last row that was trained. The sinusoidal
+# encoding recovers in part: its vectors are made of waves, and chapter 2 shows which part of {eq}`eq-1-9` is relative after
+# all.
 #
-# Note what was *not* tested. The shifted texts are no longer than the training texts, so no new distance occurs. A longer
-# text has new distances, and with those a relative encoding has its own troubles (chapter 11).
+# Note what was *not* tested. The shifted sequences have the length of the training sequences, so no new distance occurs. A
+# longer text has new distances, and with those a relative encoding has its own troubles (chapter 11).
+#
+# ## Why a turn and not a bias
+#
+# In this experiment the bias is as good as RoPE, and it is simpler. Why does this book turn vectors?
+#
+# A bias of this kind adds the same number whatever the tokens say. After the softmax, an attention weight is a factor for
+# content, $\exp(\operatorname{score}/\sqrt D)$, times a factor for distance, $\exp(b_{m-n})$, which is the same for all
+# queries. A turn acts on the query itself, so that each query can bring a preference of its own: this token looks three
+# back, that one five. Test it with a second task, where the token at $m$ says how far to look back: its number modulo 4,
+# plus 3. As a control, add the bias of {cite:t}`shaw2018`, whose number depends on the query too.
+
+# %%
+from rope_lab.bias import Shaw
+
+
+def as_the_token_says(ids: Tensor) -> Tensor:
+    return at_once - (ids % 4 + 3)
+
+
+found = {}
+for name, encoding in (("RoPE", RotaryEmbedding(64)), ("distance bias", DistanceBias(32)), ("Shaw", Shaw(64))):
+    torch.manual_seed(0)
+    found[name] = accuracy(train(encoding, as_the_token_says), source=as_the_token_says)
+    print(f"{name:>13s} {found[name]:6.0%}")
+assert found["RoPE"] > 0.98 and found["Shaw"] > 0.98 and found["distance bias"] < 0.5
+
+# %% [markdown]
+# One head with one bias for all queries does not manage it, since the bias cannot prefer distance 3 for one query and 5 for
+# another. Shaw's bias can, but it needs a number of its own for each pair of tokens, in each head and layer. RoPE needs one
+# turn for each token, and the turn is done before queries and keys meet. So a key is stamped once and cached, and any
+# attention kernel can be used as it is.
+#
+# A bias has advantages as well: in chapter 14, ALiBi copies correctly further beyond the trained length than RoPE does.
 #
 # ## What goes wrong: position of the wrong axis
 #
-# A tensor of embeddings has shape `(B, N, C)`: batch, tokens, width. Here is the lookup of a position as the code of a
-# university course had it, until a reader looked closely
+# A tensor of embeddings has shape `(B, N, C)`: batch, tokens, width. Here is how a university course looked up positions
+# in its code, until a reader noticed the mistake
 # ([anlp-fall2025-code#1](https://github.com/cmu-l3/anlp-fall2025-code/issues/1)):
 
 
 # %%
 class WrongAxis(LearnedEmbedding):
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        place = torch.arange(x.size(0)).unsqueeze(1)  # right: size(1), unsqueeze(0)
-        return x + self.table(place)  # (B, N, C) + (B, 1, C)
+        wrong = torch.arange(x.size(0)).unsqueeze(1)  # correct: size(1), unsqueeze(0)
+        return x + self.table(wrong)  # (B, N, C) + (B, 1, C)
 
 
 # %% [markdown]
-# Axis 0 is the batch. Every token of a text gets the same vector, the number of its text, and broadcasting hides it: no
-# error, a loss that falls, a model that reads bags. Equation {eq}`eq-1-3` is the test that finds it. Shuffle the tokens;
-# **a model that knows positions must not be equivariant.**
+# Axis 0 is the batch. Every token of a sequence gets the same vector, that of the sequence's index in the batch, and
+# broadcasting hides it: no error, a loss that falls, a model that reads bags. Equation {eq}`eq-1-3` is the test that finds
+# it. Shuffle the tokens; **a model that knows positions must not be equivariant.**
 
 
 # %%
 @torch.no_grad()
-def order_blindness(position: PositionEncoding) -> float:
-    """How far outputs move beyond the shuffle itself; 0 where the model sees a bag."""
+def order_sense(position: PositionEncoding) -> float:
+    """How far outputs change beyond the shuffle itself; 0 where the layer sees a bag."""
     torch.manual_seed(0)
     layer = MultiHeadAttention(64, heads=2, position=position, causal=False)
-    x, places, order = torch.randn(8, 32, 64), torch.arange(32), torch.randperm(32)
-    straight = layer(position.embed(x, places))
-    shuffled = layer(position.embed(x[:, order], places))
+    x, at, order = torch.randn(8, 32, 64), torch.arange(32), torch.randperm(32)
+    straight = layer(position.embed(x, at))
+    shuffled = layer(position.embed(x[:, order], at))
     return ((shuffled - straight[:, order]).norm() / straight.norm()).item()
 
 
-for name, position in {
+for name, encoding in {
     "RoPE": RotaryEmbedding(32),
     "learned": LearnedEmbedding(32, 64),
     "learned, wrong axis": WrongAxis(32, 64),
     "none": NoPE(),
 }.items():
-    print(f"{name:20s} {order_blindness(position):.1e}")
+    print(f"{name:20s} {order_sense(encoding):.1e}")
 
 # %% [markdown]
-# The same slip is common with RoPE, where the axis that gets mistaken for the sequence is often that of the heads. Then
-# query and key of head $h$ are both rotated by the angle of position $h$, and by {eq}`eq-1-8` that is no rotation at all:
-# the model falls back to the leak of its causal mask.
+# The same mistake is common with RoPE, except that here it is often the head axis that is taken for the sequence axis.
+# Then the query and the key of head $h$ are both rotated by the angle of position $h$, and by {eq}`eq-1-8` the two
+# rotations cancel: the model falls back to the leak of its causal mask.
 
 # %%
-q, k = torch.randn(2, 1000, N, 8, D)  # (B, N, H, D)
-wrong_q, wrong_k = RotaryEmbedding(D)(q, k)  # takes (B, H, N, D): heads pass for tokens
+heads_third = torch.randn(2, 1000, N, 8, D)  # queries and keys as (B, N, H, D)
+wrong_q, wrong_k = RotaryEmbedding(D)(*heads_third)  # takes (B, H, N, D): heads pass for tokens
 check(
     "rotation over the heads changes no score",
     torch.einsum("bmhd,bnhd->bhmn", wrong_q, wrong_k),
-    torch.einsum("bmhd,bnhd->bhmn", q, k),
+    torch.einsum("bmhd,bnhd->bhmn", *heads_third),
 )
 
 # %% [markdown]
 # It happened to good teams. OpenLM trained and released models with it, through a default of xFormers
 # ([open_lm#4](https://github.com/mlfoundations/open_lm/issues/4),
-# [xformers#841](https://github.com/facebookresearch/xformers/issues/841)); since the weights were trained that way, the
-# repaired code had to keep the mistake as an option for them
-# ([open_lm#39](https://github.com/mlfoundations/open_lm/pull/39)). In another repository it hit the baseline that a new
+# [xformers#841](https://github.com/facebookresearch/xformers/issues/841)). Since those weights were trained that way, the
+# corrected code had to keep the mistake as an option
+# ([open_lm#5](https://github.com/mlfoundations/open_lm/pull/5)). In another repository it affected the baseline that a new
 # method was compared with, and the experiments had to be run again
 # ([TPA#4](https://github.com/tensorgi/TPA/issues/4)).
 #
-# Shapes are the defence. `rope_lab` takes positions in two shapes, `(N,)` and `(B, N)`, and refuses all others, also
-# those that would broadcast:
+# Does a check of shapes help? Only half. The cell above ran, because a tensor does not say which of its axes is which.
+# If you pass your positions, however, their number can be compared with the axis that is taken for the sequence:
 
 # %%
-q = k = torch.randn(4, 8, N, D)  # (B, H, N, D)
-try:
-    RotaryEmbedding(D)(q, k, positions=torch.arange(8))  # counts the heads
-except ValueError as error:
-    print(error)
+for tokens, heads in ((10, 8), (8, 8)):
+    for given in (None, torch.arange(tokens)):
+        try:
+            RotaryEmbedding(D)(*torch.randn(2, 4, tokens, heads, D), positions=given)
+            verdict = "accepted"
+        except ValueError as error:
+            verdict = f"ValueError: {error}"
+        said = "no positions" if given is None else f"{tokens} positions"
+        print(f"{tokens} tokens, {heads} heads, {said}: {verdict}")
 
 # %% [markdown]
+# With as many heads as tokens nothing is noticed even then. The test that does not depend on such luck is the one above:
+# shuffle tokens and see whether the model notices.
+#
 # ## Summary
 #
-# - Attention is permutation-equivariant: without positions a text is a bag of tokens, at any depth.
-# - A causal mask leaks a count and nothing more in the first layer; an encoding enters at the embeddings, the queries and
-#   keys, or the scores.
-# - A relative encoding gives a pair of tokens the same score wherever the pair stands, so a rule learned at one place
-#   holds at all.
+# - Attention is permutation-equivariant: without positions and mask a text is a bag of tokens, at any depth. With a causal
+#   mask, one layer tells each token which tokens came before it, but not in which order.
+# - A position enters at the embeddings, at the queries and keys, or at the scores. A relative encoding gives a pair of
+#   tokens the same score wherever the pair is, so a rule learned at one position holds at all.
+# - A number per distance says the same to every query; a turn lets each query choose its distance.
 #
 # ## Exercises
 #
@@ -559,8 +667,8 @@ def is_order_blind(layer, x: Tensor) -> bool:
 check_is_order_blind(is_order_blind)
 
 # %% [markdown]
-# **1.2** Write `causal_mean(v)`: what a causal head that attends evenly makes of the values `v`, of shape `(N, D)`,
-# without a loop and without a mask. With it you can read {eq}`eq-1-6`.
+# **1.2** Write `causal_mean(v)`: the outputs of a causal head that attends equally to every visible token, for values `v`
+# of shape `(N, D)`. Use neither a loop nor a mask. Applied to the values of {eq}`eq-1-6`, it should return $1/(m+1)$.
 
 # %%
 from rope_lab.exercises.ch01 import check_causal_mean
@@ -584,9 +692,9 @@ check_causal_mean(causal_mean)
 
 # %% [markdown]
 # **1.3** Write `distance_bias(table, q_positions, k_positions)`: the term that a causal model with several heads adds to
-# its scores. `table` has shape `(H, M)`, one number a head and distance. Entry $(h, a, b)$ of the result is
-# `table[h, distance]`, where the distance is `q_positions[a] - k_positions[b]`; take 0 where that is below 0, and $M - 1$
-# where it is above.
+# its scores. `table` has shape `(H, M)`, one number per head and distance. Entry $(h, a, b)$ of the result is
+# `table[h, distance]`, where the distance is `q_positions[a] - k_positions[b]`; take distance 0 where that is below 0, and
+# distance $M - 1$ where it is above.
 
 # %%
 from rope_lab.exercises.ch01 import check_distance_bias

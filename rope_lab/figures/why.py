@@ -1,4 +1,4 @@
-"""Figures of chapter 1: what attention sees of order, where positions enter, and what a shift does."""
+"""Figures of chapter 1: what attention sees of order, who sees whom, where positions enter, and what a shift does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
 def two_orders(
     words: Sequence[str], orders: tuple[str, str], outputs: Mapping[str, tuple[ArrayLike, ArrayLike]]
 ) -> Figure:
-    """Each word's output vector in two sentences, and the difference of the two; a row of panels an entry.
+    """Each word's output vector in two sentences, and the difference of the two; one row of panels per entry.
 
     Args:
         words: the rows of every panel.
@@ -35,6 +35,35 @@ def two_orders(
         row[0].set_title(name, fontweight="bold")
     for panel, label in zip(axes[-1], (f"in “{orders[0]}”", f"in “{orders[1]}”", "difference"), strict=True):
         panel.set_xlabel(label)
+    return figure
+
+
+def attention_squares(words: Sequence[str], weights: Mapping[str, ArrayLike]) -> Figure:
+    """Attention weights as squares: a row for each query word, a column for each key word; a weight of 0 is left empty.
+
+    Args:
+        words: of the sequence, in order.
+        weights: what a layer gives, 0 to 1, (words, words), for each panel.
+    """
+    figure, axes = new_figure(1, len(weights), size=(7.5, 7.5 / len(weights) + 0.4), squeeze=False)
+    for panel, (name, values) in zip(axes[0], weights.items(), strict=True):
+        shares = np.asarray(values)
+        panel.imshow(np.where(shares > 0, shares, np.nan), cmap="Blues", vmin=0, vmax=1)
+        for m, row in enumerate(shares):
+            for n, share in enumerate(row):
+                if share > 0:
+                    color = "white" if share > 0.55 else COLORS["black"]
+                    panel.text(n, m, f"{100 * share:.0f}", ha="center", va="center", color=color)
+        panel.set_title(name)
+        panel.set_xticks(range(len(words)), words)
+        panel.set_yticks(range(len(words)), words)
+        panel.set_xlabel("key")
+        panel.tick_params(length=0)
+        panel.set_xticks(np.arange(len(words) + 1) - 0.5, minor=True)
+        panel.set_yticks(np.arange(len(words) + 1) - 0.5, minor=True)
+        panel.grid(which="minor", color=GREY, linewidth=0.5)
+        panel.tick_params(which="minor", length=0)
+    axes[0, 0].set_ylabel("query")
     return figure
 
 
@@ -91,7 +120,7 @@ def three_doors() -> Figure:
 
 
 def score_maps(maps: Mapping[str, ArrayLike]) -> Figure:
-    """A map of scores for each entry: row is the position of the query, column that of the key."""
+    """A map of scores for each entry: row is the position of the query, column the position of the key."""
     figure, axes = new_figure(1, len(maps), size=(7.5, 7.5 / len(maps) + 0.6), sharey=True, squeeze=False)
     for panel, (name, scores) in zip(axes[0], maps.items(), strict=True):
         values = np.asarray(scores)
@@ -115,13 +144,13 @@ def shifted(
     trained: int,
     beside: Mapping[str, float],
 ) -> Figure:
-    """Accuracy against the shift of all positions, a line an encoding.
+    """Accuracy against the shift of all positions, one line per encoding.
 
     Args:
         shifts: added to every position when the model is tested.
-        accuracies: right predictions, 0 to 1, a value a shift.
+        accuracies: fraction of correct predictions, 0 to 1, one value per shift.
         trained: number of positions the models were trained on.
-        beside: the height at which each line's label stands.
+        beside: the height of each line's label.
     """
     figure, axes = new_figure(size=(7.5, 3.8))
     palette = dict(zip(accuracies, COLORS.values(), strict=False))
@@ -134,6 +163,6 @@ def shifted(
     axes.set_xlim(left=-0.3)
     axes.set_xticks(list(shifts), [str(shift) for shift in shifts])
     axes.minorticks_off()
-    axes.set(xlabel="every position moved by (tokens)", ylabel="tokens copied right", ylim=(0, 1.05))
+    axes.set(xlabel="shift of every position (tokens)", ylabel="tokens copied correctly", ylim=(0, 1.05))
     axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     return figure
