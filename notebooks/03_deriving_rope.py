@@ -16,12 +16,12 @@
 # # 03 · Deriving RoPE from complex numbers
 #
 # You want to stamp each query and each key with its own position, once, before they meet. When they meet, the score must
-# know the *distance* of the two and nothing else. But how can a score know a difference when each side was stamped
-# alone? **Is there such a stamp?**
+# depend on the *distance* between the two, and on no other property of their positions. But how can a score know a
+# difference when each side was stamped alone? **Is there such a stamp?**
 #
-# Here is a query and a key of two coordinates, drawn as the hands of a clock. The dashed lines are the hands at position
-# 0; each position turns a hand by the same step. The score is the inner product: large for hands that point the same way,
-# negative for hands that point apart. Move the sliders. What changes the score, and what leaves it alone?
+# Here are a query and a key with two coordinates each, drawn as the hands of a clock. The dashed lines are the hands at
+# position 0; each position turns a hand by the same angle. The score is the inner product: large for hands that point the
+# same way, negative for hands that point apart. Move the sliders. What changes the score, and what leaves it alone?
 
 # %% tags=["hide-input"]
 from rope_lab.figures.turning import turning
@@ -29,10 +29,50 @@ from rope_lab.figures.turning import turning
 turning()
 
 # %% [markdown]
-# Move both hands on by the same amount, and the angle between them stays: so does the score. That is all of rotary
-# position embedding (RoPE, {cite:p}`su2021`). The rest of this chapter shows that the stamp *must* be a turn, that it
-# must turn at constant speed, and how it looks on 128 coordinates instead of two.
+# Move both hands on by the same amount, and the angle between them stays the same; so does the score. That is all of rotary
+# position embedding (RoPE): **absolute in form, relative in effect**. Each vector is stamped with where it is, and the
+# score knows how far apart the two are.
 #
+# Su Jianlin published the idea and its derivation in 2021 in posts in Chinese {cite:p}`su2021blog8130,su2021blog8265`, then
+# with coauthors as RoFormer {cite:p}`su2021`. EleutherAI spread it in the same year, in a post {cite:p}`biderman2021` and in
+# GPT-J; PaLM and Llama took it up, and most open language models have used it since.
+#
+# The rest of this chapter shows that the stamp *must* be a turn (or else a mirror, which is of little use), that it must
+# turn at constant speed, and what it looks like on 128 coordinates instead of two.
+#
+# ## One score by hand
+#
+# Let each position turn by a quarter. A quarter turn takes $(a, b)$ to $(-b, a)$, so a pencil is enough. Take $q = (1, 2)$
+# at position 3 and $k = (3, 4)$ at position 1:
+#
+# | position | 0 | 1 | 2 | 3 |
+# |---|---|---|---|---|
+# | $q$ stamped | $(1, 2)$ | $(-2, 1)$ | $(-1, -2)$ | $(2, -1)$ |
+# | $k$ stamped | $(3, 4)$ | $(-4, 3)$ | $(-3, -4)$ | $(4, -3)$ |
+#
+# With $q$ at 3 and $k$ at 1 the score is $2 \cdot (-4) + (-1) \cdot 3 = -11$. Shift both by one, to 2 and 0:
+# $(-1) \cdot 3 + (-2) \cdot 4 = -11$ again. At distance 1 it is $-2$, whether you take 1 and 0, 2 and 1, or 3 and 2. The
+# package agrees:
+
+# %%
+import torch
+from torch import Tensor
+
+from rope_lab import rotate
+from rope_lab.verify import check, check_exact
+
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)
+torch.manual_seed(3)
+
+quarters = torch.arange(4.0)[:, None] * torch.pi / 2  # the angles of positions 0 to 3, (N, 1)
+pencil_q = rotate(torch.tensor([1.0, 2.0]).expand(4, 2), quarters)
+pencil_k = rotate(torch.tensor([3.0, 4.0]).expand(4, 2), quarters)
+check("by hand, q stamped", pencil_q, [[1, 2], [-2, 1], [-1, -2], [2.0, -1]])
+by_pencil = [[11, 2, -11, -2], [-2, 11, 2, -11], [-11, -2, 11, 2], [2.0, -11, -2, 11]]
+check("by hand, scores of q at m and k at n", pencil_q @ pencil_k.T, by_pencil)
+
+# %% [markdown]
 # ## What is asked
 #
 # Let $x$ be a query or a key of one head, a vector of $D$ real coordinates, and let $f(x, m)$ be the same vector stamped
@@ -40,94 +80,138 @@ turning()
 #
 # $$ \langle f(q, m),\, f(k, n) \rangle = g(q, k, m - n), $$ (eq-3-1)
 #
-# where $\langle x, y \rangle$ is the inner product. Position 0 may leave everything as it is, $f(x, 0) = x$.
+# where $\langle x, y \rangle$ is the inner product. Position 0 may leave everything as it is, $f(x, 0) = x$. The form of
+# {eq}`eq-3-1` already contains a second wish: $f(k, n)$ knows nothing of the query, so a key can be stamped once and kept.
+# Two more are worth having: a stamped vector should be as large as the vector was, however large $m$ is, and the stamp
+# should not depend on how long the text will be.
+#
+# Try what comes to mind first: add the position to every coordinate, add it as a fraction of the length, add the sines of
+# chapter 2.
+
+# %%
+from rope_lab import angles, frequencies, sinusoidal
+
+D = 64
+freqs = frequencies(D)
+
+
+def turned_to(x: Tensor, positions: Tensor) -> Tensor:
+    return rotate(x, angles(positions, freqs, dtype=torch.float64))
+
+
+candidates = {
+    "add m": lambda x, m, length: x + m[:, None],
+    "add m / length": lambda x, m, length: x + m[:, None] / length,
+    "add sines": lambda x, m, length: x + sinusoidal(m, D, dtype=torch.float64),
+    "turn": lambda x, m, length: turned_to(x, m),
+}
+q, k = torch.randn(2, 1000, D)
+m, n = torch.randint(0, 100, (2, 1000))
+print(f"{'':14s}  score, both shifted by 5  size at 10,000  in a text twice as long")
+for name, stamp in candidates.items():
+    score = (stamp(q, m, 128) * stamp(k, n, 128)).sum(-1)
+    moved = (stamp(q, m + 5, 128) * stamp(k, n + 5, 128)).sum(-1)
+    far = stamp(q, torch.full((1000,), 10_000), 20_000).norm() / q.norm()
+    longer = (stamp(q, m, 256) - stamp(q, m, 128)).norm() / q.norm()
+    change = (moved - score).norm() / score.norm()
+    print(f"{name:14s}  changes by {change:8.0e}        {far:11.3f}     changes by {longer:.0%}")
+
+# %% [markdown]
+# Only the turn passes. That it passes is shown below, and so is why nothing that is added can.
 #
 # ## Ask an optimiser first
 #
 # Before you derive anything, hand {eq}`eq-3-1` to gradient descent and see what it comes up with. Take $D = 2$ and let
 # each stamp be any matrix, $f(x, m) = T_m x$, with $T_0 = I$ and the entries of $T_1, \dots, T_7$ drawn at random. Then
-# {eq}`eq-3-1` says that the pair at $(m, n)$ must score like the pair at $(m - n, 0)$, whatever $q$ and $k$:
+# {eq}`eq-3-1` says that the pair at $(m, n)$ must score like the pair at $(m - n, 0)$. Because
+# $q^{\top} T_m^{\top} T_n\, k$ has to equal $q^{\top} T_{m-n}^{\top} k$ for *all* $q$ and $k$, the matrices themselves must
+# be equal:
 #
 # $$ T_m^{\top} T_n = T_{m-n}^{\top} \qquad \text{for } m \ge n . $$ (eq-3-2)
 #
 # Minimise the squared difference of the two sides, from 32 random starts at once. Nothing in the code knows of rotations.
+# The pairs of distance 5 and more are left out of the search: they are the test.
 
 # %%
-import torch
-from torch import Tensor
-
-from rope_lab.verify import check, check_exact
-
-torch.set_num_threads(1)
-torch.set_default_dtype(torch.float64)
-torch.manual_seed(3)
-
-starts, N = 32, 8
+starts, count = 32, 8
 identity = torch.eye(2).expand(starts, 1, 2, 2)
-free = torch.randn(starts, N - 1, 2, 2, requires_grad=True)  # T_1 … T_7 of each
-m, n = torch.tril_indices(N, N)  # all pairs with m ≥ n
+free = torch.randn(starts, count - 1, 2, 2, requires_grad=True)  # T_1 … T_7 of each start
+late, early = torch.tril_indices(count, count)  # all pairs of positions, late ≥ early
+held_out = (late - early >= 5) & (early > 0)
 
 
-def stamps() -> Tensor:
-    return torch.cat((identity, free), dim=1)  # (starts, N, 2, 2)
+def difference(T: Tensor, pairs: Tensor) -> Tensor:
+    """Left minus right side of equation 3.2 for some of the pairs, (starts, pairs, 2, 2)."""
+    i, j = late[pairs], early[pairs]
+    return T[:, i].mT @ T[:, j] - T[:, i - j].mT
 
 
 def miss(T: Tensor) -> Tensor:
-    """How far each start is from equation 3.2, (starts,)."""
-    return (T[:, m].mT @ T[:, n] - T[:, m - n].mT).square().sum((-2, -1)).mean(-1)
+    """How far each start is from equation 3.2 on the pairs of the search, (starts,)."""
+    return difference(T, ~held_out).square().sum((-2, -1)).mean(-1)
 
 
-before = stamps().detach()
 optimiser = torch.optim.Adam([free], lr=0.05)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 1500)
+before = torch.cat((identity, free), dim=1).detach()
 for _ in range(1500):
     optimiser.zero_grad()
-    miss(stamps()).sum().backward()
+    miss(torch.cat((identity, free), dim=1)).sum().backward()
     optimiser.step()
     schedule.step()
-after = stamps().detach()
+after = torch.cat((identity, free), dim=1).detach()
 
 solved = miss(after) < 1e-20
-turns = torch.linalg.det(after[:, 1]) > 0  # a mirror would have determinant −1
-T = after[solved]
+direct = torch.linalg.det(after[:, 1]) > 0  # a mirror would have determinant −1
+found = after[solved]
 print(f"{solved.sum()} of {starts} starts meet the requirement:")
-print(f"  {(solved & turns).sum()} rotations and {(solved & ~turns).sum()} mirrors")
-print(f"the others are stuck, the best of them at {miss(after)[~solved].min():.2f}")
+print(f"  {(solved & direct).sum()} rotations and {(solved & ~direct).sum()} mirrors")
+shrunk = torch.linalg.svdvals(after[~solved][:, 1:])[..., -1]
+print(f"the others are stuck, the best of them with a loss of {miss(after)[~solved].min():.2f}:")
+print(f"  each of their matrices shrinks some vectors, to {shrunk.max():.2f} of their length or less")
 
-near = 1e-8  # a search ends near a solution, not on it
-check("eq. 3.2, as found", T[:, m].mT @ T[:, n], T[:, m - n].mT, tolerance=near)
+near = dict(tolerance=1e-8, reason="search")  # a search ends near a solution, not on it
+unseen = difference(found, held_out)
+check("eq. 3.2, as found, pairs held out", unseen, torch.zeros_like(unseen), **near)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels. Before: the vector (1, 0) under the matrices of positions 0 to 7 points in random directions with random lengths. After: the eight vectors lie on a circle at equal steps. Third panel: the angle turned against the position, a straight line through zero for every successful search, each with a slope of its own."}, "figure": {"caption": "The vector (1, 0) stamped with positions 0 to 7, before and after one search. Asked only for scores that depend on the distance, the optimiser finds a circle and walks it at constant speed (right: every search that ended in a rotation; only the speed differs).", "name": "fig-found"}}
 import numpy as np
 
-from rope_lab.figures.deriving import found
+from rope_lab.figures import deriving
 
-arrows = after[solved & turns][..., 0]  # T_m (1, 0), shape (searches, N, 2)
-turned = np.unwrap(torch.atan2(arrows[..., 1], arrows[..., 0]).numpy(), axis=-1)
-shown = int(np.argmin(np.abs(np.abs(turned[:, 1]) - 0.7)))  # one that is easy to follow
-found(before[solved & turns][shown, :, :, 0], arrows[shown], turned)
+arrows = after[solved & direct][..., 0]  # T_m (1, 0), shape (searches, positions, 2)
+unrolled = np.unwrap(torch.atan2(arrows[..., 1], arrows[..., 0]).numpy(), axis=-1)
+shown = int(np.argmin(np.abs(np.abs(unrolled[:, 1]) - 0.7)))  # one that is easy to follow
+deriving.found(before[solved & direct][shown, :, :, 0], arrows[shown], unrolled)
 
 # %% [markdown]
+# One solution you knew before: no stamp at all. $f(x, m) = x$ satisfies {eq}`eq-3-1`, with a $g$ that ignores the distance.
+# The equation allows every speed, and the speed zero too; one of the lines in the figure almost lies on the axis.
+#
 # Why a circle? Why constant speed? And what are the mirrors? The derivation answers all three, and its steps can be
 # checked on the matrices that were just found.
 #
 # ## Two coordinates are one complex number
 #
-# Stay with $D = 2$ and write the pair $(x_0, x_1)$ as one complex number, $x_0 + \mathrm{i}\,x_1$, again called $x$. With
-# $\bar k$ for the complex conjugate, the inner product of two pairs is a real part:
+# Stay with $D = 2$ and read the two coordinates of $x$ as one complex number, again called $x$: the first coordinate is its
+# real part $\operatorname{Re} x$, the second its imaginary part $\operatorname{Im} x$. With $\bar k$ for the complex
+# conjugate, the inner product of two such vectors is a real part:
 #
-# $$ \langle q, k \rangle = \operatorname{Re}(q\,\bar k) . $$ (eq-3-3)
+# $$
+# \langle q, k \rangle = \operatorname{Re} q \operatorname{Re} k + \operatorname{Im} q \operatorname{Im} k
+# = \operatorname{Re}(q\,\bar k) .
+# $$ (eq-3-3)
 
 # %%
 import sympy as sp
 
-q0, q1, k0, k1 = sp.symbols("q_0 q_1 k_0 k_1", real=True)
-product = (q0 + sp.I * q1) * sp.conjugate(k0 + sp.I * k1)
-check_exact("eq. 3.3", sp.re(sp.expand(product)) - (q0 * k0 + q1 * k1))
+a, b, c, d = sp.symbols("a b c d", real=True)  # q = a + ib, k = c + id
+product = (a + sp.I * b) * sp.conjugate(c + sp.I * d)
+check_exact("eq. 3.3", sp.re(sp.expand(product)) - (a * c + b * d))
 
-q, k = torch.randn(2, 1000, 2)
-qc, kc = torch.view_as_complex(q), torch.view_as_complex(k)  # the same memory
-check("eq. 3.3, on tensors", (q * k).sum(-1), (qc * kc.conj()).real)
+q2, k2 = torch.randn(2, 1000, 2)
+qc, kc = torch.view_as_complex(q2), torch.view_as_complex(k2)  # the same memory
+check("eq. 3.3, on tensors", (q2 * k2).sum(-1), (qc * kc.conj()).real, draws=1000)
 
 # %% [markdown]
 # Complex numbers are worth the trouble because of their polar form. A number of length $\lvert x \rvert$ and angle
@@ -138,11 +222,11 @@ check("eq. 3.3, on tensors", (q * k).sum(-1), (qc * kc.conj()).real)
 
 # %%
 polar = torch.polar(qc.abs() * kc.abs(), qc.angle() - kc.angle())
-check("eq. 3.4", qc * kc.conj(), polar)
+check("eq. 3.4", qc * kc.conj(), polar, draws=1000)
 
 # %% [markdown]
-# There is the difference you are after, of angles for now. It is the reason to ask a little more than {eq}`eq-3-1`: that
-# not only the real part but the whole complex number depends on the distance alone,
+# There is the difference you are after, for now a difference of angles. It suggests asking for slightly more than
+# {eq}`eq-3-1`: that the whole complex number, not only its real part, depends on the distance alone,
 #
 # $$ f(q, m)\, \overline{f(k, n)} = g(q, k, m - n) . $$ (eq-3-5)
 #
@@ -150,17 +234,17 @@ check("eq. 3.4", qc * kc.conj(), polar)
 # The rotations that were found obey it, so they are what the derivation has to explain:
 
 # %%
-R = after[solved & turns]  # (searches, N, 2, 2)
+rotations = after[solved & direct]  # (searches, positions, 2, 2)
 
 
 def stamped(x: Tensor) -> Tensor:
-    """Vectors under the rotations found, as numbers, (draws, searches, N)."""
-    return torch.view_as_complex(torch.einsum("smij,bj->bsmi", R, x))
+    """Each vector under each rotation found, as complex numbers, (draws, searches, positions)."""
+    return torch.view_as_complex((rotations @ x[:, None, None, :, None])[..., 0])
 
 
-f_q, f_k = stamped(q), stamped(k)
-g = f_q[..., m - n] * f_k[..., :1].conj()  # the pair at (m − n, 0)
-check("eq. 3.5, as found", f_q[..., m] * f_k[..., n].conj(), g, tolerance=near)
+f_q, f_k = stamped(q2), stamped(k2)
+g = f_q[..., late - early] * f_k[..., :1].conj()  # the pair at (m − n, 0)
+check("eq. 3.5, as found", f_q[..., late] * f_k[..., early].conj(), g, draws=1000, **near)
 
 # %% [markdown]
 # ## The length cannot change
@@ -192,13 +276,13 @@ def unit(angle: Tensor) -> Tensor:
     return torch.exp(1j * angle)
 
 
-lengths = f_q.abs()[..., m] * f_k.abs()[..., n]
-between = f_q.angle()[..., m] - f_k.angle()[..., n]
-check("eq. 3.6, lengths", lengths, g.abs(), tolerance=near)
-check("eq. 3.6, angles", unit(between), unit(g.angle()), tolerance=near)
+lengths = f_q.abs()[..., late] * f_k.abs()[..., early]
+between = f_q.angle()[..., late] - f_k.angle()[..., early]
+check("eq. 3.6, lengths", lengths, g.abs(), draws=1000, **near)
+check("eq. 3.6, angles", unit(between), unit(g.angle()), draws=1000, **near)
 
 at_zero = qc.abs()[:, None, None].expand(f_q.shape)
-check("eq. 3.7, as found", f_q.abs(), at_zero, tolerance=near)
+check("eq. 3.7, as found", f_q.abs(), at_zero, draws=1000, **near)
 
 # %% [markdown]
 # ## The angle must grow in equal steps
@@ -226,31 +310,30 @@ check("eq. 3.7, as found", f_q.abs(), at_zero, tolerance=near)
 
 # %%
 apart = (qc.angle() - kc.angle())[:, None, None].expand(f_q.shape)
-check("eq. 3.8, as found", unit(f_q.angle() - f_k.angle()), unit(apart), tolerance=near)
+check("eq. 3.8, as found", unit(f_q.angle() - f_k.angle()), unit(apart), draws=1000, **near)
 
-tau = f_q[0].angle() - qc[0].angle()  # τ from the first vector, (searches, N)
+tau = f_q[0].angle() - qc[0].angle()  # τ from the first vector alone, (searches, positions)
 for_all = unit(qc.angle()[:, None, None] + tau)
-check("eq. 3.9, as found", for_all, unit(f_q.angle()), tolerance=near)
+check("eq. 3.9, as found", for_all, unit(f_q.angle()), draws=1000, **near)
 
 steps, first = unit(tau[:, 1:] - tau[:, :-1]), unit(tau[:, 1:2])
-check("eq. 3.10, as found", steps, first.expand(steps.shape), tolerance=near)
-line = torch.arange(N) * tau[:, 1:2]
-check("eq. 3.11, as found", unit(tau), unit(line), tolerance=near)
+check("eq. 3.10, as found", steps, first.expand(steps.shape), **near)
+line = torch.arange(count) * tau[:, 1:2]
+check("eq. 3.11, as found", unit(tau), unit(line), **near)
 
 # %% [markdown]
-# :::{admonition} What was assumed
-# :class: note
+# ::::{dropdown} Whole positions and positions in between
+# Positions are whole numbers here, and every step of one is allowed. No continuity was needed: induction from $m - 1$ to
+# $m$ was enough.
 #
-# Positions are whole numbers and every step of one is allowed. No continuity was needed: induction from $m - 1$ to $m$
-# did it. Two remarks keep it honest.
+# *Whole numbers cannot tell $\theta$ from $\theta + 2\pi$.* Both give the same stamp at every whole $m$. So frequencies
+# from $-\pi$ to $\pi$ are all there are; RoPE's fastest, 1 radian per token, is a third of that.
 #
-# *Whole numbers cannot tell $\theta$ from $\theta + 2\pi$.* Both give the same stamp at every whole $m$. So speeds from
-# $-\pi$ to $\pi$ are all there are; RoPE's fastest hand, 1 radian a token, runs at a third of that.
-#
-# *Positions in between* (time stamps, or positions squeezed together as in chapter 11) need one more assumption. The same
-# argument gives $\tau(a + b) = \tau(a) + \tau(b)$ for all real $a$ and $b$. If $\tau$ is continuous, $\tau(m) = m\theta$ is
-# the only solution; without continuity there are others, but it takes the axiom of choice to name one.
-# :::
+# *Positions in between* (timestamps, or positions squeezed together as in chapter 11) need one more assumption. The same
+# argument gives $\tau(u + v) = \tau(u) + \tau(v)$ for all real $u$ and $v$. If $\tau$ is continuous, $\tau(m) = m\theta$ is
+# the only solution. Without continuity there are others, but nobody can write one down: that they exist at all follows
+# from the axiom of choice.
+# ::::
 #
 # ## The stamp
 #
@@ -259,26 +342,23 @@ check("eq. 3.11, as found", unit(tau), unit(line), tolerance=near)
 # $$ f(x, m) = x\, \mathrm{e}^{\mathrm{i} m \theta} $$ (eq-3-12)
 #
 # Without complex numbers it is the rotation matrix you may know. Multiply out
-# $(x_0 + \mathrm{i}\,x_1)(\cos m\theta + \mathrm{i} \sin m\theta)$ and sort real from imaginary:
+# $(\operatorname{Re} x + \mathrm{i} \operatorname{Im} x)(\cos m\theta + \mathrm{i} \sin m\theta)$ and sort real from
+# imaginary:
 #
 # $$
 # f(x, m) = \begin{pmatrix} \cos m\theta & -\sin m\theta \\ \sin m\theta & \cos m\theta \end{pmatrix}
-# \begin{pmatrix} x_0 \\ x_1 \end{pmatrix} .
+# \begin{pmatrix} \operatorname{Re} x \\ \operatorname{Im} x \end{pmatrix} .
 # $$ (eq-3-13)
 
 # %%
-from rope_lab import rotate
+phi = sp.Symbol("phi", real=True)
+matrix = sp.Matrix([[sp.cos(phi), -sp.sin(phi)], [sp.sin(phi), sp.cos(phi)]])
+number = sp.expand((a + sp.I * b) * (sp.cos(phi) + sp.I * sp.sin(phi)))
+check_exact("eq. 3.13", matrix * sp.Matrix([a, b]) - sp.Matrix([sp.re(number), sp.im(number)]))
 
-x0, x1, angle = sp.symbols("x_0 x_1 phi", real=True)
-cos, sin = sp.cos(angle), sp.sin(angle)
-matrix = sp.Matrix([[cos, -sin], [sin, cos]])
-number = sp.expand((x0 + sp.I * x1) * (cos + sp.I * sin))
-pair = sp.Matrix([sp.re(number), sp.im(number)])
-check_exact("eq. 3.13", matrix * sp.Matrix([x0, x1]) - pair)
-
-turn = torch.rand(1000, 1) * 100  # mθ for each vector
-by_package = torch.view_as_complex(rotate(q, turn))
-check("eq. 3.12, in the package", by_package, qc * unit(turn[:, 0]))
+some = torch.rand(1000, 1) * 100  # an angle mθ for each vector
+by_package = torch.view_as_complex(rotate(q2, some))
+check("eq. 3.12, in the package", by_package, qc * unit(some[:, 0]), draws=1000)
 
 # %% [markdown]
 # Now the score. Conjugating $k\, \mathrm{e}^{\mathrm{i} n\theta}$ flips the sign of its angle, and the two exponentials
@@ -294,68 +374,123 @@ check("eq. 3.12, in the package", by_package, qc * unit(turn[:, 0]))
 # in and only the difference comes out. Let SymPy multiply the matrices, with $m$, $n$ and $\theta$ as symbols:
 
 # %%
-at_m, at_n, theta = sp.symbols("m n theta", real=True)
-rotated_q = matrix.subs(angle, at_m * theta) * sp.Matrix([q0, q1])
-rotated_k = matrix.subs(angle, at_n * theta) * sp.Matrix([k0, k1])
-score = sp.expand(rotated_q.dot(rotated_k))
-print(f"multiplied out: {len(score.args)} terms, such as {score.args[0]}")
+symbol_m, symbol_n, symbol_theta = sp.symbols("m n theta", real=True)
+rotated_q = matrix.subs(phi, symbol_m * symbol_theta) * sp.Matrix([a, b])
+rotated_k = matrix.subs(phi, symbol_n * symbol_theta) * sp.Matrix([c, d])
+multiplied = sp.expand(rotated_q.dot(rotated_k))
+print(f"multiplied out: {len(multiplied.args)} terms, such as {multiplied.args[0]}")
 
-phase = theta * (at_m - at_n)
+phase = symbol_theta * (symbol_m - symbol_n)
 formula = sp.re(sp.expand(product * (sp.cos(phase) + sp.I * sp.sin(phase))))
-check_exact("eq. 3.14", score - formula)
+check_exact("eq. 3.14", multiplied - formula)
 
 # %% [markdown]
 # The eight terms collapse to two:
 
 # %%
-sp.collect(sp.simplify(score), [sp.cos(phase), sp.sin(phase)])
+sp.collect(sp.simplify(multiplied), [sp.cos(phase), sp.sin(phase)])
 
 # %% [markdown]
 # And on numbers: a thousand queries and keys, each pair with its own two positions and its own $\theta$.
 
 # %%
-at_m, at_n = torch.randint(0, 10_000, (2, 1000, 1))
-speed = torch.rand(1000, 1)
-turned_q, turned_k = rotate(q, at_m * speed), rotate(k, at_n * speed)
-by_distance = (qc * kc.conj() * unit(((at_m - at_n) * speed)[:, 0])).real
+far_m, far_n = torch.randint(0, 10_000, (2, 1000, 1))
+theta = torch.rand(1000, 1)
+turned_score = (rotate(q2, far_m * theta) * rotate(k2, far_n * theta)).sum(-1)
+by_distance = (qc * kc.conj() * unit(((far_m - far_n) * theta)[:, 0])).real
 rounding = 1e-11  # of angles up to 10,000 radians
-turned_score = (turned_q * turned_k).sum(-1)
-check("eq. 3.14, on tensors", turned_score, by_distance, tolerance=rounding)
+check("eq. 3.14, on tensors", turned_score, by_distance, tolerance=rounding, draws=1000)
 
 # %% [markdown]
 # ## Did we ask too much?
 #
-# Equation {eq}`eq-3-5` wants a complex number to depend on the distance, where {eq}`eq-3-1` wants only its real part.
-# For stamps that are matrices, as they are in every transformer, you can do without the extra wish, and for any $D$.
+# Equation {eq}`eq-3-5` wants a complex number to depend on the distance, where {eq}`eq-3-1` wants only its real part. You
+# can do without the extra wish, and for any $D$. You need not even assume that a stamp is a matrix.
 #
-# So let $f(x, m) = T_m x$ with $T_0 = I$, and suppose that $T_m^{\top} T_n$ depends on $m - n$ alone. The pair $(m, m)$
-# has the distance of $(0, 0)$: $T_m^{\top} T_m = I$, the stamp is an orthogonal matrix. The pair $(m, m-1)$ has the
-# distance of $(1, 0)$: $T_m^{\top} T_{m-1} = T_1^{\top}$. Multiply by $T_m$ from the left and by $T_1$ from the right:
-# $T_{m-1} T_1 = T_m$. So
+# Put both tokens at the same position. The distance is 0, so the score is what it is at position 0:
 #
-# $$ T_m^{\top} T_m = I, \qquad T_m = (T_1)^m : $$ (eq-3-15)
+# $$ \langle f(q, m),\, f(k, m) \rangle = \langle q, k \rangle . $$ (eq-3-15)
+#
+# A stamp keeps all inner products. **A map that keeps inner products is linear**, and the proof is one line of
+# multiplying out. Write $f(x)$ for $f(x, m)$, let $z = ax + by$, and let
+# $E(x, y) = \langle f(x), f(y) \rangle - \langle x, y \rangle$ be what $f$ changes in an inner product. For every map $f$,
+#
+# $$
+# \begin{aligned}
+# \lVert f(z) - a f(x) - b f(y) \rVert^2 = {} & E(z, z) + a^2 E(x, x) + b^2 E(y, y) \\
+# & {} - 2a E(z, x) - 2b E(z, y) + 2ab E(x, y) ,
+# \end{aligned}
+# $$ (eq-3-16)
+#
+# because the same sum without $f$ is $\lVert z - ax - by \rVert^2 = 0$. If all $E$ are 0, so is the left side, and
+# $f(ax + by) = a f(x) + b f(y)$. Check {eq}`eq-3-16` on a map that is anything but linear:
+
+# %%
+bend = torch.randn(2, D, D) / D**0.5
+
+
+def crooked(x: Tensor) -> Tensor:
+    return torch.tanh(x @ bend[0]) @ bend[1] + 1
+
+
+x, y = torch.randn(2, 1000, D)
+scale_x, scale_y = torch.randn(2, 1000, 1)
+z = scale_x * x + scale_y * y
+
+
+def E(x: Tensor, y: Tensor) -> Tensor:
+    return (crooked(x) * crooked(y)).sum(-1, keepdim=True) - (x * y).sum(-1, keepdim=True)
+
+
+left = (crooked(z) - scale_x * crooked(x) - scale_y * crooked(y)).square().sum(-1, keepdim=True)
+right = E(z, z) + scale_x**2 * E(x, x) + scale_y**2 * E(y, y)
+right = right - 2 * scale_x * E(z, x) - 2 * scale_y * E(z, y) + 2 * scale_x * scale_y * E(x, y)
+check("eq. 3.16", left, right, draws=1000)
+print(f"the left side is not small: {left.mean():.0f} in the mean")
+
+# %% [markdown]
+# So every stamp is a matrix, $f(x, m) = T_m x$, and by {eq}`eq-3-15` an orthogonal one. The pair $(m, m-1)$ has the
+# distance of $(1, 0)$, so $T_m^{\top} T_{m-1} = T_1^{\top}$. Multiply by $T_m$ from the left and by $T_1$ from the right:
+# $T_{m-1} T_1 = T_m$. Together,
+#
+# $$ T_m^{\top} T_m = I, \qquad T_m = (T_1)^m : $$ (eq-3-17)
 #
 # every solution is one orthogonal matrix, applied $m$ times.
 
 # %%
 from torch.linalg import matrix_power
 
-ones = identity[: len(T)].expand_as(T)
-check("eq. 3.15, orthogonal, as found", T.mT @ T, ones, tolerance=near)
-powers = torch.stack([matrix_power(T[:, 1], power) for power in range(N)], dim=1)
-check("eq. 3.15, powers, as found", T, powers, tolerance=near)
+check("eq. 3.17, orthogonal, as found", found.mT @ found, torch.eye(2).expand_as(found), **near)
+powers = torch.stack([matrix_power(found[:, 1], power) for power in range(count)], dim=1)
+check("eq. 3.17, powers, as found", found, powers, **near)
 
 # %% [markdown]
+# This answers a question that chapter 2 left open: **why not add?** A linear map takes 0 to 0. An added vector does not:
+# $f(x, m) = x + p_m$ takes 0 to $p_m$, and so does every form of it behind a projection, $x \mapsto W(x + p_m)$ with
+# $W p_m \ne 0$. No vector you add, learned or computed, satisfies {eq}`eq-3-1`. You have to multiply.
+#
 # In two dimensions an orthogonal matrix is a rotation or a mirror. Those are the two kinds that the optimiser found, and
 # you now know that there is no third. A mirror applied twice is the identity: it can tell even positions from odd ones
 # and nothing more. That leaves the turn.
 #
+# ::::{dropdown} What the theorem takes for granted
+# *One stamp for both.* Query and key get the same $f$. With two, only $A_m^{\top} B_n$ has to depend on the distance, and
+# the matrices need not be orthogonal: xPos (chapter 10) shrinks the one and stretches the other, and chapter 4 maps what
+# else there is.
+#
+# *All vectors.* Equation {eq}`eq-3-1` is asked for every $q$ and $k$. The queries of a trained model fill a part of the
+# space, and there an added vector can come close to being relative, as chapter 2 shows.
+#
+# *A score made of stamps.* A bias on the score (chapter 1) is relative and not a stamp.
+# ::::
+#
 # ## Many dimensions: pairs
 #
-# A head has more than two coordinates, often 64 or 128. Linear algebra says what an orthogonal $T_1$ can be there. If it
-# can be reached from the identity without a jump (no mirrors), then in a suitable orthonormal basis, the columns of a
-# matrix $U$, it turns *pairs* of coordinates, each by an angle of its own. With $B(\varphi)$ for the $2 \times 2$ matrix
-# that turns by $\varphi$, as in {eq}`eq-3-13`,
+# A head has more than two coordinates, often 64 or 128. The normal form of orthogonal matrices (a case of the real Schur
+# form) says what $T_1$ can be there. Suppose it can be reached from the identity without a jump. Along such a path the
+# determinant cannot jump from 1 to −1, so an eigenvalue −1 can occur only in pairs, and mirrors are excluded. Then in a
+# suitable orthonormal basis, the columns of a matrix $U$, it turns *pairs* of coordinates, each by an angle of its own. With
+# $B(\varphi)$ for the $2 \times 2$ matrix that turns by $\varphi$, as in {eq}`eq-3-13`,
 #
 # $$
 # T_m = U R_m U^{\top}, \qquad
@@ -364,53 +499,99 @@ check("eq. 3.15, powers, as found", T, powers, tolerance=near)
 # & \ddots & \\
 # & & B(m\theta_{D/2-1})
 # \end{pmatrix} .
-# $$ (eq-3-16)
+# $$ (eq-3-18)
+#
+# With $D = 4$, written out:
+#
+# $$
+# R_m = \begin{pmatrix}
+# \cos m\theta_0 & -\sin m\theta_0 & 0 & 0 \\
+# \sin m\theta_0 & \cos m\theta_0 & 0 & 0 \\
+# 0 & 0 & \cos m\theta_1 & -\sin m\theta_1 \\
+# 0 & 0 & \sin m\theta_1 & \cos m\theta_1
+# \end{pmatrix} .
+# $$ (eq-3-19)
 #
 # The block-diagonal $R_m$ is the rotation to position $m$ that the rest of the book is about.
 #
-# Here is a random orthogonal matrix of eight dimensions, taken apart. Its eigenvalues are $\mathrm{e}^{\pm\mathrm{i}\theta_i}$,
-# and imaginary and real part of an eigenvector span the plane that turns.
+# Take random orthogonal matrices of eight dimensions apart. The eigenvalues are $\mathrm{e}^{\pm\mathrm{i}\theta_i}$, and
+# the imaginary and real part of an eigenvector span a plane that turns.
 
 
 # %%
 def block_diagonal(m: float, theta: Tensor) -> Tensor:
-    """R_m of equation 3.16, (D, D)."""
+    """R_m of equation 3.18, (D, D)."""
     cos, sin = (m * theta).cos(), (m * theta).sin()
     blocks = torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2)
     return torch.block_diag(*blocks)
 
 
-D = 8
-skew = torch.randn(D, D)
-T1 = torch.linalg.matrix_exp((skew - skew.T) / 2)  # no jump: matrix_exp(0) = I
-values, vectors = torch.linalg.eig(T1)
-upper = values.imag > 0  # one of each conjugate pair
-theta, v = values[upper].angle(), vectors[:, upper]
-U = 2**0.5 * torch.stack((v.imag, v.real), dim=-1).flatten(1)  # (D, D)
+def take_apart(T: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles θ_i, (D/2,), and basis U, (D, D), of a rotation (D, D)."""
+    values, vectors = torch.linalg.eig(T)
+    upper = values.imag > 0  # one of each conjugate pair
+    v = vectors[:, upper]
+    return values[upper].angle(), 2**0.5 * torch.stack((v.imag, v.real), dim=-1).flatten(1)
 
-print("angles θ_i:", [round(t, 3) for t in theta.tolist()])
-check("eq. 3.16, U is orthogonal", U.T @ U, torch.eye(D))
+
+skew = torch.randn(100, 8, 8)
+T_1 = torch.linalg.matrix_exp((skew - skew.mT) / 2)  # no jump: matrix_exp(0) = I
+thetas, bases = zip(*map(take_apart, T_1), strict=True)
+U = torch.stack(bases)
+check("eq. 3.18, U is orthogonal", U.mT @ U, torch.eye(8).expand_as(U), draws=100)
 for power in (1, 2, 50):
-    in_pairs = U @ block_diagonal(power, theta) @ U.T
-    check(f"eq. 3.16, m = {power}", matrix_power(T1, power), in_pairs)
+    R_m = torch.stack([block_diagonal(power, each) for each in thetas])
+    check(f"eq. 3.18, m = {power}", matrix_power(T_1, power), U @ R_m @ U.mT, draws=100)
+
+two = torch.tensor([0.5, 0.1])
+(c0, c1), (s0, s1) = (7 * two).cos().tolist(), (7 * two).sin().tolist()
+written = [[c0, -s0, 0, 0], [s0, c0, 0, 0], [0, 0, c1, -s1], [0, 0, s1, c1]]
+check("eq. 3.19", block_diagonal(7, two), written)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Five panels with the path of one vector at positions 0 to 24. First: two of its eight coordinates as given, a tangled line. Then its part in each of four planes: the dots lie on circles of different radius, each with steps of its own size."}, "figure": {"caption": "One vector of eight coordinates under the powers of one random rotation, starting at the large dot. Two coordinates picked as they are give a tangle (left). In the planes that the eigenvectors span, the same path is four hands, each at its own constant speed.", "name": "fig-planes"}}
+start = torch.randn(8)
+path = torch.stack([matrix_power(T_1[0], power) @ start for power in range(25)])  # (positions, 8)
+in_basis = (path @ U[0]).unflatten(-1, (4, 2)).transpose(0, 1)  # (planes, positions, 2)
+deriving.planes(path[:, :2], in_basis, thetas[0].tolist())
 
 # %% [markdown]
 # The basis costs nothing. Queries and keys come from trained projections, $q = W_q x$ and $k = W_k y$ of two tokens $x$
 # and $y$, and $U^{\top}$ can be part of them:
 #
-# $$ \langle T_m W_q x,\, T_n W_k y \rangle = \langle R_m (U^{\top} W_q) x,\, R_n (U^{\top} W_k) y \rangle . $$ (eq-3-17)
+# $$ \langle T_m W_q x,\, T_n W_k y \rangle = \langle R_m (U^{\top} W_q) x,\, R_n (U^{\top} W_k) y \rangle . $$ (eq-3-20)
 #
-# So a model that turns fixed pairs loses nothing: training finds $U^{\top} W_q$ where it would have found $W_q$.
+# So a model that rotates fixed pairs loses nothing: wherever it would have used $W_q$, it can use $U^{\top} W_q$. (It can
+# learn it as well. Gradient descent follows the same path in both bases; Adam, which treats each coordinate on its own, does
+# not, and ends elsewhere, as the last lines show.)
 
 # %%
 C = 16
-w_q, w_k = torch.randn(2, D, C) / C**0.5
-x, y = torch.randn(2, 1000, C)
-T5, T2 = matrix_power(T1, 5), matrix_power(T1, 2)
-R5, R2 = block_diagonal(5, theta), block_diagonal(2, theta)
-general = (x @ (T5 @ w_q).T) * (y @ (T2 @ w_k).T)
-in_pairs = (x @ (R5 @ U.T @ w_q).T) * (y @ (R2 @ U.T @ w_k).T)
-check("eq. 3.17", general.sum(-1), in_pairs.sum(-1))
+w_q, w_k = torch.randn(2, 8, C) / C**0.5
+token_x, token_y = torch.randn(2, 1000, C)
+T_5, T_2 = matrix_power(T_1[0], 5), matrix_power(T_1[0], 2)
+R_5, R_2 = block_diagonal(5, thetas[0]), block_diagonal(2, thetas[0])
+general = (token_x @ (T_5 @ w_q).T) * (token_y @ (T_2 @ w_k).T)
+in_pairs = (token_x @ (R_5 @ U[0].T @ w_q).T) * (token_y @ (R_2 @ U[0].T @ w_k).T)
+check("eq. 3.20", general.sum(-1), in_pairs.sum(-1), draws=1000)
+
+
+def learn(optimiser_class, basis: Tensor) -> Tensor:
+    """W_q and W_k after 100 updates towards random scores, learned as `basis` times their transforms."""
+    inner = (basis.T @ torch.stack((w_q, w_k))).requires_grad_()
+    update = optimiser_class([inner], lr=0.02)
+    target = torch.linspace(-1, 1, 1000)
+    for _ in range(100):
+        left, right = T_5 @ basis @ inner[0], T_2 @ basis @ inner[1]
+        update.zero_grad()
+        (((token_x @ left.T) * (token_y @ right.T)).sum(-1) - target).square().mean().backward()
+        update.step()
+    return (basis @ inner).detach()
+
+
+for optimiser_class in (torch.optim.SGD, torch.optim.Adam):
+    plain, rotated = learn(optimiser_class, torch.eye(8)), learn(optimiser_class, U[0])
+    apart_by = (rotated - plain).norm() / plain.norm()
+    print(f"{optimiser_class.__name__:4s}: the two bases end {apart_by:.0e} apart")
 
 # %% [markdown]
 # RoPE is this solution in the simplest basis: coordinates 0 and 1 turn together, 2 and 3, and so on. (Chapter 5 takes up
@@ -419,68 +600,55 @@ check("eq. 3.17", general.sum(-1), in_pairs.sum(-1))
 # $$
 # \langle R_m q,\, R_n k \rangle
 # = \operatorname{Re} \sum_{i=0}^{D/2-1} q_i\, \bar k_i\, \mathrm{e}^{\mathrm{i}(m-n)\theta_i} .
-# $$ (eq-3-18)
+# $$ (eq-3-21)
 #
-# Three things follow that you will use all the time. Lengths stay, turns add up, and to turn back is to transpose:
+# Three things follow that you will use all the time. Lengths are kept, turns add up, and to turn back is to transpose:
 #
 # $$
 # \lVert R_m x \rVert = \lVert x \rVert, \qquad
 # R_m R_n = R_{m+n}, \qquad
 # R_m^{\top} = R_{-m} .
-# $$ (eq-3-19)
+# $$ (eq-3-22)
 
 # %%
-from rope_lab import angles, frequencies
-
-D = 64
-theta = frequencies(D)
-q, k = torch.randn(2, 1000, D)
-at_m, at_n = torch.randint(0, 10_000, (2, 1000))
-
-
-def turned_to(x: Tensor, positions: Tensor) -> Tensor:
-    return rotate(x, angles(positions, theta, dtype=torch.float64))
-
-
 def pairs(x: Tensor) -> Tensor:  # (..., D) -> (..., D/2), complex
     return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
 
 
+at_m, at_n = far_m[:, 0], far_n[:, 0]
 scores = (turned_to(q, at_m) * turned_to(k, at_n)).sum(-1)
-terms = pairs(q) * pairs(k).conj() * unit((at_m - at_n)[:, None] * theta)
-check("eq. 3.18", scores, terms.sum(-1).real, tolerance=rounding)
+terms = pairs(q) * pairs(k).conj() * unit((at_m - at_n)[:, None] * freqs)
+check("eq. 3.21", scores, terms.sum(-1).real, tolerance=rounding, draws=1000)
 
 twice, once = turned_to(turned_to(q, at_m), at_n), turned_to(q, at_m + at_n)
-check("eq. 3.19, length", turned_to(q, at_m).norm(dim=-1), q.norm(dim=-1))
-check("eq. 3.19, sum", twice, once, tolerance=rounding)
-check("eq. 3.19, inverse", block_diagonal(7, theta).T, block_diagonal(-7, theta))
+check("eq. 3.22, length", turned_to(q, at_m).norm(dim=-1), q.norm(dim=-1), draws=1000)
+check("eq. 3.22, sum", twice, once, tolerance=rounding, draws=1000)
+check("eq. 3.22, inverse", block_diagonal(7, freqs).T, block_diagonal(-7, freqs))
 
 # %% [markdown]
-# ## The speeds
+# ## The frequencies
 #
-# The derivation leaves the speeds $\theta_i$ open; any set would be relative. One speed for all pairs would be a poor
-# choice. A fast hand tells neighbours apart but is back after a few tokens; a slow one can count thousands but hardly
-# moves between neighbours. So RoPE takes all speeds, from 1 radian a token down, each slower than the last by the same
-# factor, as in the sinusoidal encoding {cite:p}`vaswani2017`. With a base $b = 10{,}000$:
+# The derivation leaves the angles per position $\theta_i$ open; any set would be relative. They are called the
+# **frequencies**. One frequency for all pairs would be a poor choice: a fast hand tells neighbouring tokens apart but is
+# back after a few tokens; a slow one can count thousands but hardly moves between neighbours. So RoPE takes a geometric
+# progression, from 1 radian per token down, each slower than the last by the same factor, as in the sinusoidal encoding
+# {cite:p}`vaswani2017`. With a base $b = 10{,}000$:
 #
-# $$ \theta_i = b^{-2i/D}, \qquad i = 0, \dots, D/2 - 1 . $$ (eq-3-20)
+# $$ \theta_i = b^{-2i/D}, \qquad i = 0, \dots, D/2 - 1 . $$ (eq-3-23)
 
 # %%
 one_by_one = torch.tensor([10_000 ** (-2 * i / D) for i in range(D // 2)])
-check("eq. 3.20", frequencies(D), one_by_one)
+check("eq. 3.23", frequencies(D), one_by_one)
 for i in (0, 1, 8, 16, 24, 31):
-    back = 2 * torch.pi / theta[i]
-    speed = f"{theta[i]:.6f} radians a token"
-    print(f"pair {i:2d}: {speed}, back after {back:8,.0f} tokens")
+    back = 2 * torch.pi / freqs[i]
+    print(f"pair {i:2d}: {freqs[i]:.6f} radians per token, back after {back:8,.0f} tokens")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "A grid of clocks, four pairs by five positions 0, 1, 10, 100 and 1000. From one row to the next the hand is ten times slower: the first row has turned far already at position 1, the last row first shows a clear turn at position 1000."}, "figure": {"caption": "A head of eight coordinates has four hands, each ten times slower than the one above it. Together they work like the hands of a clock: seconds tell neighbours apart, hours tell chapters apart.", "name": "fig-clocks"}}
-from rope_lab.figures.deriving import clocks
-
-clocks(frequencies(8).tolist(), [0, 1, 10, 100, 1000])
+deriving.clocks(frequencies(8).tolist(), [0, 1, 10, 100, 1000])
 
 # %% [markdown]
-# Whether a geometric row is the best is not settled by any derivation. What the slow hands are for is the matter of
-# chapter 6, and what to do when texts outgrow them, of chapter 11.
+# No derivation settles whether a geometric progression is the best choice. Chapter 6 is about what the slow pairs are for,
+# and chapter 11 about what to do when texts outgrow them.
 #
 # ## In code
 #
@@ -492,14 +660,16 @@ def naive_rope(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
     """x (..., N, D), positions (N,) -> x turned to its positions."""
     D = x.shape[-1]
     theta = base ** (-torch.arange(0, D, 2) / D)  # (D/2,)
-    turn = torch.exp(1j * positions[:, None] * theta)  # (N, D/2)
-    return torch.view_as_real(pairs(x) * turn).flatten(-2)
+    factors = torch.exp(1j * positions[:, None] * theta)  # e^{i m θ}, (N, D/2)
+    return torch.view_as_real(pairs(x) * factors).flatten(-2)
 
 
 # %% [markdown]
-# The package has it as three functions, a symbol each: $\theta_i$, then $m\theta_i$, then the turn. Each variant of RoPE
-# in this book replaces exactly one of them. This is what runs, with the two helpers that do the work, without docstrings and refusals of bad
-# input. (`turn`, not shown, picks a form of the turn; for interleaved pairs outside a compiler it is the last one below.)
+# The package splits it into three functions, one for each symbol: $\theta_i$, then $m\theta_i$, then the rotation. Most
+# variants of RoPE in this book replace exactly one of them. (YaRN and LongRoPE also multiply cosine and sine by a factor;
+# xPos and RoPER need a hook of their own.) Below is the code that runs, with the two helpers that do the work; docstrings
+# and input checks are left out. (`turn`, not shown, picks a form of the rotation; for interleaved pairs outside a compiler
+# it is the last one below.)
 
 # %%
 from rope_lab.encodings import rotary, turning
@@ -516,107 +686,237 @@ source(
 # %% [markdown]
 # What looks like more than four lines is care: `angles` takes whole turns out in float64 before it rounds (chapter 8),
 # `rotate` knows two layouts (chapter 5), turns part of a head (chapter 7), and has a real form for compilers (chapter 20).
-# All of it agrees with the naive version and with the matrix of {eq}`eq-3-16`:
+# All of it agrees with the naive version and with the matrix of {eq}`eq-3-18`:
 
 # %%
 positions = torch.arange(128)
-x = torch.randn(50, 128, D)
-table = angles(positions, frequencies(D), dtype=torch.float64)
-check("package and naive version", rotate(x, table), naive_rope(x, positions))
-R = torch.stack([block_diagonal(m, frequencies(D)) for m in range(128)])  # (N, D, D)
-check("package and dense matrix", rotate(x, table), torch.einsum("nij,bnj->bni", R, x))
+sequences = torch.randn(50, 128, D)
+by_rotate = rotate(sequences, angles(positions, freqs, dtype=torch.float64))
+check("package and naive version", by_rotate, naive_rope(sequences, positions), draws=50)
+dense = torch.stack([block_diagonal(m, freqs) for m in range(128)])  # R_0 … R_127, (N, D, D)
+by_matrix = (dense @ sequences[..., None])[..., 0]
+check("package and dense matrix", by_rotate, by_matrix, draws=50)
 
 # %% [markdown]
-# The dense matrix spends $D^2$ multiplications on a vector where $2D$ are enough, which is why nobody uses it.
+# The dense matrix spends $D^2$ multiplications on a vector where $2D$ are enough.
 #
+# ### The form in most libraries
+#
+# Much code has no complex numbers in it. It uses $\mathrm{e}^{\mathrm{i}\varphi} x = \cos\varphi \cdot x + \sin\varphi \cdot
+# (\mathrm{i} x)$. With $\odot$ for a product coordinate by coordinate, and $\mathrm{i}x$ for $x$ with every pair turned by a
+# quarter,
+#
+# $$
+# \begin{aligned}
+# R_m x &= x \odot \cos(m\theta) + \mathrm{i}x \odot \sin(m\theta) , \\
+# \mathrm{i}x &= (-\operatorname{Im} x_0, \operatorname{Re} x_0, -\operatorname{Im} x_1, \operatorname{Re} x_1, \dots) ,
+# \end{aligned}
+# $$ (eq-3-24)
+#
+# where each cosine and sine appears twice, once for each coordinate of its pair. Two families of code differ in which
+# coordinates are a pair:
+#
+# | | Meta's Llama | Llama in Hugging Face's transformers |
+# |---|---|---|
+# | a pair is | two neighbours, $2i$ and $2i + 1$ | $i$ and $i + D/2$ |
+# | the pair turns by | one complex multiplication, as in `naive_rope` | {eq}`eq-3-24`, where $\mathrm{i}x$ is called `rotate_half(x)` |
+# | often called | GPT-J style | NeoX style |
+# | in `rope_lab` | `layout="interleaved"` | `layout="half"` |
+#
+# Both in the form of {eq}`eq-3-24`:
+
+
+# %%
+def gpt_j_style(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (..., N, D), cos and sin (N, D/2); neighbours are a pair."""
+    cos, sin = cos.repeat_interleave(2, dim=-1), sin.repeat_interleave(2, dim=-1)
+    i_x = torch.stack((-x[..., 1::2], x[..., 0::2]), dim=-1).flatten(-2)
+    return x * cos + i_x * sin
+
+
+def neox_style(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (..., N, D), cos and sin (N, D/2); a coordinate of the first half and one of the second are a pair."""
+    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
+    real, imaginary = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-imaginary, real), dim=-1) * sin
+
+
+table = angles(positions, freqs, dtype=torch.float64)
+in_halves = rotate(sequences, table, "half")
+check("eq. 3.24, interleaved", gpt_j_style(sequences, table.cos(), table.sin()), by_rotate, draws=50)
+check("eq. 3.24, half", neox_style(sequences, table.cos(), table.sin()), in_halves, draws=50)
+
+# %% [markdown]
+# Which of the two does not matter to a model that is trained with it, but weights of one give nonsense in the other:
+# chapter 5.
+#
+# ## Where the turn goes
+#
+# A vector $p_m$ is added once, to the embeddings. The turn is done in *every* attention layer and *every* head, after the
+# projections $W_q$ and $W_k$ and before the scores, because each layer and head computes scores of its own and nothing of
+# the turn remains after them. (What that costs depends on the kernel; with fused kernels EleutherAI measured 1 to 3% of the
+# time of training {cite:p}`biderman2021`.) Count the calls:
+
+# %%
+from rope_lab import RoFormer, RoFormerConfig, RotaryEmbedding
+
+calls = []
+
+
+class Counted(RotaryEmbedding):
+    def rotate(self, q, k, v, positions, length=None):
+        calls.append(q.shape)
+        return super().rotate(q, k, v, positions, length)
+
+
+ids = torch.randint(50, (8, 32))
+config = RoFormerConfig(50, dim=32, depth=4, heads=2, max_len=2048, position="sinusoidal")
+with torch.no_grad():
+    for name, position in (("RoPE", Counted(16)), ("sinusoidal", None)):
+        model = RoFormer(config, position)
+        logits, shifted = model(ids), model(ids, positions=torch.arange(32) + 77)
+        change = (shifted - logits).norm() / logits.norm()
+        print(f"{name:10s}: all positions shifted by 77, logits change by {change:.0e}")
+print(f"calls in one pass: {len(calls) // 2}, each with queries (B, H, N, D) of shape {tuple(calls[0])}")
+
+# %% [markdown]
+# **The values are not turned.** They are what a token hands over, and the weights already know where it is. Turn them as
+# well, and the output $\sum_n w_{mn} R_n v_n$ is turned along when the text is shifted by $t$: it becomes $R_t$ times what it
+# was, and the next layer sees the difference. To use turned values, turn the output back by the position of the query:
+#
+# $$ R_m^{\top} \sum_n w_{mn}\, R_n v_n = \sum_n w_{mn}\, R_{n-m}\, v_n , $$ (eq-3-25)
+#
+# which again depends on distances only. That variant is called RoPER (chapter 14).
+
+# %%
+from rope_lab import MultiHeadAttention
+from rope_lab.variants import RotaryValueEmbedding
+
+
+class ValuesToo(RotaryEmbedding):
+    def rotate(self, q, k, v, positions, length=None):
+        return *self(q, k, positions=positions), self(v, v, positions=positions)[0]
+
+
+hidden = torch.randn(8, 32, 32)
+for name, position in (
+    ("RoPE", RotaryEmbedding(16)),
+    ("values turned", ValuesToo(16)),
+    ("and turned back", RotaryValueEmbedding(16)),
+):
+    layer = MultiHeadAttention(32, heads=2, position=position)
+    with torch.no_grad():
+        out, out_shifted = layer(hidden), layer(hidden, positions=torch.arange(32) + 5)
+    print(f"{name:15s}: shifted by 5, output changes by {(out_shifted - out).norm() / out.norm():.0e}")
+
+weights = torch.rand(50, 128, 128)
+back = turned_to((weights @ by_rotate), -positions)
+by_distances = torch.stack([dense[:, :, :].mT[at] @ dense for at in (0, 60, 127)])  # R_{n−m}
+summed = torch.einsum("bmn,mnij,bnj->bmi", weights[:, [0, 60, 127]], by_distances, sequences)
+check("eq. 3.25", back[:, [0, 60, 127]], summed, draws=50)
+
+# %% [markdown]
 # ## What goes wrong: turning the wrong thing
 #
 # Would it be the same to turn the token embeddings, before the projections, and save one of the two rotations? Someone
 # asked just that of the Byte Latent Transformer ([blt#71](https://github.com/facebookresearch/blt/issues/71)), and there
 # is code that does it (chapter 17). Write down the score of embeddings $x$ and $y$ turned before $W_q$ and $W_k$:
 #
-# $$ \langle W_q R_m x,\, W_k R_n y \rangle = x^{\top} R_m^{\top}\, W_q^{\top} W_k\, R_n\, y . $$ (eq-3-21)
+# $$ \langle W_q R_m x,\, W_k R_n y \rangle = x^{\top} R_m^{\top}\, W_q^{\top} W_k\, R_n\, y . $$ (eq-3-26)
 #
-# The two rotations no longer meet. Between them stands $W_q^{\top} W_k$, and unless it happens to commute with every
-# $R_m$, the positions do not combine to $m - n$. Measure how much the scores of a text change when the whole text moves
-# on by a few tokens:
+# The two rotations no longer meet. Between them is $W_q^{\top} W_k$, and unless it happens to commute with every
+# $R_m$, the positions do not combine to $m - n$. Measure how much the scores of a sequence change when all of it is shifted
+# by a few tokens:
 
 # %%
-N, C = 32, 64
-w_q, w_k = torch.randn(2, D, C) / C**0.5
-x = torch.randn(1000, N, C)
+v_q, v_k = torch.randn(2, D, 64) / 8  # W_q and W_k for embeddings of 64 coordinates
+embeddings = torch.randn(1000, 32, 64)
 
 
-def scores_right(start: int) -> Tensor:
-    at = torch.arange(N) + start
-    return turned_to(x @ w_q.T, at) @ turned_to(x @ w_k.T, at).mT
+def scores_right(x: Tensor, start: int) -> Tensor:
+    at = torch.arange(32) + start
+    return turned_to(x @ v_q.T, at) @ turned_to(x @ v_k.T, at).mT
 
 
-def scores_wrong(start: int) -> Tensor:
-    turned_x = turned_to(x, torch.arange(N) + start)
-    return (turned_x @ w_q.T) @ (turned_x @ w_k.T).mT
+def scores_wrong(x: Tensor, start: int) -> Tensor:
+    turned = turned_to(x, torch.arange(32) + start)
+    return (turned @ v_q.T) @ (turned @ v_k.T).mT
 
 
-m, n = 7, 3
-stuck_between = R[m].T @ w_q.T @ w_k @ R[n]
-by_formula = torch.einsum("bi,ij,bj->b", x[:, m], stuck_between, x[:, n])
-check("eq. 3.21", scores_wrong(0)[:, m, n], by_formula)
-check("eq. 3.1", scores_right(5), scores_right(0))
+stuck_between = dense[7].T @ v_q.T @ v_k @ dense[3]
+by_formula = torch.einsum("bi,ij,bj->b", embeddings[:, 7], stuck_between, embeddings[:, 3])
+check("eq. 3.26", scores_wrong(embeddings, 0)[:, 7, 3], by_formula, draws=1000)
+check("eq. 3.1", scores_right(embeddings, 5), scores_right(embeddings, 0), draws=1000)
 
-for name, scores in (("queries, keys", scores_right), ("embeddings", scores_wrong)):
+for name, compute in (("queries, keys", scores_right), ("embeddings", scores_wrong)):
     for shift in (1, 5, 100):
-        change = (scores(shift) - scores(0)).norm() / scores(0).norm()
-        print(f"{name} turned, moved on by {shift}: scores change by {change:.1e}")
+        straight = compute(embeddings, 0)
+        change = (compute(embeddings, shift) - straight).norm() / straight.norm()
+        print(f"{name} turned, shifted by {shift}: scores change by {change:.1e}")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two square maps of scores of one repeated token. Left, queries and keys turned: even stripes along the diagonals. Right, embeddings turned: a pattern that differs from place to place."}, "figure": {"caption": "Scores of one token with itself at 32 positions. Turn queries and keys, and each diagonal has one value: the score knows the distance only. Turn the embeddings, and the stripes are gone; nothing fails, and the encoding is absolute.", "name": "fig-wrong-thing"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two square maps of scores of one repeated token. Left, queries and keys turned: even stripes along the diagonals. Right, embeddings turned: a pattern that differs from place to place."}, "figure": {"caption": "Scores of one token with itself at 32 positions, each map with a colour scale of its own. Turn queries and keys, and each diagonal has one value: the score knows the distance only. Turn the embeddings, and the stripes are gone; nothing fails, and the encoding is absolute.", "name": "fig-wrong-thing"}}
 from rope_lab.figures.why import score_maps
 
-x = torch.randn(1, 1, C).expand(1, N, C)
-maps = {"queries, keys turned": scores_right(0), "embeddings turned": scores_wrong(0)}
-score_maps({name: scores[0] for name, scores in maps.items()})
+repeated = torch.randn(1, 1, 64).expand(1, 32, 64)
+score_maps(
+    {
+        "queries, keys turned": scores_right(repeated, 0)[0],
+        "embeddings turned": scores_wrong(repeated, 0)[0],
+    }
+)
 
 # %% [markdown]
-# Nothing fails. The model trains, and its positions are absolute. There are more losses: the values $W_v R_m x$ are
-# turned as well, and pairs are formed across the heads.
+# Nothing fails. The model trains, and its positions are absolute. Two more things go wrong: the values $W_v R_m x$ are
+# rotated as well, and the pairs are those of the whole embedding, with $C$ in place of $D$ in the frequencies.
 #
 # ### The other way round
 #
-# A reader of nanochat noticed that its code turns clockwise, against the matrix {eq}`eq-3-13`, and proposed a correction
+# A reader of nanochat noticed that its code turns clockwise, unlike the matrix {eq}`eq-3-13`, and proposed a correction
 # ([nanochat#489](https://github.com/karpathy/nanochat/pull/489)). The maintainer kept the code: both directions are
 # equally good, since a trained projection absorbs the difference, but trained weights belong to one of them. Both halves
-# of the answer can be checked. Conjugating every pair, $x \mapsto \bar x$, flips the sign of its second coordinate, and
+# of the answer can be checked. Conjugating every pair, $x \mapsto \bar x$, flips the sign of its imaginary part, and
 #
-# $$ \langle R_{-m}\, q,\, R_{-n}\, k \rangle = \langle R_m\, \bar q,\, R_n\, \bar k \rangle . $$ (eq-3-22)
+# $$ \langle R_{-m}\, q,\, R_{-n}\, k \rangle = \langle R_m\, \bar q,\, R_n\, \bar k \rangle . $$ (eq-3-27)
 #
-# Flip the sign of every second row of $W_q$ and $W_k$, and a clockwise model is a counter-clockwise one.
+# Flip the sign of those rows of $W_q$ and $W_k$ that give imaginary parts, and a clockwise model is a counter-clockwise one.
+# In the interleaved layout these are every second row of a head; in the half layout, which nanochat has, they are the
+# second half of its rows.
 
 # %%
-flip = torch.tensor([1.0, -1.0]).repeat(D // 2)  # x * flip conjugates every pair
-q, k = torch.randn(2, 1000, N, D)
-at = torch.arange(N)
-clockwise = turned_to(q, -at) @ turned_to(k, -at).mT
-flipped = turned_to(q * flip, at) @ turned_to(k * flip, at).mT
-check("eq. 3.22", clockwise, flipped)
+conjugate = torch.tensor([1.0, -1.0]).repeat(D // 2)  # x * conjugate conjugates every pair
+many_q, many_k = torch.randn(2, 1000, 32, D)
+at = torch.arange(32)
+clockwise = turned_to(many_q, -at) @ turned_to(many_k, -at).mT
+flipped = turned_to(many_q * conjugate, at) @ turned_to(many_k * conjugate, at).mT
+check("eq. 3.27, interleaved", clockwise, flipped, draws=1000)
 
-counter = turned_to(q, at) @ turned_to(k, at).mT
-change = (clockwise - counter).norm() / counter.norm()
-print(f"weights of one direction, code of the other: {change:.0%} of the scores' size")
+second_half = torch.tensor([1.0, -1.0]).repeat_interleave(D // 2)
+ahead = angles(at, freqs, dtype=torch.float64)
+half_clockwise = rotate(many_q, -ahead, "half") @ rotate(many_k, -ahead, "half").mT
+half_flipped = rotate(many_q * second_half, ahead, "half") @ rotate(many_k * second_half, ahead, "half").mT
+check("eq. 3.27, half", half_clockwise, half_flipped, draws=1000)
 
-here = turned_to(q, at) @ turned_to(k, -at).mT
-there = turned_to(q, at + 5) @ turned_to(k, -at - 5).mT
-change = (there - here).norm() / here.norm()
-print(f"queries one way, keys the other, moved on by 5: {change:.0%}")
+counter = turned_to(many_q, at) @ turned_to(many_k, at).mT
+mixed = (clockwise - counter).norm() / counter.norm()
+print(f"weights of one direction, code of the other: scores change by {mixed:.0%}")
+
+here = turned_to(many_q, at) @ turned_to(many_k, -at).mT
+there = turned_to(many_q, at + 5) @ turned_to(many_k, -at - 5).mT
+opposed = (there - here).norm() / here.norm()
+print(f"queries one way, keys the other, shifted by 5: scores change by {opposed:.0%}")
 
 # %% [markdown]
-# The last line is the mistake that matters: turn queries one way and keys the other, and the score depends on $m + n$.
+# The last line is the mistake that no training absorbs: turn queries one way and keys the other, and the score depends on
+# $m + n$.
 #
 # ## Summary
 #
-# - If scores of stamped vectors are to depend on distances alone, a linear stamp is one orthogonal matrix applied $m$
-#   times; without mirrors, that is a turn of pairs of coordinates at constant speeds.
+# - If scores of stamped vectors are to depend on distances alone, the stamp is one orthogonal matrix applied $m$ times, so
+#   nothing can be added; without mirrors, it turns pairs of coordinates at constant speeds.
 # - As complex numbers: $f(x, m)_i = x_i\, \mathrm{e}^{\mathrm{i} m \theta_i}$, and a score is
 #   $\operatorname{Re} \sum_i q_i\, \bar k_i\, \mathrm{e}^{\mathrm{i}(m-n)\theta_i}$.
-# - The speeds $\theta_i = b^{-2i/D}$ are a choice. The direction is one too, but queries, keys and weights must share it.
+# - It is done to queries and keys, in every layer and head, and not to values. The frequencies $\theta_i = b^{-2i/D}$ are a
+#   choice. The direction is one too, but queries, keys and weights must share it.
 #
 # ## Exercises
 #
@@ -645,8 +945,8 @@ def turn(x: Tensor, m: float, theta: float) -> Tensor:
 check_turn(turn)
 
 # %% [markdown]
-# **3.2** Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-16`, with the speeds
-# {eq}`eq-3-20`.
+# **3.2** Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-18`, with the frequencies
+# {eq}`eq-3-23`.
 
 # %%
 from rope_lab.exercises.ch03 import check_rotation_matrix
@@ -676,7 +976,7 @@ check_rotation_matrix(rotation_matrix)
 
 # %% [markdown]
 # **3.3** Write `score(q, k, distance, base)`: the score of unrotated `q` and `k` of shape `(D,)` at distance $m - n$, by
-# {eq}`eq-3-18`, without turning anything.
+# {eq}`eq-3-21`, without turning anything.
 
 # %%
 from rope_lab.exercises.ch03 import check_score
@@ -703,9 +1003,12 @@ check_score(score)
 # %% [markdown]
 # ## References
 #
-# - {cite:t}`su2021`, sections 3.2 and 3.4.1: the derivation with radial and angular functions that this chapter follows up
-#   to {eq}`eq-3-12`.
+# - {cite:t}`su2021blog8130` and {cite:t}`su2021blog8265`, in Chinese: the idea, and the derivation with complex numbers that
+#   this chapter follows up to {eq}`eq-3-12`. {cite:t}`su2021blog8231`: how sinusoidal encodings follow from wishes of this
+#   kind.
+# - {cite:t}`su2021`, sections 3.2 and 3.4.1: the same derivation in the paper. It asks for {eq}`eq-3-5`, and does not say
+#   that {eq}`eq-3-1` alone is enough.
 # - {cite:t}`biderman2021`: the same idea told for a wider audience, with first measurements in large models.
-# - {cite:t}`vaswani2017`, section 3.5: the geometric row of speeds.
+# - {cite:t}`vaswani2017`, section 3.5: the geometric progression of frequencies.
 #
 # Full entries are on the page {doc}`/book/references`.

@@ -1,4 +1,4 @@
-"""Figures of chapter 3: what an optimiser finds, and hands that turn at the speeds of the frequencies."""
+"""Figures of chapter 3: what an optimiser finds, the planes in which a rotation turns, and hands at their frequencies."""
 
 from __future__ import annotations
 
@@ -45,8 +45,35 @@ def _stamps(axes: Axes, points: np.ndarray) -> None:
     axes.axis("off")
 
 
+def planes(coordinates: ArrayLike, in_planes: ArrayLike, angles: Sequence[float]) -> Figure:
+    """One vector under the powers of a rotation: two of its coordinates, then its part in each plane that turns.
+
+    Args:
+        coordinates: two coordinates of the vector at positions 0, 1, …, (N, 2).
+        in_planes: its coordinates in each of the planes, (planes, N, 2).
+        angles: radians by which each plane turns per position.
+    """
+    parts = [np.asarray(coordinates), *np.asarray(in_planes)]
+    titles = ["as given", *(f"$\\theta_{i} = {angle:.2f}$" for i, angle in enumerate(angles))]
+    reach = 1.15 * max(float(np.hypot(*part.T).max()) for part in parts)
+    figure, row = new_figure(1, len(parts), size=(7.5, 7.5 / len(parts) + 0.5), squeeze=False)
+    for panel, points, title in zip(row[0], parts, titles, strict=True):
+        circle = panel is not row[0, 0]
+        if circle:
+            radius = float(np.hypot(*points[0]))
+            panel.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GREY, linewidth=1))
+        else:
+            panel.plot(*points.T, color=GREY, linewidth=1)
+        panel.plot(*points.T, "o", color=COLORS["blue"], markersize=3)
+        panel.plot(*points[0], "o", color=COLORS["vermilion"], markersize=6)
+        panel.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+        panel.set_title(title, loc="center")
+        panel.set_xlabel("2 of the axes" if not circle else "its plane")
+    return figure
+
+
 def clocks(frequencies: Sequence[float], positions: Sequence[int]) -> Figure:
-    """A clock for every pair (row) and position (column): its hand stands at the angle m·θ_i."""
+    """A clock for every pair (row) and position (column), its hand at the angle m·θ_i."""
     rows, columns = len(frequencies), len(positions)
     figure, axes = new_figure(rows, columns, size=(7.5, 7.5 * rows / columns), squeeze=False)
     for i, theta in enumerate(frequencies):
