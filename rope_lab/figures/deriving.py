@@ -1,4 +1,4 @@
-"""Figures of chapter 3: what an optimiser finds, the planes in which a rotation turns, and hands at their frequencies."""
+"""Figures of chapter 3: what an optimiser finds, the planes a rotation turns, and hands at their frequencies."""
 
 from __future__ import annotations
 
