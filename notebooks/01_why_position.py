@@ -106,9 +106,8 @@ def attention(x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor) -> Tensor:
 N, C, D = 10, 32, 16
 x = torch.randn(1000, N, C)
 projections = torch.randn(3, D, C) / C**0.5  # W_q, W_k and W_v
-q, k, v = (
-    (x @ projection.T)[:, None] for projection in projections
-)  # (B, H, N, D), one head
+# queries, keys and values with one head, (B, H, N, D)
+q, k, v = ((x @ projection.T)[:, None] for projection in projections)
 check("eq. 1.2", attention(x, *projections), attend(q, k, v)[:, 0], draws=1000)
 
 # %% [markdown]
@@ -122,10 +121,12 @@ check("eq. 1.2", attention(x, *projections), attend(q, k, v)[:, 0], draws=1000)
 # called **permutation-equivariant**. A thousand sequences, each in a random order of its own:
 
 # %%
-rows = torch.arange(1000)[:, None]  # x[rows, pi] is row b of x in the order pi[b]
+each = torch.arange(1000)[
+    :, None
+]  # x[each, pi] is sequence b in the order pi[b], for each b
 pi = torch.rand(1000, N).argsort(dim=-1)  # a random π for each sequence, (B, N)
 o = attention(x, *projections)
-check("eq. 1.3", attention(x[rows, pi], *projections), o[rows, pi], draws=1000)
+check("eq. 1.3", attention(x[each, pi], *projections), o[each, pi], draws=1000)
 
 # %% [markdown]
 # You do not even need two sentences. In *dog eats dog* one dog eats and the other is eaten. Let $\pi$ exchange the two:
@@ -144,8 +145,8 @@ check("eq. 1.3, dog eats dog", first_dog, second_dog)
 block = nn.TransformerEncoderLayer(C, nhead=4, dim_feedforward=64, batch_first=True)
 encoder = nn.TransformerEncoder(block, 4, enable_nested_tensor=False).eval()
 with torch.no_grad():
-    encoded, encoded_shuffled = encoder(x), encoder(x[rows, pi])
-check("eq. 1.3, four layers", encoded_shuffled, encoded[rows, pi], draws=1000)
+    encoded, encoded_shuffled = encoder(x), encoder(x[each, pi])
+check("eq. 1.3, four layers", encoded_shuffled, encoded[each, pi], draws=1000)
 
 # %% [markdown]
 # If you then average the outputs, as a classifier of sentences does, the order is gone for good:
@@ -170,13 +171,13 @@ check("eq. 1.4", encoded_shuffled.mean(dim=1), encoded.mean(dim=1), draws=1000)
 # \end{aligned}
 # $$ (eq-1-5)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two squares of five by five cells, one row per query word and one column per key word of: the dog bites the man. Each cell gives an attention weight in percent. Left, without a mask: the two rows of the word the are the same. Right, with a causal mask: the cells above the diagonal are empty, the first the has 100 percent in its one cell, the second the spreads its weight over four cells."}, "figure": {"caption": "Attention weights in percent, untrained, without positions. Without a mask both rows for “the” are the same, because the layer cannot tell the two apart. With a mask every row has a length of its own, and the two rows for “the” differ.", "name": "fig-squares"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two squares of five by five cells, one row per query word and one column per key word of: the dog bites the man. Each cell gives an attention weight in percent. Left, without a mask: the two rows of the word the are the same. Right, with a causal mask: the cells above the diagonal are empty, the first the has 100 percent in its one cell, the second the has four cells."}, "figure": {"caption": "Attention weights in percent, untrained, without positions. Without a mask both rows for “the” are the same, because the layer cannot tell the two apart. With a mask every row has a length of its own, and the two rows for “the” differ.", "name": "fig-squares"}}
 from rope_lab.attention import attention_mask
 from rope_lab.figures.why import attention_squares
 
 sentence = ["the", "dog", "bites", "the", "man"]
 vectors["the"] = 2 * torch.randn(32)
-embedded = torch.stack([vectors[word] for word in sentence])
+embedded = torch.stack([vectors[word] for word in sentence]) / 2
 scaled = (embedded @ projections[0].T) @ (embedded @ projections[1].T).T / D**0.5
 hidden = ~attention_mask(len(sentence), len(sentence))[0, 0]  # True where n > m
 attention_squares(
@@ -246,7 +247,7 @@ def shuffle_before(m: int) -> Tensor:
     )
 
 
-at_m = [masked(x[rows, shuffle_before(m)])[:, m] for m in range(N)]
+at_m = [masked(x[each, shuffle_before(m)])[:, m] for m in range(N)]
 check("eq. 1.7", torch.stack(at_m, dim=1), masked(x), draws=1000)
 
 # %% [markdown]
@@ -273,16 +274,14 @@ def last_output(depth: int, ids: Tensor) -> Tensor:
     torch.manual_seed(0)
     model = RoFormer(RoFormerConfig(50, dim=C, depth=depth, heads=2, position="none"))
     for weight in model.blocks.parameters():
-        if (
-            weight.ndim == 2
-        ):  # small at initialisation; make them as large as trained ones
+        if weight.ndim == 2:  # small at first; as large as trained ones now
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
     with torch.no_grad():
         return model.hidden(ids)[:, -1]
 
 
 ids = torch.randint(50, (1000, N))
-shuffled_ids = ids[rows, shuffle_before(N - 1)]
+shuffled_ids = ids[each, shuffle_before(N - 1)]
 rows = []
 for depth in (1, 2, 4, 8):
     straight, shuffled = last_output(depth, ids), last_output(depth, shuffled_ids)
@@ -432,7 +431,7 @@ check("eq. 1.9", inner(x + p, x + p), four_terms, draws=1000)
 # You can see the difference. Put the same token at every position, so that only positions can make scores differ, and draw
 # the map of scores:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four square maps of scores, query position against key position. None: one flat colour. Learned: noise. Sinusoidal: a woven pattern that changes from place to place. RoPE: stripes along the diagonals."}, "figure": {"caption": "Scores of one token with itself at 32 positions, untrained, with the same projections in all four maps (each map has a colour scale of its own). Relative means striped: along a diagonal the distance is the same, and so is the score. Without stripes, “three tokens back” looks different everywhere.", "name": "fig-score-maps"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four square maps of scores, query position against key position. None: one flat colour. Learned: noise. Sinusoidal: a woven pattern that changes from place to place. RoPE: stripes along the diagonals."}, "figure": {"caption": "Scores of one token with itself at 32 positions, untrained, with the same projections in all four maps (each map has a colour scale of its own). Relative means striped: along a diagonal the distance is the same, and so is the score. Learned and sinusoidal vectors have none: “three tokens back” looks different everywhere.", "name": "fig-score-maps"}}
 from rope_lab.figures.why import score_maps
 
 torch.manual_seed(4)
@@ -632,9 +631,8 @@ table(rows, {"encoding": "", "outputs change beyond the shuffle by": ".1e"})
 
 # %%
 heads_third = torch.randn(2, 1000, N, 8, D)  # queries and keys as (B, N, H, D)
-wrong_q, wrong_k = RotaryEmbedding(D)(
-    *heads_third
-)  # takes (B, H, N, D): heads pass for tokens
+# it takes (B, H, N, D), so heads pass for tokens
+wrong_q, wrong_k = RotaryEmbedding(D)(*heads_third)
 check(
     "rotation over the heads changes no score",
     torch.einsum("bmhd,bnhd->bhmn", wrong_q, wrong_k),

@@ -65,9 +65,7 @@ torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(3)
 
-quarters = (
-    torch.arange(4.0)[:, None] * torch.pi / 2
-)  # the angles of positions 0 to 3, (N, 1)
+quarters = torch.arange(4.0)[:, None] * torch.pi / 2  # of positions 0 to 3, (N, 1)
 pencil_q = rotate(torch.tensor([1.0, 2.0]).expand(4, 2), quarters)
 pencil_k = rotate(torch.tensor([3.0, 4.0]).expand(4, 2), quarters)
 check("by hand, q stamped", pencil_q, [[1, 2], [-2, 1], [-1, -2], [2.0, -1]])
@@ -127,7 +125,7 @@ columns = {
 table(
     rows,
     columns,
-    caption="Four candidates on 1,000 random queries and keys of 64 coordinates.",
+    caption="Four candidates, 1,000 random queries and keys; size 1: as without a stamp.",
 )
 
 # %% [markdown]
@@ -149,9 +147,8 @@ table(
 # %%
 starts, count = 32, 8
 identity = torch.eye(2).expand(starts, 1, 2, 2)
-free = torch.randn(
-    starts, count - 1, 2, 2, requires_grad=True
-)  # T_1 … T_7 of each start
+# T_1 … T_7 of each start
+free = torch.randn(starts, count - 1, 2, 2, requires_grad=True)
 late, early = torch.tril_indices(count, count)  # all pairs of positions, late ≥ early
 held_out = (late - early >= 5) & (early > 0)
 
@@ -190,10 +187,7 @@ print(
     f"  each of their matrices shrinks some vectors, to {shrunk.max():.2f} of their length or less"
 )
 
-near = {
-    "tolerance": 1e-8,
-    "reason": "search",
-}  # a search ends near a solution, not on it
+near = {"tolerance": 1e-8, "reason": "search"}  # it ends near a solution, not on it
 unseen = difference(found, held_out)
 check("eq. 3.2, as found, pairs held out", unseen, torch.zeros_like(unseen), **near)
 
@@ -204,9 +198,8 @@ from rope_lab.figures import deriving
 
 arrows = after[solved & direct][..., 0]  # T_m (1, 0), shape (searches, positions, 2)
 unrolled = np.unwrap(torch.atan2(arrows[..., 1], arrows[..., 0]).numpy(), axis=-1)
-shown = int(
-    np.argmin(np.abs(np.abs(unrolled[:, 1]) - 0.7))
-)  # one that is easy to follow
+# one that is easy to follow
+shown = int(np.argmin(np.abs(np.abs(unrolled[:, 1]) - 0.7)))
 deriving.found(before[solved & direct][shown, :, :, 0], arrows[shown], unrolled)
 
 # %% [markdown]
@@ -344,9 +337,8 @@ check(
     **near,
 )
 
-tau = (
-    f_q[0].angle() - qc[0].angle()
-)  # τ from the first vector alone, (searches, positions)
+# τ from the first vector alone, (searches, positions)
+tau = f_q[0].angle() - qc[0].angle()
 for_all = unit(qc.angle()[:, None, None] + tau)
 check("eq. 3.9, as found", for_all, unit(f_q.angle()), draws=1000, **near)
 
@@ -478,16 +470,12 @@ z = scale_x * x + scale_y * y
 
 
 def delta(x: Tensor, y: Tensor) -> Tensor:
-    return (crooked(x) * crooked(y)).sum(-1, keepdim=True) - (x * y).sum(
-        -1, keepdim=True
-    )
+    kept = (x * y).sum(-1, keepdim=True)
+    return (crooked(x) * crooked(y)).sum(-1, keepdim=True) - kept
 
 
-left = (
-    (crooked(z) - scale_x * crooked(x) - scale_y * crooked(y))
-    .square()
-    .sum(-1, keepdim=True)
-)
+off = crooked(z) - scale_x * crooked(x) - scale_y * crooked(y)
+left = off.square().sum(-1, keepdim=True)
 right = delta(z, z) + scale_x**2 * delta(x, x) + scale_y**2 * delta(y, y)
 right = right - 2 * scale_x * delta(z, x) - 2 * scale_y * delta(z, y)
 right = right + 2 * scale_x * scale_y * delta(x, y)
@@ -586,9 +574,8 @@ def take_apart(T: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eig(T)
     upper = values.imag > 0  # one of each conjugate pair
     v = vectors[:, upper]
-    return values[upper].angle(), 2**0.5 * torch.stack(
-        (v.imag, v.real), dim=-1
-    ).flatten(1)
+    basis = 2**0.5 * torch.stack((v.imag, v.real), dim=-1).flatten(1)
+    return values[upper].angle(), basis
 
 
 skew = torch.randn(100, 8, 8)
@@ -619,12 +606,11 @@ written = [[c0, -s0, 0, 0], [s0, c0, 0, 0], [0, 0, c1, -s1], [0, 0, s1, c1]]
 check("eq. 3.19", block_diagonal(7, two), written)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Five panels with the path of one vector at positions 0 to 24. First: two of its eight coordinates as given, a tangled line. Then its part in each of four planes: the dots lie on circles of different radius, each with steps of its own size."}, "figure": {"caption": "One vector of eight coordinates under the powers of one random rotation, starting at the large dot. Two coordinates picked as they are give a tangle (left). In the planes that the eigenvectors span, the same path is four hands, each at its own constant speed.", "name": "fig-planes"}}
+slowest = int(torch.stack(thetas).amax(-1).argmin())  # easy to follow
 start = torch.randn(8)
-path = torch.stack(
-    [matrix_power(T_1[0], power) @ start for power in range(25)]
-)  # (positions, 8)
-in_basis = (path @ U[0]).unflatten(-1, (4, 2)).transpose(0, 1)  # (planes, positions, 2)
-deriving.planes(path[:, :2], in_basis, thetas[0].tolist())
+path = torch.stack([matrix_power(T_1[slowest], power) @ start for power in range(25)])
+in_basis = (path @ U[slowest]).unflatten(-1, (4, 2)).movedim(1, 0)
+deriving.planes(path[:, :2], in_basis, thetas[slowest].tolist())
 
 # %% [markdown]
 # The basis costs nothing. Queries and keys come from trained projections, $q = W_q x_m$ and $k = W_k x_n$ of two
@@ -648,16 +634,15 @@ check("eq. 3.20", general.sum(-1), in_pairs.sum(-1), draws=1000)
 
 
 def learn(optimiser_class, basis: Tensor) -> Tensor:
-    """W_q and W_k after 100 updates towards random scores, learned as `basis` times their transforms."""
+    """W_q and W_k after 100 updates, learned as `basis` times what is updated."""
     inner = (basis.T @ torch.stack((w_q, w_k))).requires_grad_()
     update = optimiser_class([inner], lr=0.02)
     target = torch.linspace(-1, 1, 1000)
     for _ in range(100):
         left, right = T_5 @ basis @ inner[0], T_2 @ basis @ inner[1]
         update.zero_grad()
-        (
-            ((token_x @ left.T) * (token_y @ right.T)).sum(-1) - target
-        ).square().mean().backward()
+        scores = ((token_x @ left.T) * (token_y @ right.T)).sum(-1)
+        (scores - target).square().mean().backward()
         update.step()
     return (basis @ inner).detach()
 
@@ -773,9 +758,8 @@ by_rotate = rotate(sequences, angles(positions, freqs, dtype=torch.float64))
 check(
     "package and naive version", by_rotate, naive_rope(sequences, positions), draws=50
 )
-dense = torch.stack(
-    [block_diagonal(m, freqs) for m in range(128)]
-)  # R_0 … R_127, (N, D, D)
+# R_0 … R_127, (N, D, D)
+dense = torch.stack([block_diagonal(m, freqs) for m in range(128)])
 by_matrix = (dense @ sequences[..., None])[..., 0]
 check("package and dense matrix", by_rotate, by_matrix, draws=50)
 
@@ -817,7 +801,7 @@ def gpt_j_style(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def neox_style(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (..., N, D), cos and sin (N, D/2); a coordinate of the first half and one of the second are a pair."""
+    """The same shapes; coordinates half a head apart are a pair."""
     cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((sin, sin), dim=-1)
     real, imaginary = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-imaginary, real), dim=-1) * sin
@@ -840,8 +824,8 @@ check(
 # ## Where the turn goes
 #
 # A vector $p_m$ is added once, to the embeddings. The turn is done in *every* attention layer and *every* head, after the
-# projections $W_q$ and $W_k$ and before the scores, because each layer and head computes scores of its own and nothing of
-# the turn remains after them. (What that costs depends on the kernel; with fused kernels EleutherAI measured 1 to 3% of the
+# projections $W_q$ and $W_k$ and before the scores, because each layer and head computes scores of its own, and the
+# output, a sum of unrotated values, carries no stamp to the next layer. (What that costs depends on the kernel; with fused kernels EleutherAI measured 1 to 3% of the
 # time of training {cite:p}`biderman2021`.) Count the calls:
 
 # %%
@@ -903,9 +887,10 @@ w = torch.rand(50, 128, 128)  # attention weights, and sequences in place of val
 turned_back = turned_to(w @ by_rotate, -positions)
 summed = []
 for reader in (0, 60, 127):
+    # R_{n−m} for every n
     by_distances = torch.stack(
         [block_diagonal(read - reader, freqs) for read in range(128)]
-    )  # R_{n−m}
+    )
     summed.append(torch.einsum("bn,nij,bnj->bi", w[:, reader], by_distances, sequences))
 check("eq. 3.25", turned_back[:, [0, 60, 127]], torch.stack(summed, dim=1), draws=50)
 table(rows, {"turned": "", "shifted by 5, output changes by": ".1e"})
@@ -989,9 +974,8 @@ score_maps(
 # second half of its rows.
 
 # %%
-conjugate = torch.tensor([1.0, -1.0]).repeat(
-    D // 2
-)  # x * conjugate conjugates every pair
+# x * conjugate conjugates every pair
+conjugate = torch.tensor([1.0, -1.0]).repeat(D // 2)
 many_q, many_k = torch.randn(2, 1000, 32, D)
 at = torch.arange(32)
 clockwise = turned_to(many_q, -at) @ turned_to(many_k, -at).mT
@@ -1017,8 +1001,8 @@ opposed = (there - here).norm() / here.norm()
 print(f"queries one way, keys the other, shifted by 5: scores change by {opposed:.0%}")
 
 # %% [markdown]
-# The last line is the mistake that no training absorbs: turn queries one way and keys the other, and the score depends on
-# $m + n$.
+# The last line is the mistake that no weights absorb: turn queries one way and keys the other, and whatever the query and
+# the key are, the score depends on $m + n$.
 #
 # ## Summary
 #
@@ -1117,8 +1101,8 @@ check_score(score)
 # - {cite:t}`su2021blog8130` and {cite:t}`su2021blog8265`, in Chinese: the idea, and the derivation with complex numbers that
 #   this chapter follows up to {eq}`eq-3-12`. {cite:t}`su2021blog8231`: how sinusoidal encodings follow from wishes of this
 #   kind.
-# - {cite:t}`su2021`, sections 3.2 and 3.4.1: the same derivation in the paper. It asks for {eq}`eq-3-5`, and does not say
-#   that {eq}`eq-3-1` alone is enough.
+# - {cite:t}`su2021`, sections 3.2 and 3.4.1: the same derivation in the paper. Post and paper assume {eq}`eq-3-5`, the
+#   post for simplicity; that {eq}`eq-3-1` alone is enough is shown above.
 # - {cite:t}`biderman2021`: the same idea told for a wider audience, with first measurements in large models.
 # - {cite:t}`vaswani2017`, section 3.5: the geometric progression of frequencies.
 #

@@ -11,7 +11,7 @@ import pytest
 
 CHAPTERS = Path(__file__).parents[1] / "notebooks"
 HELD = ["01_why_position", "03_deriving_rope"]  # chapters that keep the rule; add yours
-SCRATCH = {"rows", "columns", "name", "_"}  # the rows of the table just below, and what a loop calls its case
+SCRATCH = {"rows", "columns", "name", "_"}  # of the table just below, and what a loop calls its case
 
 
 def bound_by(statement: ast.stmt) -> set[str]:

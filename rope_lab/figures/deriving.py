@@ -67,6 +67,7 @@ def planes(coordinates: ArrayLike, in_planes: ArrayLike, angles: Sequence[float]
         panel.plot(*points.T, "o", color=COLORS["blue"], markersize=3)
         panel.plot(*points[0], "o", color=COLORS["vermilion"], markersize=6)
         panel.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+        panel.spines[:].set_visible(False)
         panel.set_title(title, loc="center")
         panel.set_xlabel("2 of the axes" if not circle else "its plane")
     return figure

@@ -75,7 +75,7 @@ def three_doors() -> Figure:
     stations = {
         "embeddings\n$x$": 1.6,
         "queries, keys\n$q,\\ k$": 5.5,
-        "scores\n$s$": 9.4,
+        "scores": 9.4,
         "weights,\noutput": 13.3,
     }
     doors = {
