@@ -7,51 +7,64 @@ with exit code 130.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import os
+import re
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import rope_lab
-from rope_lab.training import (
-    PRESETS,
-    Corpus,
-    Stopped,
-    TrainConfig,
-    checkpoint,
-    choose_device,
-    enough_memory,
-    evaluate,
-    preset,
-    rank,
-    resolved,
-    sample,
-    tiny_shakespeare,
-    token_losses,
-    train,
-)
 
-_CHANGES = {
-    "steps": int,
-    "seed": int,
-    "batch": int,
-    "accumulate": int,
+if TYPE_CHECKING:  # torch takes seconds to import: a command does, once its arguments are known to be good
+    from rope_lab.training import Corpus
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]+", text):  # int() would take "1_000" and digits of every script
+        raise ValueError
+    return int(text)
+
+
+def _real(text: str) -> float:
+    if not text.isascii() or "_" in text:
+        raise ValueError
+    return float(text)
+
+
+_whole.__name__, _real.__name__ = "int", "float"  # argparse names them where they fail
+_CHANGES: dict[str, Callable[[str], Any]] = {
+    "steps": _whole,
+    "seed": _whole,
+    "batch": _whole,
+    "accumulate": _whole,
     "architecture": str,
     "position": str,
-    "context": int,
-    "dim": int,
-    "depth": int,
+    "context": _whole,
+    "dim": _whole,
+    "depth": _whole,
 }
-_CHANGES |= {"heads": int, "dropout": float, "attention_dropout": float, "lr": float, "matrix_lr": float}
+_CHANGES |= {"heads": _whole, "dropout": _real, "attention_dropout": _real, "lr": _real, "matrix_lr": _real}
 _CHANGES |= {"bfloat16": bool, "compile": bool}
 
 
+_PRESETS = ("smoke", "cpu", "laptop", "gpu")
+# What an argument of the package is called here, where its name differs.
+_FLAGS = {
+    "train": {"folder": "--run", "corpus": "--text"},
+    "sample": {"count": "--characters"},
+    "evaluate": {"length": "--lengths"},
+    "reproduce": {"corpus": "--text"},
+}
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False} | settings)
+
     def error(self, message: str) -> NoReturn:  # one line, without the usage above it
         self.exit(2, f"{self.prog}: {message}\n")
 
@@ -64,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = commands.add_parser("train", help="train a model", description="Train a model.")
-    command.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default cpu")
+    command.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(_PRESETS)}; default cpu")
     command.add_argument(  # torchrun takes --run for an option of its own
         "--run", "--folder", metavar="FOLDER", help="what it leaves; default runs/PRESET"
     )
@@ -77,18 +90,18 @@ def _parser() -> argparse.ArgumentParser:
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction)
         else:
-            group.add_argument(flag, type=kind, metavar=kind.__name__.upper())
+            group.add_argument(flag, type=kind, metavar=str(kind.__name__).upper())
 
     command = commands.add_parser("sample", help="write text", description="Write text, as it is drawn.")
     _add_run(command)
-    command.add_argument("--prompt", default="\n", help="what the text starts with; default a new line")
-    command.add_argument("--characters", type=int, default=500, help="to write; default 500")
-    command.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest; default 0.8")
-    command.add_argument("--top-k", type=int, help="draw among the K likeliest")
+    command.add_argument("--prompt", help="what the text starts with; default a new line")
+    command.add_argument("--characters", type=_whole, default=500, help="to write; default 500")
+    command.add_argument("--temperature", type=_real, default=0.8, help="0 takes the likeliest; default 0.8")
+    command.add_argument("--top-k", type=_whole, help="draw among the K likeliest")
     command.add_argument(
-        "--top-p", type=float, help="draw among the likeliest that hold P of the probability"
+        "--top-p", type=_real, help="draw among the likeliest that hold P of the probability"
     )
-    command.add_argument("--seed", type=int, default=0, help="fixes the draw; default 0")
+    command.add_argument("--seed", type=_whole, default=0, help="fixes the draw; default 0")
     _add_device(command)
 
     command = commands.add_parser(
@@ -97,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(command)
     command.add_argument(
         "--lengths",
-        type=int,
+        type=_whole,
         nargs="+",
         metavar="N",
         help="in segments of N characters, shorter or longer than trained",
@@ -119,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run what is not recorded yet of an experiment, and print its table.",
     )
     command.add_argument("experiment", nargs="?", metavar="NAME", help="without it, a list of them all")
-    command.add_argument("--seeds", type=int, default=3, metavar="N", help="of every variant; default 3")
+    command.add_argument("--seeds", type=_whole, default=3, metavar="N", help="of every variant; default 3")
     command.add_argument("--scale", default="cpu", metavar="NAME", help="smoke, cpu or gpu; default cpu")
     command.add_argument("--out", default="results", metavar="FOLDER", help="of the records; default results")
     command.add_argument(
@@ -171,27 +184,46 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
+    # Beside another busy program, threads that spin while they wait make training several times slower. Only before
+    # torch is loaded can it be told so.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # a stream of a notebook or a test has no encoding to fail at
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        _COMMANDS[options.command](options)
-        sys.stdout.flush()
+        for name, value in vars(options).items():
+            if value == "" and name not in ("prompt", "check"):
+                raise ValueError(f"--{name.replace('_', '-')} must not be empty")
+        return _run(options)
     except KeyboardInterrupt as stop:
         print(f"\nrope-lab: interrupted{stop}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone: nothing to tell it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Stopped as error:
-        return _fail(options.command, error, 1)
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         return _fail(options.command, error, 2)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from rope_lab.training import Stopped
+
+    try:
+        _COMMANDS[options.command](options)
+        sys.stdout.flush()
+    except Stopped as error:
+        return _fail(options.command, error, 1)
     return 0
 
 
 def _fail(command: str, error: Exception, code: int) -> int:
-    if worker := rank():  # what befell all, the first worker says, upon which torchrun ends the others
+    if worker := int(os.environ.get("RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0:
+        # what befell all, the first worker says, upon which torchrun ends the others
         time.sleep(15)  # time for it to start and say so on a busy machine
         command += f" (worker {worker})"
-    print(f"rope-lab {command}: {_line(error)}", file=sys.stderr)
+    name, _, rest = _line(error).partition(" ")
+    name = _FLAGS.get(command, {}).get(name, name)
+    print(f"rope-lab {command}: {name} {rest}".rstrip(), file=sys.stderr)
     return code
 
 
@@ -202,10 +234,14 @@ def _line(error: Exception) -> str:
 
 
 def _corpus(file: str | None) -> Corpus:
+    from rope_lab.training import Corpus, tiny_shakespeare
+
     if file is None:
         return tiny_shakespeare()
     try:
-        return Corpus(Path(file).name, Path(file).read_text(encoding="utf-8"))
+        if Path(file).exists() and not Path(file).is_file():  # a pipe would be waited for
+            raise ValueError("it is not a regular file")
+        return Corpus(Path(file).name, Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--text must be a file of 20 characters or more in UTF-8, got {file!r}: {_line(error)}"
@@ -213,12 +249,15 @@ def _corpus(file: str | None) -> Corpus:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from rope_lab.training import TrainConfig, checkpoint, preset, rank, resolved, train
+
     changes = {name: getattr(options, name) for name in _CHANGES if getattr(options, name) is not None}
-    if options.resume:
+    if options.resume is not None:
         given = [name for name in ("preset", "run", *changes) if getattr(options, name) is not None]
         if given:
             raise ValueError(
-                f"--resume must stand without --{given[0].replace('_', '-')}: the settings are the run's"
+                f"--resume must stand without --{given[0].replace('_', '-')}: the settings are the run's; to train its "
+                "model further with others, see `start` of rope_lab.training.train"
             )
         config = TrainConfig(**checkpoint.load(options.resume).run["config"])
     else:
@@ -226,40 +265,59 @@ def _train(options: argparse.Namespace) -> None:
     folder = resolved(options.resume or options.run or f"runs/{config.name}")
     try:
         run = train(
-            config, _corpus(options.text), folder=folder, device=options.device, resume=bool(options.resume)
+            config,
+            _corpus(options.text),
+            folder=folder,
+            device=options.device,
+            resume=options.resume is not None,
         )
     except KeyboardInterrupt:
+        folder = folder.parent if folder.is_file() else folder
         if (folder / checkpoint.FILE).is_file():
-            text = f" --text {options.text}" if options.text else ""
-            raise KeyboardInterrupt(f"; go on with: rope-lab train --resume {folder}{text}") from None
+            text = f" --text {shlex.quote(options.text)}" if options.text else ""
+            again = f"rope-lab train --resume {shlex.quote(str(folder))}{text}"
+            raise KeyboardInterrupt(f"; go on with: {again}") from None
         raise
     if rank() == 0:
-        print(
-            f"validation loss {run.val:.4f} nats per character, {run.seconds:.0f} s; rope-lab sample {folder}"
-        )
+        loss, then = f"validation loss {run.val:.4f} nats per character", shlex.quote(str(run.folder))
+        print(f"{loss}, {run.seconds:.0f} s; rope-lab sample {then}")
 
 
 def _sample(options: argparse.Namespace) -> None:
+    from rope_lab.training import checkpoint, choose_device, enough_memory, sample
+
     found = checkpoint.load(options.run)
     vocab = found.run["vocab"]
-    if unknown := sorted(set(options.prompt) - set(vocab)):
+    text = options.prompt
+    if text is None:
+        text = "\n" if "\n" in vocab else vocab[0]
+    if unknown := sorted(set(text) - set(vocab)):
         raise ValueError(
             f"--prompt must be made of the {len(vocab)} characters of the run's text, got {unknown[0]!r}"
         )
     device = choose_device(options.device)
-    prompt = [vocab.index(character) for character in options.prompt]
+    prompt = [vocab.index(character) for character in text]
     with enough_memory(f"take another --device (now {device}) or a run with a smaller --preset"):
         drawn = sample(
             found.model().to(device), prompt, options.characters, temperature=options.temperature,
             top_k=options.top_k, top_p=options.top_p, seed=options.seed,
         )  # fmt: skip
-        print(options.prompt, end="", flush=True)
+        print(text, end="", flush=True)
         for token in drawn:
             print(vocab[token], end="", flush=True)
         print()
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from rope_lab.training import (
+        check_length,
+        checkpoint,
+        choose_device,
+        enough_memory,
+        evaluate,
+        token_losses,
+    )
+
     found = checkpoint.load(options.run)
     corpus = _corpus(options.text)
     trained = found.run["corpus"]
@@ -268,32 +326,41 @@ def _evaluate(options: argparse.Namespace) -> None:
             f"--text must be the text the run was trained on, {trained['name']}, got {corpus.name}"
         )
     device, model, ids = choose_device(options.device), found.model(), corpus.encode(corpus.val)
-    longest = max(options.lengths or [model.config.context])
-    with enough_memory(f"lower --lengths (now {longest}) or take another --device (now {device})"):
+    lengths = options.lengths or []
+    for n in lengths:
+        check_length(model, ids, n)
+    with enough_memory(
+        f"lower --lengths (now {max(lengths, default=model.config.context)}) or take another --device (now {device})"
+    ):
         model.to(device)
-        if options.lengths:
-            rows = [
-                (n, *(token_losses(model, ids, n, stride=stride) for stride in (n, max(1, n // 2))))
-                for n in options.lengths
-            ]
-        else:
+        if not lengths:
             loss = evaluate(model, ids)
-    if options.lengths:
+            print(
+                f"validation loss {loss:.4f} nats per character, {len(ids) - 1:,} characters of {corpus.name}"
+            )
+            return
         print(f"trained on {model.config.context} characters at once; nats per character of {corpus.name}")
-        print("  length   cut into segments   sliding by half a length")
-        for n, cut, sliding in rows:
-            print(f"{n:8,d}{cut.mean():20.4f}{sliding[:, -max(1, n // 2) :].mean():27.4f}")
-        return
-    print(
-        f"validation loss {loss:.4f} nats per character, {len(corpus.val) - 1:,} characters of {corpus.name}"
-    )
+        print("  length   cut into segments   sliding by half a length", flush=True)
+        for n in lengths:  # about as many characters at once for every length
+            half, batch = max(1, n // 2), max(1, 4_096 // n)
+            cut = token_losses(model, ids, n, batch=batch)
+            sliding = token_losses(model, ids, n, stride=half, batch=batch)[:, -half:]
+            print(f"{n:8,d}{cut.mean():20.4f}{sliding.mean():27.4f}", flush=True)
 
 
 def _info(options: argparse.Namespace) -> None:
+    import dataclasses
+    import json
+
+    from rope_lab.training import PRESETS, checkpoint, choose_device
+
     if options.run is None:
         print(f"rope_lab {rope_lab.__version__}, device {choose_device()}")
         for name, config in PRESETS.items():
-            print(f"preset {name}: {json.dumps(dataclasses.asdict(config))}")
+            print(f"\npreset {name}")
+            settings = dataclasses.asdict(config) | config.model
+            for setting in [key for key in settings if key not in ("name", "model")]:
+                print(f"  {setting:18}{settings[setting]}")
         return
     record = checkpoint.load(options.run).run
     for name in [name for name in record if name not in ("random", "recent", "history", "vocab")]:
@@ -302,6 +369,7 @@ def _info(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from rope_lab.interop.huggingface import export_llama
+    from rope_lab.training import checkpoint
 
     found = checkpoint.load(options.run)
     for path in export_llama(found.model(), options.folder, vocab=found.run["vocab"]):
@@ -323,7 +391,10 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from rope_lab import bench
+    from rope_lab.training import choose_device
 
+    if options.out is not None and Path(options.out).exists() and not Path(options.out).is_dir():
+        raise ValueError(f"--out must be a folder, got the file {options.out!r}")
     results = bench.run(device=str(choose_device(options.device)), quick=options.quick)
     print(bench.table(results))
     for path in bench.save(results, options.out) if options.out else ():

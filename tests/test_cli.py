@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import torch
 from runs import TEXT, corpus, tiny
 
 import rope_lab
+import rope_lab.__main__ as cli
 from rope_lab.__main__ import main
-from rope_lab.training import checkpoint, train
+from rope_lab.training import PRESETS, checkpoint, train
 
 TINY = ["train", "--preset", "smoke", "--text", "words", "--steps", "6", "--batch", "4", "--context", "16"]
 TINY += ["--dim", "16", "--depth", "1", "--heads", "2"]
@@ -31,6 +33,8 @@ def home(tmp_path_factory):
     (folder / "shorter").write_text("once", encoding="utf-8")
     (folder / "latin").write_bytes(b"caf\xe9 " * 100)
     (folder / "other").write_text(TEXT[::-1], encoding="utf-8")
+    (folder / "monotone").write_text("a" * 1_000, encoding="utf-8")
+    os.mkfifo(folder / "pipe") if hasattr(os, "mkfifo") else (folder / "pipe").mkdir()
     (folder / "empty").mkdir()
     train(tiny(), corpus(), folder=folder / "run", quiet=True)
     (folder / "cut").mkdir()
@@ -39,16 +43,39 @@ def home(tmp_path_factory):
     found = checkpoint.load(folder / "run")
     run = found.run
     spoiled = {name: {key: run[key] for key in run if key != name} for name in ("vocab", "corpus", "step")}
-    spoiled |= {"misfit": run, "nothing": {}, "list": [], "history": run | {"history": None}}
+    spoiled |= {"nothing": {}, "list": [], "history": run | {"history": None}}
     spoiled |= {name: run | {name: run[name] | {"colour": 1}} for name in ("config", "model")}
+    spoiled |= {
+        "backwards": run | {"step": -3},
+        "beyond": run | {"step": 7},
+        "timeless": run | {"seconds": float("nan")},
+        "letters": run | {"vocab": run["vocab"][:-1]},
+        "doubled": run | {"vocab": run["vocab"][0] + run["vocab"]},
+        "point": run | {"history": [{"step": 1}]},
+        "again": run | {"history": run["history"] * 2},
+        "loss": run | {"recent": [float("inf")]},
+    }
     for name, record in spoiled.items():
-        (folder / name).mkdir()
-        safetensors.torch.save_file(
-            found.tensors | ({"model.head.weight": torch.zeros(2, 2)} if name == "misfit" else {}),
-            folder / name / checkpoint.FILE,
-            {"run": json.dumps(record), "random": json.dumps(run["random"])},
-        )
+        forge(folder / name, found, run=json.dumps(record))
+    forge(folder / "misfit", found, {"model.head.weight": torch.zeros(2, 2)})
+    forge(folder / "nan", found, {"model.head.weight": found.tensors["model.head.weight"] * float("nan")})
+    forge(folder / "deep", found, run="[" * 100_000 + "]" * 100_000)
+    forge(
+        folder / "flipped", found, {"model.head.weight": -found.tensors["model.head.weight"]}, sha256="0" * 64
+    )
+    remembered = next(name for name in found.tensors if name.endswith(".momentum"))
+    forge(folder / "forgetful", found, {remembered: found.tensors[remembered][:1].clone()})
+    forge(folder / "seedless", found, {"random.cpu": torch.zeros(3, dtype=torch.uint8)})
     return folder
+
+
+def forge(place, found, tensors=None, **metadata):
+    """A checkpoint that nothing wrote: with other tensors or another record, and the digest that fits them."""
+    tensors = found.tensors | (tensors or {})
+    plain = {"run": json.dumps(found.run), "random": json.dumps(found.run["random"])}
+    plain["sha256"] = checkpoint.digest(tensors)
+    place.mkdir(exist_ok=True)
+    safetensors.torch.save_file(tensors, place / checkpoint.FILE, plain | metadata)
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +95,19 @@ def call(capsys, *arguments):
 
 def tree(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize(
+    "line", ["train --resume", "train --preset", "train --run", "train --text", "sample"]
+)
+def test_an_empty_argument_is_no_default(capsys, home, line):
+    """An unset variable of the shell: `--resume "$RUN"` must not start a run of its own."""
+    before = tree(home)
+    command, *flag = line.split()
+    code, out, err = call(capsys, command, *flag, "")
+    assert (code, out) == (2, "")
+    assert err == f"rope-lab {command}: {flag[0] if flag else '--run'} must not be empty\n"
+    assert tree(home) == before
 
 
 BAD = [
@@ -90,21 +130,33 @@ BAD = [
     ),
     ("train --lr nan", "lr must be finite and not negative, got nan"),
     ("train --device tpu --text words", "device must be one of"),
-    ("train --text short --run new", "corpus must have 256 characters to train on (two contexts), got 27"),
+    ("train --text short --run new", "--text must have 256 characters to train on (two contexts), got 27"),
     ("train --text shorter", "--text must be a file of 20 characters or more in UTF-8, got 'shorter'"),
     ("train --text latin", "--text must be a file of 20 characters or more in UTF-8, got 'latin'"),
     ("train --text missing", "--text must be a file of 20 characters or more in UTF-8, got 'missing'"),
     ("train --text empty", "--text must be a file of 20 characters or more in UTF-8, got 'empty'"),
     ("train --run new", "ROPE_LAB_DATA"),
-    ("train --text words --run run", "folder must hold no run yet: resume it or choose another, got 'run'"),
-    ("train --text words --run words", "folder must be one that can be made, got 'words': File exists"),
-    ("train --text words --run missing/../run", "folder must hold no run yet: resume it or choose another"),
+    ("train --text words --run run", "--run must hold no run yet: resume it or choose another, got 'run'"),
+    ("train --text words --run words", "--run must be one that can be made, got 'words': File exists"),
+    ("train --text words --run missing/../run", "--run must hold no run yet: resume it or choose another"),
     ("train --resume empty", "run must be a folder that holds checkpoint.safetensors"),
     ("train --resume cut --text words", "run must be a whole checkpoint of rope_lab"),
     ("train --resume misfit --text words", "head.weight must have shape"),
     ("train --resume run --steps 9", "--resume must stand without --steps"),
     ("train --resume run --run new", "--resume must stand without --run"),
-    ("train --resume run --text other", "corpus must be words"),
+    ("train --resume run --text other", "--text must be words"),
+    ("train --resume forgetful --text words", ".momentum must have shape"),
+    ("train --resume seedless --text words", "random states must be those of the generators"),
+    ("train --st 6 --text words", "unrecognized arguments: --st 6"),
+    ("train --steps ٣ --text words", "--steps: invalid int value: '٣'"),
+    ("train --steps 1_0 --text words", "--steps: invalid int value: '1_0'"),
+    ("train --lr 1_0.5 --text words", "--lr: invalid float value: '1_0.5'"),
+    ("train --text monotone", "--text must have two distinct characters or more, got only 'a'"),
+    (
+        "train --text pipe",
+        "--text must be a file of 20 characters or more in UTF-8, got 'pipe': it is not a regular",
+    ),
+    ("bench --out words", "--out must be a folder, got the file 'words'"),
     ("sample", "arguments are required: run"),
     (
         "sample nowhere",
@@ -119,7 +171,7 @@ BAD = [
     ("sample run --top-k 0", "top_k must be at least 1, got 0"),
     ("sample run --top-p 2", "top_p must lie in (0, 1], got 2.0"),
     ("sample run --seed -1", "seed must lie in [0, 2**63), got -1"),
-    ("sample run --characters -1", "count must not be negative, got -1"),
+    ("sample run --characters -1", "--characters must not be negative, got -1"),
     ("sample run --prompt é", "--prompt must be made of the"),
     ("sample run --device tpu", "device must be one of"),
     ("evaluate nowhere", "run must be a folder that holds checkpoint.safetensors"),
@@ -128,7 +180,7 @@ BAD = [
     ("evaluate run", "ROPE_LAB_DATA"),
     (
         "evaluate learned --text words --lengths 16 17",
-        "length must be at most 16, the learned positions there are, got 17",
+        "--lengths must be at most 16, the learned positions there are, got 17",
     ),
     ("export run", "arguments are required: folder"),
     ("export nowhere new", "run must be a folder that holds checkpoint.safetensors"),
@@ -146,6 +198,17 @@ SPOILED = {
     "history": "it has no history of type list",
     "config": "unexpected keyword argument 'colour'",
     "model": "unexpected keyword argument 'colour'",
+    "backwards": "its step is -3 of 6",
+    "beyond": "its step is 7 of 6",
+    "timeless": "its seconds are nan",
+    "letters": "its vocab has",
+    "doubled": "its vocab is not sorted",
+    "point": "a point of its history has other fields",
+    "again": "its history has the steps",
+    "loss": "a recent loss is not finite",
+    "nan": "model.head.weight is not finite",
+    "deep": "recursion",
+    "flipped": "its tensors are not those that were written",
 }
 BAD += [
     (line, f"run must be a whole checkpoint of rope_lab, got {str(Path(name, checkpoint.FILE))!r}: ")
@@ -198,7 +261,7 @@ def test_train_evaluate_sample_info(capsys, tmp_path):
     assert float(rows[0].split()[1]) == pytest.approx(float(loss), abs=0.05)  # without the short last segment
     code, out, err = call(capsys, "evaluate", run, "--text", "words", "--lengths", "0")
     assert (code, out) == (2, "")
-    assert err.startswith("rope-lab evaluate: length must lie between 1 and")
+    assert err.startswith("rope-lab evaluate: --lengths must lie between 1 and")
     code, out, err = call(capsys, "info", run)
     assert (code, err) == (0, "")
     shown = dict(line.split(": ", 1) for line in out.splitlines())
@@ -287,7 +350,39 @@ def test_a_llama_trains_goes_on_measures_writes_and_leaves(capsys, tmp_path):
 def test_info_without_a_run_shows_the_presets(capsys):
     code, out, _ = call(capsys, "info")
     assert code == 0
-    assert re.findall(r"^preset (\w+):", out, re.M) == ["smoke", "cpu", "laptop", "gpu"]
+    assert re.findall(r"^preset (\w+)$", out, re.M) == [*PRESETS] == [*cli._PRESETS]
+    assert re.findall(r"^  steps +(\d+)$", out, re.M) == [str(config.steps) for config in PRESETS.values()]
+
+
+def test_a_text_without_a_new_line_is_sampled_from_its_first_character(capsys, tmp_path):
+    (tmp_path / "line").write_text(
+        TEXT.replace("\n", " "), encoding="utf-8-sig"
+    )  # and the mark is no character
+    run = str(tmp_path / "run")
+    assert call(capsys, *TINY, "--text", str(tmp_path / "line"), "--run", run)[0] == 0
+    assert checkpoint.load(run).run["vocab"] == "".join(sorted(set(TEXT) - {"\n"}))
+    code, out, err = call(capsys, "sample", run, "--characters", "5")
+    assert (code, err, out[0], len(out)) == (0, "", " ", 7)
+
+
+def test_the_checkpoint_itself_can_be_resumed(capsys, tmp_path):
+    shutil.copytree("run", tmp_path / "a run")
+    file = str(tmp_path / "a run" / checkpoint.FILE)
+    code, out, err = call(capsys, "train", "--resume", file, "--text", "words")
+    assert (code, err) == (0, "")
+    assert out.endswith(f"rope-lab sample '{tmp_path / 'a run'}'\n")
+    assert sorted(path.name for path in (tmp_path / "a run").iterdir()) == [
+        checkpoint.FILE,
+        "log.jsonl",
+        "run.json",
+    ]
+
+
+def test_help_needs_no_torch(tmp_path):
+    code = "import sys; from rope_lab.__main__ import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
 
 
 def test_help_and_version(capsys):
@@ -332,6 +427,42 @@ class TestProcess:
             f"rope-lab: interrupted; go on with: rope-lab train --resume {folder} --text words"
         )
         assert checkpoint.load(folder).run["step"] >= 250
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+    @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
+    def test_a_stop_from_outside_leaves_a_checkpoint_too(self, tmp_path, number):
+        folder = str(tmp_path / "run")
+        process = self.start(*TINY, "--run", folder, "--steps", "1000")
+        with process:
+            assert process.stdout.readline().startswith("step  250/1000")
+            process.send_signal(number)
+            err = process.communicate()[1]
+        assert process.returncode == 130
+        assert "go on with: rope-lab train --resume" in err
+        assert checkpoint.load(folder).run["step"] >= 250
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no lock on a folder")
+    def test_a_folder_in_use_is_refused_until_its_run_has_ended(self, capsys, tmp_path):
+        folder = str(tmp_path / "run")
+        process = self.start(*TINY, "--run", folder, "--steps", "4000")
+        with process:
+            while not (tmp_path / "run" / "log.jsonl").exists():
+                assert process.poll() is None
+            for command in ([*TINY, "--run", folder], [*TINY, "--run", str(tmp_path / "x" / ".." / "run")]):
+                code, out, err = call(capsys, *command)
+                assert (code, out) == (2, "")
+                assert err.startswith("rope-lab train: --run must be in use by no other run"), err
+            process.kill()
+        assert (
+            "--run must hold no run yet" in call(capsys, *TINY, "--run", folder)[2]
+        )  # nobody uses it any more
+
+    def test_a_terminal_that_knows_ascii_alone_gets_its_text(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        folder = str(tmp_path / "é")
+        out, err = self.start(*TINY, "--run", folder).communicate()
+        assert err == ""
+        assert out.endswith("rope-lab sample '" + str(tmp_path) + "/\\xe9'\n")
 
     def test_characters_come_as_they_are_drawn(self):
         process = self.start("sample", "run", "--prompt", "t", "--characters", "100000000")

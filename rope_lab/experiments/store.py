@@ -221,7 +221,7 @@ def _home(place: str, name: str) -> str:
 @cache
 def _handed_on(place: str) -> dict[str, tuple[str, str]]:
     tree = _tree(place)
-    ours = [node for node in (tree.body if tree else []) if _is_ours(node)]
+    ours = [node for node in (ast.walk(tree) if tree else []) if _is_ours(node) and node.module != place]
     return {a.asname or a.name: (str(node.module), a.name) for node in ours for a in node.names}
 
 

@@ -3,7 +3,7 @@
 from rope_lab.training.checkpoint import Checkpoint, seeded, whole
 from rope_lab.training.data import Corpus, tiny_shakespeare
 from rope_lab.training.distributed import Team, rank
-from rope_lab.training.evaluate import evaluate, token_losses
+from rope_lab.training.evaluate import check_length, evaluate, token_losses
 from rope_lab.training.loop import Batches, due, train
 from rope_lab.training.machine import enough_memory
 from rope_lab.training.optim import Muon, make_optimizers, orthogonalise, schedule, set_learning_rates
@@ -21,6 +21,7 @@ __all__ = [
     "Stopped",
     "Team",
     "TrainConfig",
+    "check_length",
     "choose_device",
     "due",
     "enough_memory",

@@ -4,12 +4,15 @@ The file is written beside its place, forced to the disk and then renamed, so th
 moment, also after a kill or a power cut, a whole checkpoint or the one before it.
 
 In it: `model.NAME`, the parameters; `optimizer.NAME.KEY`, what the optimisers remember about a parameter;
-`random.DEVICE`, the states of torch's generators; and, as JSON under `run`, everything else.
+`random.DEVICE`, the states of torch's generators; as JSON under `run`, everything else; and under `sha256` a digest of
+the tensors, so that a byte that was flipped on the disk is noticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -124,13 +127,24 @@ def save(
     with whole(path) as beside:
         try:
             safetensors.torch.save_file(
-                tensors, beside, {"run": json.dumps(run), "random": json.dumps(plain)}
+                tensors,
+                beside,
+                {"run": json.dumps(run), "random": json.dumps(plain), "sha256": digest(tensors)},
             )
         except safetensors.SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))  # it keeps the system's error in its text alone
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over the names, types, shapes and bytes of tensors, hexadecimal."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 @contextmanager
@@ -166,7 +180,12 @@ def load(place: str | Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in names}
         run = _run(metadata)
         _require(tensors, {"random.cpu": Tensor})
-    except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
+        if metadata.get("sha256") != digest(tensors):
+            raise ValueError("its tensors are not those that were written")
+        for name, tensor in tensors.items():
+            if name.startswith("model.") and not tensor.isfinite().all():
+                raise ValueError(f"{name} is not finite")
+    except (safetensors.SafetensorError, OSError, TypeError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"run must be a whole checkpoint of rope_lab, got {str(path)!r}: {error}") from error
     return Checkpoint(tensors, run, path)
 
@@ -180,8 +199,19 @@ def _run(metadata: dict[str, str]) -> dict[str, Any]:
     _require(run, _RUN)
     _require(run["corpus"], {"name": str, "sha256": str})
     _require(plain, {"python": list, "numpy": list})
-    TrainConfig(**run["config"])
-    RoFormerConfig(**run["model"])
+    steps, size = TrainConfig(**run["config"]).steps, RoFormerConfig(**run["model"]).vocab_size
+    points = [point["step"] for point in run["history"] if set(point) == {"step", "loss", "seconds", "val"}]
+    for sound, what in (
+        (0 <= run["step"] <= steps, f"its step is {run['step']} of {steps}"),
+        (0 <= run["seconds"] < math.inf, f"its seconds are {run['seconds']}"),
+        (run["vocab"] == "".join(sorted(set(run["vocab"]))), "its vocab is not sorted"),
+        (len(run["vocab"]) == size, f"its vocab has {len(run['vocab'])} characters for a model of {size}"),
+        (len(points) == len(run["history"]), "a point of its history has other fields"),
+        (points == sorted(set(points)), f"its history has the steps {points}"),
+        (all(math.isfinite(loss) for loss in run["recent"]), "a recent loss is not finite"),
+    ):
+        if not sound:
+            raise ValueError(what)
     return run
 
 
@@ -202,13 +232,20 @@ def restore(checkpoint: Checkpoint, model: RoFormer, optimizers: Sequence[torch.
         for optimizer in optimizers:
             if any(p is q for group in optimizer.param_groups for q in group["params"]):
                 state = checkpoint.part(f"optimizer.{name}.")
+                for key, value in state.items():
+                    if value.ndim and value.shape != p.shape:
+                        must = f"optimizer.{name}.{key} must have shape {tuple(p.shape)}"
+                        raise ValueError(f"{must}, got {tuple(value.shape)} in {str(checkpoint.path)!r}")
                 # AdamW counts its steps on the CPU; what has the shape of the parameter lives beside it
                 optimizer.state[p] = {
                     key: value.to(p.device) if value.shape == p.shape else value
                     for key, value in state.items()
                 }
-    plain = checkpoint.run["random"]
-    set_random_states(checkpoint.part("random."), plain)
+    try:
+        set_random_states(checkpoint.part("random."), checkpoint.run["random"])
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        message = f"random states must be those of the generators, got others in {str(checkpoint.path)!r}"
+        raise ValueError(message) from error
 
 
 def _to_disk(path: Path) -> None:

@@ -26,9 +26,10 @@ def evaluate(model: RoFormer, ids: Tensor, *, batch: int = 32) -> float:
         Nats per character.
 
     Raises:
+        TypeError: if `model` is not a RoFormer.
         ValueError: if `ids` has another shape or `batch` is not positive.
     """
-    _check(ids, batch)
+    _check(model, ids, batch)
     context, count = model.config.context, len(ids) - 1
     whole = count // context * context
     losses = []
@@ -62,17 +63,11 @@ def token_losses(
         ValueError: if an argument is not as above, the text holds no whole segment, or the positions are
             learned and `length` is beyond their table.
     """
-    _check(ids, batch)
+    _check(model, ids, batch)
     stride = length if stride is None else stride
-    if not 1 <= length < len(ids):
-        raise ValueError(
-            f"length must lie between 1 and the {len(ids) - 1} targets of the text, got {length}"
-        )
+    check_length(model, ids, length)
     if not 1 <= stride <= length:
         raise ValueError(f"stride must lie between 1 and length={length}, got {stride}")
-    if isinstance(model.position, LearnedEmbedding) and length > model.position.table.num_embeddings:
-        rows = model.position.table.num_embeddings
-        raise ValueError(f"length must be at most {rows}, the learned positions there are, got {length}")
     segments = ids.to(model.embedding.weight.device).unfold(0, length + 1, stride)  # (S, length + 1)
     training = model.training
     model.eval()
@@ -84,7 +79,25 @@ def token_losses(
     return torch.cat(losses)
 
 
-def _check(ids: Tensor, batch: int) -> None:
+def require_model(model: object, name: str = "model") -> None:
+    """Raises TypeError, naming the argument, unless it is a RoFormer, whose config the caller will ask."""
+    if not isinstance(model, RoFormer):
+        raise TypeError(f"{name} must be a RoFormer, got {type(model).__name__}")
+
+
+def check_length(model: RoFormer, ids: Tensor, length: int) -> None:
+    """Raises ValueError unless the text holds a segment of this length and the model has positions for it."""
+    if not 1 <= length < len(ids):
+        raise ValueError(
+            f"length must lie between 1 and the {len(ids) - 1} targets of the text, got {length}"
+        )
+    if isinstance(model.position, LearnedEmbedding) and length > model.position.table.num_embeddings:
+        rows = model.position.table.num_embeddings
+        raise ValueError(f"length must be at most {rows}, the learned positions there are, got {length}")
+
+
+def _check(model: RoFormer, ids: Tensor, batch: int) -> None:
+    require_model(model)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"ids must have shape (N,) with N at least 2, got {tuple(ids.shape)}")
     if batch < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,11 +14,11 @@ from rope_lab.model import RoFormer
 from rope_lab.training.checkpoint import seeded
 from rope_lab.training.data import Corpus
 from rope_lab.training.distributed import Team
-from rope_lab.training.evaluate import evaluate
+from rope_lab.training.evaluate import evaluate, require_model
 from rope_lab.training.machine import bfloat16_is_native, compiled, enough_memory, lower, require_memory
 from rope_lab.training.optim import make_optimizers, set_learning_rates
 from rope_lab.training.presets import TrainConfig, preset
-from rope_lab.training.record import Run, interruptible, prepare, provenance
+from rope_lab.training.record import PAUSE, Run, interruptible, prepare, provenance
 from rope_lab.training.tracking import Tracker
 
 
@@ -78,17 +79,26 @@ def train(
     team = Team.here(device)
     team.divide(config.batch, config.accumulate)
     require_memory(config, len(corpus.vocab), team.size, team.device)
+    if len(corpus.vocab) < 2:
+        raise ValueError(f"corpus must have two distinct characters or more, got only {corpus.vocab!r}")
+    if start is not None:
+        require_model(start, "start")
+        if start.config.vocab_size != len(corpus.vocab):
+            raise ValueError(
+                f"start must have vocab_size={len(corpus.vocab)} as the text has, got {start.config.vocab_size}"
+            )
     batches = Batches(corpus.encode(corpus.train).to(team.device), config)
     held_out = corpus.encode(corpus.val)
     if batches.segments < 1:
         least, got = 2 * batches.context, len(batches.ids)
         raise ValueError(f"corpus must have {least} characters to train on (two contexts), got {got}")
-    folder, saved = prepare(folder, resume, team.launch) if team.first else (None, None)
+    place = prepare(folder, resume, team.launch) if team.first else nullcontext((None, None))
     low = config.bfloat16 and bfloat16_is_native(team.device)
     precision = torch.autocast(team.device.type, torch.bfloat16, enabled=low)
 
     with (
-        seeded(config.seed), enough_memory(lower(config)), interruptible() as interrupted, team.joined(),
+        place as (folder, saved), seeded(config.seed), enough_memory(lower(config)), team.joined(),
+        interruptible(terminated=team.launch is None) as interrupted,
         Tracker(folder, quiet=quiet or not team.first) as tracker,
     ):  # fmt: skip
         model = (start or RoFormer(config.architecture(len(corpus.vocab)))).to(team.device)
@@ -103,6 +113,8 @@ def train(
         with team.copy(saved) as checkpoint:
             if checkpoint:
                 run.resume(checkpoint, optimizers)
+        for point in run.history:
+            tracker.log(point.step, run.numbers(point))
         began = time.perf_counter() - run.seconds
 
         for step in range(run.step, config.steps):
@@ -131,9 +143,14 @@ def train(
             val = evaluate(model, held_out) if measure and team.first else None
             run.seconds = time.perf_counter() - began
             if report:
-                run.report(val, tracker)
-            if report or interrupted:
+                run.report(val)
+            before = run.saved
+            if report or interrupted or run.seconds - run.saved > PAUSE:
                 run.save(optimizers)
+            if report or run.seconds - before > PAUSE:
+                tracker.say(run.line())
+            if report:
+                tracker.log(run.step, run.numbers(run.history[-1]))
             if interrupted:
                 raise KeyboardInterrupt
     return run

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import platform
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -24,9 +26,11 @@ from rope_lab.model import RoFormer
 from rope_lab.training import checkpoint, tracking
 from rope_lab.training.data import Corpus
 from rope_lab.training.presets import TrainConfig
-from rope_lab.training.tracking import Tracker
 
 FILE = "run.json"
+PAUSE = (
+    60.0  # seconds of training after which a run is saved and heard of, however few reports it was asked for
+)
 
 
 class Stopped(RuntimeError):
@@ -63,6 +67,7 @@ class Run:
         seconds: spent on them.
         recent: training losses since the last report, scalars on the device.
         folder: where it is saved, if it is.
+        saved: the seconds at which it was saved last.
     """
 
     model: RoFormer
@@ -73,6 +78,7 @@ class Run:
     seconds: float = 0.0
     recent: list[Tensor] = field(default_factory=list)
     folder: Path | None = None
+    saved: float = 0.0
 
     @property
     def val(self) -> float | None:
@@ -105,22 +111,28 @@ class Run:
             if not math.isfinite(loss):
                 raise Stopped(f"the loss is {loss} at step {step}; {self._kept()}; {self._cure()}")
 
-    def report(self, val: float | None, tracker: Tracker) -> None:
-        """Add a point to the history, show it and log it."""
+    def report(self, val: float | None) -> None:
+        """Add a point to the history."""
         self.watch(len(self.recent))
         loss = torch.stack([loss.cpu() for loss in self.recent]).mean().item()
         self.recent = []
         self.history.append(Point(self.step, loss, self.seconds, val))
+
+    def numbers(self, point: Point) -> dict[str, float]:
+        """What the log holds of a point: losses, and characters per second since the start."""
+        read = point.step * self.config.batch * self.model.config.context
+        numbers = {"train.loss": point.loss, "rate": read / point.seconds}
+        return numbers if point.val is None else numbers | {"val.loss": point.val}
+
+    def line(self) -> str:
+        """How far the run is; with the losses, if they were just reported."""
+        point = next((p for p in self.history[-1:] if p.step == self.step), None)
+        train = "" if point is None else f"train {point.loss:.4f}"
+        val = "" if point is None or point.val is None else f"val {point.val:.4f}"
         rate = self.step * self.config.batch * self.model.config.context / self.seconds
         left = self.seconds * (self.config.steps - self.step) / self.step
-        shown = f"val {val:.4f}" if val is not None else ""
-        numbers = {"train.loss": loss, "rate": rate} | ({} if val is None else {"val.loss": val})
-        tracker.report(
-            self.step,
-            numbers,
-            f"step {self.step:>{len(str(self.config.steps))}}/{self.config.steps}  train {loss:.4f}  {shown:10}  "
-            f"{rate:,.0f} characters/s  {left:.0f} s left",
-        )
+        place = f"step {self.step:>{len(str(self.config.steps))}}/{self.config.steps}"
+        return f"{place}  {train:12}  {val:10}  {rate:,.0f} characters/s  {left:.0f} s left"
 
     def save(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Write the checkpoint and `run.json` into the folder, if there is one.
@@ -128,6 +140,7 @@ class Run:
         Raises:
             Stopped: if a parameter is not finite or the disk is full; the checkpoint before is still there.
         """
+        self.saved = self.seconds
         if self.folder is None:
             return
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
@@ -138,8 +151,14 @@ class Run:
             with checkpoint.whole(self.folder / FILE) as beside:
                 beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            again = f"make room, then: rope-lab train --resume {self.folder}"
-            raise Stopped(f"{error.strerror}: {self.folder}; {self._kept()}; {again}") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            cure = "make room" if full else "make the folder one that can be written to"
+            again = "the same command again"
+            if (self.folder / checkpoint.FILE).is_file():
+                again = f"rope-lab train --resume {shlex.quote(str(self.folder))}"
+            raise Stopped(
+                f"{error.strerror}: {self.folder}; {self._kept()}; {cure}, then: {again}"
+            ) from error
 
     def _kept(self) -> str:
         if self.folder is None or not (self.folder / checkpoint.FILE).is_file():
@@ -174,7 +193,7 @@ class Run:
         checkpoint.restore(found, self.model, optimizers)
         self.history = [Point(**point) for point in then["history"]]
         self.recent = [torch.tensor(loss) for loss in then["recent"]]
-        self.step, self.seconds = then["step"], then["seconds"]
+        self.step, self.seconds, self.saved = then["step"], then["seconds"], then["seconds"]
 
 
 def resolved(folder: str | Path) -> Path:
@@ -182,30 +201,30 @@ def resolved(folder: str | Path) -> Path:
     return Path(os.path.realpath(folder) if ".." in Path(folder).parts else folder)
 
 
+@contextmanager
 def prepare(
     folder: str | Path | None, resume: bool, launch: str | None = None
-) -> tuple[Path | None, Path | None]:
-    """The folder of a run, made if need be, and the checkpoint in it to go on from.
+) -> Iterator[tuple[Path | None, Path | None]]:
+    """The folder of a run, made if need be and held for this run alone, and the checkpoint in it to go on from.
 
     Args:
-        folder, resume: as `train` takes them.
+        folder, resume: as `train` takes them; to resume, the checkpoint itself may be named.
         launch: of `torchrun`; a run that was saved under the same one goes on unasked, for it was started again.
 
     Raises:
-        ValueError: if a new run would overwrite another, there is none to resume, or it cannot be made.
+        ValueError: if a new run would overwrite another, another run is using the folder, there is none to resume, or
+            it cannot be made.
         ModuleNotFoundError: if safetensors or labml is not installed.
     """
     if folder is None:
         if resume:
             raise ValueError("folder must be that of the run to resume, got None")
-        return None, None
+        yield None, None
+        return
     folder = resolved(folder)
-    there = (folder / checkpoint.FILE).is_file()
-    if there and launch is not None:
-        resume = resume or checkpoint.load(folder).run.get("launch") == launch
-    if there != resume:
-        must = "hold a run to resume" if resume else "hold no run yet: resume it or choose another"
-        raise ValueError(f"folder must {must}, got {str(folder)!r}")
+    folder = folder.parent if resume and folder.is_file() else folder
+    if resume and not (folder / checkpoint.FILE).is_file():
+        raise ValueError(f"folder must hold a run to resume, got {str(folder)!r}")
     checkpoint.require()
     tracking.require()
     try:
@@ -214,7 +233,41 @@ def prepare(
         raise ValueError(
             f"folder must be one that can be made, got {str(folder)!r}: {error.strerror}"
         ) from error
-    return folder, folder / checkpoint.FILE if resume else None
+    with _held(folder):
+        there = (folder / checkpoint.FILE).is_file()
+        if there and launch is not None:
+            resume = resume or checkpoint.load(folder).run.get("launch") == launch
+        if there and not resume:
+            raise ValueError(f"folder must hold no run yet: resume it or choose another, got {str(folder)!r}")
+        yield folder, folder / checkpoint.FILE if resume else None
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder: another run, here or in another process, is refused it; the system lets go of it after a kill.
+
+    Windows has no such lock; nor have some file systems of networks. There nothing is held.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"folder must be in use by no other run: wait for that or choose another, got {str(folder)!r}"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
 
 
 def provenance(corpus: Corpus, device: torch.device) -> dict[str, Any]:
@@ -245,10 +298,14 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 @contextmanager
-def interruptible() -> Iterator[list[int]]:
+def interruptible(terminated: bool = True) -> Iterator[list[int]]:
     """Inside, the first Ctrl-C only fills the list, so that a step is never left half done; the second stops at once.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
+
+    Args:
+        terminated: treat SIGTERM (`docker stop`, a batch system) and SIGHUP (a closed terminal) in the same way, unless
+            somebody else handles or ignores them.
     """
     asked: list[int] = []
 
@@ -260,8 +317,11 @@ def interruptible() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.signal(signal.SIGINT, ask)
+    ends = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")] if terminated else []
+    ours = [end for end in ends if end is not None and signal.getsignal(end) == signal.SIG_DFL]
+    before = {number: signal.signal(number, ask) for number in [signal.SIGINT, *ours]}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

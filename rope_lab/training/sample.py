@@ -9,6 +9,7 @@ import torch
 
 from rope_lab.encodings import LearnedEmbedding
 from rope_lab.model import RoFormer, choose
+from rope_lab.training.evaluate import require_model
 
 
 def sample(
@@ -43,8 +44,10 @@ def sample(
         An iterator over token ids.
 
     Raises:
+        TypeError: if `model` is not a RoFormer.
         ValueError: naming the first argument that is out of range.
     """
+    require_model(model)
     context = model.config.context if context is None else context
     last = model.config.vocab_size - 1
     rows = model.position.table.num_embeddings if isinstance(model.position, LearnedEmbedding) else context

@@ -18,28 +18,34 @@ LOG = "log.jsonl"
 
 
 class Tracker:
-    """Prints a line a report and lets labml write the numbers.
+    """Prints lines and lets labml write the numbers.
 
     Args:
-        folder: for `log.jsonl`, which is appended to; None writes no file and needs no labml.
+        folder: for `log.jsonl`, in which a run that goes on logs its history again; None writes no file and needs no
+            labml.
         quiet: print nothing.
     """
 
     def __init__(self, folder: Path | None = None, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._folder = folder
         self._labml: Any = None
         self._writer: Any = None
-        if folder is not None:
-            self._labml, self._writer = _labml(folder)
 
     def say(self, line: str) -> None:
         """Print `line` where it is not quiet."""
         if not self.quiet:
             print(line, flush=True)
 
-    def report(self, step: int, numbers: dict[str, float], line: str) -> None:
-        """Print `line`, and record `numbers` under `step`."""
-        self.say(line)
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        """Record `numbers` under `step`; the first call empties the file."""
+        if self._folder is not None:
+            folder, self._folder = self._folder, None
+            try:
+                (folder / LOG).write_bytes(b"")
+                self._labml, self._writer = _labml(folder)
+            except OSError as error:
+                self.say(f"{LOG} cannot be written, training goes on without it: {error.strerror}")
         if self._labml is not None:
             self._labml.set_global_step(step)
             for name, number in numbers.items():

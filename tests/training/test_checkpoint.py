@@ -99,6 +99,19 @@ def test_every_generator_goes_on_where_it_was():
     assert draw() == expected
 
 
+@pytest.mark.parametrize("seed", [0, 5, 2**63 - 1])
+def test_a_seed_starts_every_generator(seed):
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(2).tolist()  # noqa: NPY002
+
+    with checkpoint.seeded(seed):
+        drawn = draw()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)
+    assert drawn == draw()
+
+
 class TestKill:
     """`kill -9` while the second checkpoint is written; what is on the disk then is up to the system."""
 
@@ -205,7 +218,7 @@ class TestSpoiled:
         else:
             tensors["model.blocks.9.up.weight"] = torch.zeros(3, 3)
         plain = {"random": json.dumps(found.run["random"]), "run": json.dumps(found.run)}
-        safetensors.torch.save_file(tensors, file, plain)
+        safetensors.torch.save_file(tensors, file, plain | {"sha256": checkpoint.digest(tensors)})
         with pytest.raises(ValueError, match=r"blocks\.[09]\.up\.weight"):
             checkpoint.load(file).model()
         with pytest.raises(ValueError, match=r"blocks\.[09]\.up\.weight"):

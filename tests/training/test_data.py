@@ -300,6 +300,22 @@ def test_proxy_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.Monke
     assert server.requests == ["http://far.invalid/good"]
 
 
+def test_the_cache_is_filled_by_a_rename_within_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is at its place before it is whole, and it is made where a rename needs no copy: on the same disk."""
+    renamed: list[Path] = []
+
+    def fail(source: Path, target: Path) -> None:
+        renamed.append(Path(source))
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(data.os, "replace", fail)
+    assert tiny_shakespeare(cache=tmp_path).text == PLAY.decode()
+    assert not (tmp_path / data.FILES[0]).exists()
+    assert tmp_path in renamed[-1].parents
+
+
 def test_cache_that_cannot_be_written_still_gives_the_text(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("where the folder should be")
     assert tiny_shakespeare(cache=tmp_path / "file" / "cache").name == data.NAME

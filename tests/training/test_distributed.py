@@ -35,18 +35,28 @@ if shutil.which("c++") or shutil.which("g++"):  # which Inductor needs
 TOLERANCE = {"adamw": 1e-5, "adamw in pieces": 1e-5, "compiled": 1e-5, "muon": 4e-5}
 
 PAIR = """
-import sys
+import sys, zlib
 from pathlib import Path
 import safetensors.torch, torch
+import torch.nn.functional as F
 from test_distributed import CASES, parameters
 from runs import corpus
 from rope_lab.training import rank
 from rope_lab.training import train
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
+states, cross_entropy = [], F.cross_entropy
+
+def watched(*arguments, **options):  # what the generator was left at by the dropout of a forward pass
+    states.append(zlib.crc32(torch.get_rng_state().numpy().tobytes()))
+    return cross_entropy(*arguments, **options)
+
+F.cross_entropy = watched
 for name, config in CASES.items():
+    states.clear()
     run = train(config, corpus(), folder=folder / name)
     safetensors.torch.save_file(parameters(run), folder / f"{name} {rank()}")
+    (folder / f"states of {name} {rank()}").write_text(" ".join(map(str, states[:6])))
 """
 
 # The command line, but in update 5 the second worker kills itself, and when torchrun has started all anew, the first.
@@ -77,7 +87,7 @@ def difference(one, other):
 
 
 def environment(**names):
-    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    path = os.pathsep.join(str(folder) for folder in (HERE / "training", HERE, HERE.parent))
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | names
 
 
@@ -137,6 +147,9 @@ def test_workers_draw_their_own_dropout_and_agree(pair, alone):
         Team(CPU, rank, 2).seed(0, 3)
         draws.append(torch.rand(4))
     assert not torch.equal(*draws)
+    states = [(pair / f"states of dropout {rank}").read_text().split() for rank in (0, 1)]
+    assert len(states[0]) == len(states[1]) == 6
+    assert all(one != other for one, other in zip(*states, strict=True))  # in training too, at each step
 
 
 @pytest.mark.slow

@@ -40,6 +40,23 @@ def test_the_batch_does_not_change_what_is_measured(model):
     assert evaluate(model, ids, batch=1) == pytest.approx(evaluate(model, ids, batch=50), abs=1e-6)
 
 
+def test_a_model_in_bfloat16_is_measured_in_float32():
+    """Logits of 8 bits are given; their logarithms need not be rounded to 8 bits as well."""
+    torch.manual_seed(0)
+    model = RoFormer(tiny().architecture(9)).bfloat16().eval()
+    ids = torch.randint(9, (17,))
+    with torch.no_grad():
+        logits = model(ids[None, :-1]).double()
+    exact = -logits[0].log_softmax(-1)[torch.arange(16), ids[1:]]
+    torch.testing.assert_close(token_losses(model, ids, 16)[0], exact, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("measure", [evaluate, lambda model, ids: token_losses(model, ids, 4)])
+def test_a_model_of_another_kind_is_named(measure):
+    with pytest.raises(TypeError, match="model must be a RoFormer, got Linear"):
+        measure(torch.nn.Linear(2, 2), torch.zeros(9, dtype=torch.long))
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout_is_off_during_it_and_the_mode_is_back_afterwards(model, training):
     ids = torch.randint(9, (50,))

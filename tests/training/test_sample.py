@@ -134,11 +134,23 @@ class TestChoose:
         ({"seed": -1}, r"seed must lie in \[0, 2\*\*63\), got -1"),
         ({"context": 0}, "context must be at least 1"),
         ({"prompt": [1, 9]}, r"prompt must hold ids from 0 to 8, got 9"),
+        ({"prompt": [1, -1]}, r"prompt must hold ids from 0 to 8, got -1"),
     ],
 )
 def test_bad_input_is_named_before_the_first_token(arguments, said):
     with pytest.raises(ValueError, match=said):
         sample(make(), **({"prompt": [0], "count": 1} | arguments))
+
+
+def test_of_a_long_prompt_the_whole_last_context_is_read():
+    model = make().eval()
+    prompts = torch.randint(9, (20, 50), generator=torch.Generator().manual_seed(0))
+    context = model.config.context
+    with torch.no_grad():
+        likeliest = model(prompts[:, -context:])[:, -1].argmax(-1).tolist()
+        half = model(prompts[:, -(context // 2) :])[:, -1].argmax(-1).tolist()
+    assert likeliest != half  # so that it can be told
+    assert [next(sample(model, prompt, 1, temperature=0)) for prompt in prompts.tolist()] == likeliest
 
 
 def test_learned_positions_end_with_their_table():

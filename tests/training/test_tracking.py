@@ -89,6 +89,34 @@ def test_no_thread_is_left(tmp_path):
     assert set(threading.enumerate()) == before
 
 
+def test_the_log_of_a_run_that_went_on_is_its_history(tmp_path, monkeypatch):
+    """Killed after a report was logged, or between a save and its line: each step is there once."""
+    module = sys.modules[train.__module__]
+    original = module.set_learning_rates
+
+    def stop(optimizers, config, step):
+        original(optimizers, config, step)
+        if step == 4:
+            raise KeyboardInterrupt
+
+    (tmp_path / "log.jsonl").write_text("of another run\n")
+    monkeypatch.setattr(module, "set_learning_rates", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), corpus(), folder=tmp_path, quiet=True)
+    monkeypatch.undo()
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, lines[-1], lines[-1]]) + "\n")
+    run = train(tiny(), corpus(), folder=tmp_path, resume=True, quiet=True)
+    assert logged(tmp_path, "train.loss") == [(point.step, point.loss) for point in run.history]
+
+
+def test_a_log_that_cannot_be_written_is_said_once_and_training_goes_on(tmp_path, capsys):
+    (tmp_path / "log.jsonl").mkdir()
+    assert train(tiny(), corpus(), folder=tmp_path).step == 6
+    lines = [line for line in capsys.readouterr().out.splitlines() if "log.jsonl" in line]
+    assert lines == ["log.jsonl cannot be written, training goes on without it: Is a directory"]
+
+
 def test_runs_do_not_mix(tmp_path):
     runs = [train(tiny(seed=seed), corpus(), folder=tmp_path / str(seed), quiet=True) for seed in (0, 1, 2)]
     for seed, run in enumerate(runs):

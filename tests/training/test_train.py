@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import sys
 import threading
 from dataclasses import FrozenInstanceError, replace
 
@@ -61,6 +62,19 @@ def test_a_run_leaves_the_generators_of_its_caller_alone():
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
     assert (states[2] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_a_report_is_the_mean_since_the_one_before():
+    every = [point.loss for point in train(tiny(reports=6), corpus(), quiet=True).history]
+    two = [point.loss for point in train(tiny(reports=2, evaluations=1), corpus(), quiet=True).history]
+    assert two == pytest.approx([sum(every[:3]) / 3, sum(every[3:]) / 3], abs=1e-6)
+
+
+def test_start_must_be_a_model_of_the_same_characters():
+    with pytest.raises(TypeError, match="start must be a RoFormer, got Linear"):
+        train(tiny(), corpus(), start=torch.nn.Linear(2, 2), quiet=True)
+    with pytest.raises(ValueError, match=r"start must have vocab_size=\d+ as the text has, got 5"):
+        train(tiny(), corpus(), start=RoFormer(tiny().architecture(5)), quiet=True)
 
 
 def test_it_learns():
@@ -153,6 +167,24 @@ class TestOptimizers:
                 optimizer.step()
         for p, q in zip(together, alone, strict=True):
             torch.testing.assert_close(p, q)
+
+    def test_muon_remembers_five_hundredths_of_each_new_gradient(self):
+        weight = torch.nn.Parameter(torch.ones(3, 4))
+        optimizer, expected = Muon([weight]), torch.zeros(3, 4)
+        for seed in range(3):
+            weight.grad = torch.randn(3, 4, generator=torch.Generator().manual_seed(seed))
+            optimizer.step()
+            expected = 0.95 * expected + 0.05 * weight.grad
+            torch.testing.assert_close(optimizer.state[weight]["momentum"], expected)
+
+    @pytest.mark.parametrize(("shape", "size"), [((12, 3), 2.0), ((3, 12), 1.0), ((6, 6), 1.0)])
+    def test_an_update_is_as_large_as_its_rows_ask(self, shape, size):
+        """lr·√max(1, rows/columns), so that an output changes as much whatever the shape."""
+        weight = torch.nn.Parameter(torch.zeros(shape))
+        weight.grad = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        Muon([weight], 0.5).step()
+        values = torch.linalg.svdvals(weight.detach()) / (0.5 * size)
+        assert 0.6 < values.min() < values.max() < 1.3
 
     def test_weight_decay_shrinks(self):
         weight = torch.nn.Parameter(torch.ones(3, 3))
@@ -291,6 +323,19 @@ class TestFolder:
         assert found["seconds"] > 0
         assert found["parameters"] == sum(p.numel() for p in run.model.parameters())
         assert [point["step"] for point in found["history"]] == [2, 3, 4, 6]
+
+    def test_a_long_pause_between_reports_is_cut_short_by_a_save(self, tmp_path, monkeypatch, capsys):
+        """With one report asked for, a run of many steps is still saved and heard of; its history stays the same."""
+        monkeypatch.setattr(sys.modules[train.__module__], "PAUSE", 0.0)
+        saved = []
+        save = record.Run.save
+        monkeypatch.setattr(record.Run, "save", lambda run, *rest: (saved.append(run.step), save(run, *rest)))
+        run = train(tiny(reports=1, evaluations=1), corpus(), folder=tmp_path / "run")
+        assert saved == [1, 2, 3, 4, 5, 6]
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[1] for line in lines] == [f"{step}/6" for step in saved]
+        assert ["train" in line for line in lines] == [False] * 5 + [True]
+        assert [point.step for point in run.history] == [6]
 
     def test_a_second_run_does_not_overwrite_the_first(self, tmp_path):
         train(tiny(), corpus(), folder=tmp_path, quiet=True)
