@@ -328,10 +328,10 @@ check("eq. 2.10", (p(m) * (p(n) @ R(r))).sum(-1), behind, tolerance=rounding)
 from rope_lab.figures.sinusoidal import products
 
 offsets = torch.arange(-64, 65)
-query, keys = p(torch.tensor([1000])), p(1000 + offsets)
+at_1000, around = p(torch.tensor([1000]))[0], p(1000 + offsets)
 curves = {
-    "nothing between": ((keys @ query[0]), 0),
-    f"$R_{{{r}}}^{{\\top}}$ between": ((keys @ R(r) @ query[0]), -r),
+    "nothing between": (around @ at_1000, 0),
+    f"$R_{{{r}}}^{{\\top}}$ between": (around @ R(r) @ at_1000, -r),
 }
 products(offsets, curves)
 
@@ -637,11 +637,11 @@ def accuracy_with(matrix: Tensor, model: OneLayer, shift: int) -> float:
 
 rows = []
 for name, model in trained.items():
-    M, relative = learned_A[name], relative_part(learned_A[name])
+    M, M_bar = learned_A[name], relative_part(learned_A[name])
     parts = {
         "position, position": M,
-        "relative part": relative,
-        "the rest": M - relative,
+        "relative part": M_bar,
+        "the rest": M - M_bar,
     }
     for part, matrix in parts.items():
         at = [accuracy_with(matrix, model, move) for move in shown]
@@ -725,9 +725,11 @@ for reach, position, updates in (
     ("below 65,536", None, full),
     ("below 65,536", slip, 2 * full),
 ):
-    model, _ = train(reaches[reach], position, updates)
+    slipped, _ = train(reaches[reach], position, updates)
     counting = "pairs" if position is None else "columns"
-    rows.append((reach, counting, updates, accuracy(model, 0), accuracy(model, 500)))
+    rows.append(
+        (reach, counting, updates, accuracy(slipped, 0), accuracy(slipped, 500))
+    )
 columns = {"texts begin": "", "counting": "", "updates": ""}
 columns |= {"as trained": ".0%", "shifted by 500": ".0%"}
 table(rows, columns, caption="Tokens copied correctly.")
@@ -901,14 +903,14 @@ table(rows, columns, caption="Largest error over the last 64 positions below N."
 # :::
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: the other order", "code_prompt_hide": "Hide the measurement"}
-W, x = torch.randn(C, C) / C**0.5, torch.randn(1000, C)
+W, content = torch.randn(C, C) / C**0.5, torch.randn(1000, C)
 
 
 def P(t: Tensor) -> Tensor:  # permutes the last axis; of a weight, W P^T
     return convert_layout(t, "interleaved", "half")
 
 
-check("eq. 2.17", (x + p(m)) @ W.T, (P(x) + P(p(m))) @ P(W).T)
+check("eq. 2.17", (content + p(m)) @ W.T, (P(content) + P(p(m))) @ P(W).T)
 
 
 class Halves(PositionEncoding):
@@ -916,11 +918,11 @@ class Halves(PositionEncoding):
         return x + P(sinusoidal(positions, C))
 
 
-model = trained["below 65,536"]
-as_trained, model.position = accuracy(model, 0), Halves()
+ported = trained["below 65,536"]
+as_trained, ported.position = accuracy(ported, 0), Halves()
 print(f"the trained model above: {as_trained:.0%} of tokens copied correctly")
-print(f"the same weights with the other order: {accuracy(model, 0):.0%}")
-model.position = SinusoidalEmbedding(C)
+print(f"the same weights with the other order: {accuracy(ported, 0):.0%}")
+ported.position = SinusoidalEmbedding(C)
 
 # %% [markdown]
 # :::{admonition} The wrong axis

@@ -325,11 +325,11 @@ same_training(losses)
 # %%
 singles = {}
 for name in ("interleaved", "half"):
-    model, weights = models[name]
-    weights = {
-        key: w.float() if w.is_floating_point() else w for key, w in weights.items()
+    model, double = models[name]
+    single = {
+        key: w.float() if w.is_floating_point() else w for key, w in double.items()
     }
-    singles[name] = train(model.float(), weights, lr=1e-2)
+    singles[name] = train(model.float(), single, lr=1e-2)
 difference = (singles["half"] - singles["interleaved"]).abs()
 for updates in (10, 30, 100):
     print(

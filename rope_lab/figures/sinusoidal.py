@@ -53,7 +53,14 @@ def table_map(table: ArrayLike, pairs: Sequence[int]) -> Figure:
     top.set_ylabel("coordinate")
     for i, color, dash in zip(pairs, COLORS.values(), ("-", "--", "-.", ":"), strict=False):
         bottom.plot(values[:, 2 * i], dash, color=color, label=f"pair {i}")
-    bottom.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(pairs), fontsize=12, handlelength=2.2)
+    bottom.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(pairs),
+        fontsize=12,
+        handlelength=2.2,
+        frameon=False,
+    )
     bottom.set(xlabel="position $m$", ylabel=r"$\sin m\theta_i$", ylim=(-1.1, 1.1), yticks=[-1, 0, 1])
     return figure
 
