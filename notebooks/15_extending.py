@@ -19,9 +19,9 @@
 # every position. **Can it read them?**
 #
 # Here is such a model, small and trained while this page was built. It reads texts eight times as long as any it has
-# seen: once as it is, and then with its frequencies changed in three ways. No parameter was trained again.
+# seen: once as it is, and then by three published methods of extension. No parameter was trained again.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against place in the text from 8 to 900 characters on a logarithmic axis, with a dotted line at 128. The line of the unchanged model falls up to 128 and rises steeply beyond it, and that of NTK-aware scaling rises with it. Position interpolation is nearly level, far above both. YaRN is nearly level too, and low: a little above the unchanged model up to 128, far below it at the end."}, "figure": {"caption": "Loss by place. The model as it is (black) loses its way beyond the length it was trained on. The same weights with other frequencies do, too (NTK-aware), or read badly everywhere (position interpolation), or go on almost as if nothing had happened (YaRN).", "name": "fig-eight-times"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against place in the text from 8 to 900 characters on a logarithmic axis, with a dotted line at 128. The line of the unchanged model falls up to 128 and rises steeply beyond it, and that of NTK-aware scaling rises with it. Position interpolation is nearly level, far above both. YaRN is nearly level too, and low: a little above the unchanged model up to 128, far below it at the end. Bands about the lines are wide at the first places, and all lines dip and rise together there."}, "figure": {"caption": "Loss by place (place 0 is the first character of a segment), with 95% confidence bands over 32 segments. The model as it is (black) loses its way beyond the length it was trained on. With the same weights but changed frequencies, it still does so (NTK-aware), or reads badly everywhere (position interpolation). With YaRN it continues almost as if nothing had happened; {numref}`fig-two-parts` shows which part of YaRN does that. Bumps that all lines share belong to the text.", "name": "fig-eight-times"}}
 import os
 from itertools import pairwise
 
@@ -29,6 +29,7 @@ import torch
 
 from rope_lab import RoFormer
 from rope_lab.experiments.extending import FACTORS, METHODS, extended
+from rope_lab.experiments.seeds import t_quantile
 from rope_lab.figures.extending import by_place
 from rope_lab.training import TrainConfig, preset, tiny_shakespeare, token_losses, train
 
@@ -47,40 +48,60 @@ def update(model: RoFormer, config: TrainConfig) -> RoFormer:
 torch.manual_seed(config.seed)
 model = update(RoFormer(config.architecture(len(corpus.vocab))), config)
 L, factor = model.config.context, 8
-ids = val_ids[: factor * L * (1 if smoke else 16) + 1]
+segments = 2 if smoke else 32
+ids = val_ids[: factor * L * segments + 1]
 edges = [0, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024]
-lines = {}
-for method in ("none", "position interpolation", "NTK-aware", "YaRN"):
+middles = [(a + b + 1) / 2 for a, b in pairwise(edges)]
+
+
+def read(model: RoFormer, method) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean loss of each group of places, and the half-width of its interval."""
     losses = token_losses(extended(model, method, factor), ids, factor * L, batch=4)
-    lines[method] = torch.stack([losses[:, a:b].mean() for a, b in pairwise(edges)])
-by_place([(a + b + 1) / 2 for a, b in pairwise(edges)], lines, L)
+    groups = torch.stack([losses[:, a:b].mean(1) for a, b in pairwise(edges)])
+    error = groups.std(1) / segments**0.5
+    return groups.mean(1), t_quantile(segments) * error
+
+
+by_method = {
+    method: read(model, method)
+    for method in ("none", "position interpolation", "NTK-aware", "YaRN")
+}
+lines = {method: line for method, (line, _) in by_method.items()}
+halves = {method: half for method, (_, half) in by_method.items()}
+by_place(middles, lines, L, halves)
 
 # %% [markdown]
-# The main claims of the caption are checked. First and last are the first 16 characters and the last 256:
+# The main claims of this caption are checked below:
 
 # %%
+from rope_lab.figures.extending import said
+from rope_lab.figures.table import table
 from rope_lab.verify import check, check_at_most
 
-for method, line in lines.items():
-    first, at_L, last = line[[0, 3, -1]].tolist()
-    print(f"{method:24s}first {first:.2f}, before {L} {at_L:.2f}, last {last:.2f}")
 if not smoke:
     plain, yarn = lines["none"], lines["YaRN"]
     interpolated = lines["position interpolation"]
     check_at_most("fig. 15.1, plain rises", plain[3], plain[-1] - 0.3)
+    check_at_most("fig. 15.1, NTK-aware rises too", plain[-1] - 0.2, lines["NTK-aware"][-1])
     check_at_most("fig. 15.1, YaRN at the end", yarn[-1], plain[-1] - 0.2)
     check_at_most("fig. 15.1, interpolation", plain[3], interpolated[3] - 0.3)
+table(
+    [[said(method), *line[[0, 3, -1]].tolist()] for method, line in lines.items()],
+    {"loss": "", "places 0–15": ".2f", f"places 64–{L - 1}": ".2f", "the last 256": ".2f"},
+)
 
 # %% [markdown]
-# This chapter shows which part of RoPE is new to a model beyond its length, derives the best-known repairs as one
-# choice of numbers each, and measures what they are worth before and after a little more training.
+# This chapter shows what is new to a model beyond its length, derives the best-known remedies, each of which is a choice
+# of new frequencies, and measures what they are worth before and after a little more training. One of them has a second
+# part besides its frequencies, and with a control you will see how much of the figure that part explains.
 #
 # ## What is new at a longer length
 #
-# The tokens are not new, and neither are most of the angles. Two tokens at distance $s$ meet in pair $i$ at the angle
-# $s\theta_i$, and training has shown the model all distances below $L$. A fast pair came round many times on the way, so
+# Two things are new: some of the angles, and the number of keys that share the attention of a query. Begin with the
+# angles. Two tokens at distance $s$ meet in pair $i$ at the angle
+# $s\theta_i$, and training has shown the model all distances below $L$. A fast pair completed many turns on the way, so
 # every angle of the circle has occurred. A pair whose wavelength $\lambda_i = 2\pi/\theta_i$ is longer than $L$ has not
-# come round once. These are the pairs with
+# completed one. Solve $2\pi\, b^{2i/D} > L$ for $i$: these are the pairs with
 #
 # $$
 # \begin{aligned}
@@ -105,16 +126,14 @@ heads = {
     "Llama 2": (128, 10_000.0, 4096),
     "Llama 3": (128, 500_000.0, 8192),
 }
-counts = {}
+rows = []
 for name, (D, b, length) in heads.items():
     wavelength = 2 * math.pi / frequencies(D, b)
     bound = D / 2 * math.log(length / (2 * math.pi)) / math.log(b)
     never = wavelength > length
     check(f"eq. 15.1, {name}", never, torch.arange(D // 2) > bound)
-    counts[name] = f"{int(never.sum())} of {D // 2}"
-for name, count in counts.items():
-    tokens = heads[name][2]
-    print(f"{name}, {tokens:,} tokens: {count} pairs never came round")
+    rows.append([name, length, D // 2, int(never.sum())])
+table(rows, {"model": "", "tokens": ",d", "pairs": "d", "pairs that never complete a turn": "d"})
 
 # %% [markdown]
 # Read {numref}`fig-unseen` with this in mind: for every pair, the angles that training covered, and those that a text of
@@ -127,18 +146,19 @@ freqs = frequencies(dim, base)  # θ_i, (D/2,)
 covered(L * freqs, {"nothing scaled": factor * L * freqs})
 
 # %% [markdown]
-# So the fast pairs need no help, and for a slow pair there is one condition. Write $\theta'_i$ for its new frequency and
-# $\rho = L'/L$ for the factor. (The papers call it $s$, which in this book is a distance.) The pair stays within the
-# arc it knows if $L'\theta'_i \le L\theta_i$, that is, if
+# So as far as the angles go, the fast pairs need no help, and for a slow pair there is one condition. Write $\theta'_i$
+# for its new frequency and $\rho = L'/L$ for the **extension factor**. (The papers call it $s$, which in this book is a
+# distance.) The pair stays within the arc it knows if $L'\theta'_i \le L\theta_i$, that is, if
 #
 # $$ \frac{\theta'_i}{\theta_i} \le \frac{1}{\rho} \quad \text{where } \lambda_i > L . $$ (eq-15-2)
 #
-# Everything below is a choice of $\theta'_i$. In `rope_lab` a choice is a function of the frequencies and the length,
-# handed to `RotaryEmbedding(..., scaling=...)`; {mod}`rope_lab.encodings.scaling` lists them.
+# The methods below are choices of $\theta'_i$. Whether a model reads better for it is a question of its own: the condition
+# says which angles are known, not what unknown angles do to a loss. In `rope_lab` a choice is a function of the
+# frequencies and the length, passed to `RotaryEmbedding(..., scaling=...)`; {mod}`rope_lab.encodings.scaling` lists them.
 #
 # ## Position interpolation
 #
-# Chen et al. {cite:p}`chen2023` squeeze the positions: token $m$ stands at $mL/L' = m/\rho$. Since a rotation knows only
+# Chen et al. {cite:p}`chen2023` squeeze the positions: token $m$ gets the position $mL/L' = m/\rho$. Since a rotation knows only
 # the product $m\theta_i$, this is the same as dividing every frequency by $\rho$. The score of $q$ at $m$ and $k$ at $n$,
 # with $h_i = q_i \bar k_i$, is
 #
@@ -189,7 +209,7 @@ check_at_most("eq. 15.2, position interpolation", ratio, 1 / factor)
 #
 # $$ \frac{\mathrm{d}}{\mathrm{d}s}\, g(s/\rho) = \frac{1}{\rho}\, g'(s/\rho) . $$ (eq-15-4)
 #
-# What a model knows about the order of neighbours it knows from the difference of their scores. For Gaussian $q$ and $k$,
+# A model can tell the order of two neighbouring tokens only from the difference between their scores. For Gaussian $q$ and $k$,
 # all coordinates independent with mean 0 and variance 1, the difference between distances $s$ and $s + 1$ has
 #
 # $$
@@ -199,7 +219,7 @@ check_at_most("eq. 15.2, position interpolation", ratio, 1 / factor)
 # \end{aligned}
 # $$ (eq-15-5)
 #
-# at every $s$. A small sine is nearly its argument, so the deviation falls almost like $1/\rho$.
+# at every $s$. A small sine is nearly its argument, so the standard deviation falls almost like $1/\rho$.
 
 
 # %%
@@ -219,26 +239,32 @@ h, s = pairs(q) * pairs(k).conj(), 1000 * torch.rand(20_000)
 slopes = slope(s, h, freqs / factor)
 check("eq. 15.4", slopes, slope(s / factor, h, freqs) / factor)
 
-deviations = {}
+rows = []
 for rho in (1, 2, 4, 8):
     step = g(s + 1, h, freqs / rho) - g(s, h, freqs / rho)
     variance = 8 * (freqs / (2 * rho)).sin().square().sum()
-    drawn = step.var() / variance
-    check(f"eq. 15.5, factor {rho}", drawn, 1.0, tolerance=0.05)
-    deviations[rho] = float(variance.sqrt())
-for rho, deviation in deviations.items():
-    share = deviation / deviations[1]
-    print(f"factor {rho}: by {deviation:.3f}, {share:.3f} of unscaled neighbours")
+    check(
+        f"eq. 15.5, factor {rho}", step.var() / variance, 1.0,
+        tolerance=0.05, reason="sampling", draws=len(s),
+    )  # fmt: skip
+    sd = float(variance.sqrt())
+    rows.append([rho, sd, sd / rows[0][1] if rows else 1.0])
+table(
+    rows,
+    {"extension factor": "d", "SD of the difference": ".3f", "fraction of unscaled": ".3f"},
+    caption="By how much the scores of neighbouring distances differ.",
+)
 
 # %% [markdown]
-# This is why the interpolated model of {numref}`fig-eight-times` reads badly from the first characters on, and why
-# interpolation is followed by training.
+# That fits {numref}`fig-eight-times`, in which the interpolated model reads badly from the first characters on, and it is
+# why interpolation is followed by training. The control comes with {numref}`fig-two-parts`: if the fast pairs are spared,
+# the first characters are read almost as before.
 #
 # ### Why a little training suffices
 #
-# The new scores are values of $g$ at places between the trained ones. Between two whole distances $s_1$ and
-# $s_2 = s_1 + 1$ a smooth function is close to the straight line through its values there, and how close is a matter of
-# its second derivative. That of $g$ is at most $\max_i |h_i| \sum_i \theta_i^2$, and $\sum_i b^{-4i/D}$ is a geometric
+# The new scores are values of $g$ between the trained ones. Between two whole distances $s_1$ and
+# $s_2 = s_1 + 1$ a smooth function is close to the straight line through its values there: a function with
+# $\lvert g'' \rvert \le M$ differs from that line by at most $M (s - s_1)(s_2 - s)/2$. Here $M$ is at most $\max_i |h_i| \sum_i \theta_i^2$, and $\sum_i b^{-4i/D}$ is a geometric
 # series, so
 #
 # $$
@@ -258,23 +284,28 @@ room = (s - s1) * (s1 + 1 - s) / (2 * (1 - base ** (-4 / dim)))
 off = (g(s, h, freqs) - line).abs()
 check_at_most("eq. 15.6", off, lengths[:, 0] * room + 1e-12)  # for rounding
 
-print("h = 1, halfway: off the line, equation 15.6, the paper's bound")
+rows = []
 for D in (dim, 128):
     theta = frequencies(D, base)
     off = float(((theta / 2).cos() - (1 + theta.cos()) / 2).sum())
     ours = 1 / (8 * (1 - base ** (-4 / D)))
     paper = D / (32 * math.log(base))
-    print(f"D = {D:3d}:{off:8.3f}{ours:8.3f}{paper:8.3f}")
+    rows.append([D, off, ours, paper])
+table(
+    rows,
+    {"D": "d", "distance from the line": ".3f", "equation 15.6": ".3f", "the paper's bound": ".3f"},
+    caption="All h = 1, halfway between the distances 0 and 1.",
+)
 
 # %% [markdown]
 # Compare that with the size of a score, which can be as large as $\sum_i |h_i|$, that is $D/2$ here. The paper states the
-# bound with $D / (4 \ln b)$ in place of $1/(1 - b^{-4/D})$. That is smaller, and as you see, contents that are alike in all
-# pairs exceed it. The argument needs only the order of magnitude, and stays.
+# bound with $D / (4 \ln b)$ in place of $1/(1 - b^{-4/D})$. That is smaller, and as you see, contents that are equal in all
+# pairs exceed it. The argument needs only the order of magnitude, so it still holds.
 #
 # ## NTK-aware: raise the base
 #
-# Only the slow pairs had to be slowed down, and the fast ones are those that tell neighbours apart. The proposal that
-# became known as NTK-aware scaling {cite:p}`bloc97` wants a smooth way between: leave the first frequency, divide the last
+# By {eq}`eq-15-2` only the slow pairs had to be slowed down, and the fast ones are those that tell neighbours apart. The
+# proposal that became known as NTK-aware scaling {cite:p}`bloc97` is a smooth compromise: leave the first frequency, divide the last
 # by $\rho$, and let one number do both. Every base gives $\theta_0 = 1$. For the last pair, $i = D/2 - 1$, the
 # exponent is $-(D-2)/D$, so ask for $b'^{-(D-2)/D} = b^{-(D-2)/D}/\rho$ and solve:
 #
@@ -288,48 +319,53 @@ for D in (dim, 128):
 from rope_lab.encodings import NTKAware
 
 ntk, _ = NTKAware(factor)(freqs, 0)
-share = torch.arange(dim // 2) / (dim // 2 - 1)
+exponents = torch.arange(dim // 2) / (dim // 2 - 1)
 check("eq. 15.7", ntk, frequencies(dim, base * factor ** (dim / (dim - 2))))
-check("eq. 15.8", ntk, freqs * factor**-share)
+check("eq. 15.8", ntk, freqs * factor**-exponents)
 ends = freqs[[0, -1]] / torch.tensor([1, factor])
 check("eq. 15.8, first and last", ntk[[0, -1]], ends)
 
 slow = 2 * math.pi / freqs > L
-outside = slow & (ntk / freqs > (1 + 1e-12) / factor)
-print(f"{outside.sum()} of {slow.sum()} slow pairs still leave their arc")
+leave = int((slow & (ntk / freqs > (1 + 1e-12) / factor)).sum())
+print(f"Of {int(slow.sum())} slow pairs, {leave} still leave their arc.")
 
 # %% [markdown]
-# Hold {eq}`eq-15-8` against {eq}`eq-15-2`: the ratio is $1/\rho$ for the very last pair and larger for every other. All
-# slow pairs but one still leave their arcs, if by less than before. That is what you saw in {numref}`fig-eight-times`, and
-# why a larger factor is often chosen than the text needs.
+# Compare {eq}`eq-15-8` with {eq}`eq-15-2`: the ratio is $1/\rho$ for the very last pair and larger for every other. All
+# slow pairs but one still leave their arcs, although by less than before. This is the usual reason for choosing a larger
+# factor than the text needs.
 #
-# Raising the base is also what is done *before* training, or with much of it. {cite:t}`xiong2024` went on training Llama 2
-# with a base of 500,000 and report it to be slightly better than interpolation; Llama 3 is trained with that base. How long a
+# The base is also raised *before* training, or together with a great deal of further training. {cite:t}`xiong2024`
+# continued to train Llama 2 with a base of 500,000 and report slightly better results than with interpolation; Llama 3 is trained with that base. How long a
 # context a base can serve at all is bounded by {cite:t}`xu2024`. Another way to keep a slow pair from new angles is not to
 # turn it: p-RoPE {cite:p}`barbero2025` stops the slowest pairs, which then carry content alone.
 #
-# Here is what the base was worth in our own small models, trained with it from the start:
+# In our own small models, trained with each base from the start on 128 characters and then given longer texts:
 
 # %% tags=["hide-input"]
-from textwrap import fill
-
-from rope_lab.experiments.store import Results, shown
+from rope_lab.experiments.seeds import differences, shown, verdict
+from rope_lab.experiments.store import Results
 
 bases = Results.recorded("base")
-if bases.records:
-    lengths = bases.records[0]["lengths"]
-    print(
-        "base      " + "".join(f"{f'{length} characters':>18s}" for length in lengths)
-    )
-    for name in bases.variants():
-        cut = [shown(bases.values(name, "cut", i)) for i in range(len(lengths))]
-        print(f"{name:10s}" + "".join(f"{loss:>18s}" for loss in cut))
-    usual, raised = (bases.values(b, "cut", -1) for b in ("10,000", "1,000,000"))
-    gain = shown([a - b for a, b in zip(usual, raised, strict=False)])
-    print(f"base 10,000 less base 1,000,000, at {lengths[-1]} characters: {gain}")
-print(fill(bases.provenance(), 76))
+lengths = bases.records[0]["lengths"]
+table(
+    [
+        [name, *(shown(bases.values(name, "cut", i)) for i in range(len(lengths)))]
+        for name in bases.variants()
+    ],
+    ["base", *(f"{length} characters" for length in lengths)],
+    caption="Loss by the base, mean ± half-width of the 95% confidence interval.",
+    provenance=bases.provenance(),
+)
+
+# %%
+raised = verdict(differences(bases, "1,000,000", "10,000", "cut", -1))
+print(f"Base 1,000,000 minus base 10,000, at {lengths[-1]} characters: {raised}.")
 
 # %% [markdown]
+# In these models a larger base makes the longer texts *worse*. That does not contradict the papers: they train, or continue
+# to train, at the long length, while these models met 512 characters for the first time when they were evaluated. A larger
+# base leaves more pairs without a full turn in training ({eq}`eq-15-1`), and here nobody taught the model what they mean.
+#
 # ## Dynamic NTK: the factor follows the text
 #
 # A factor that is chosen beforehand costs something in short texts, which needed none. Dynamic NTK scaling, from the same
@@ -341,7 +377,7 @@ print(fill(bases.provenance(), 76))
 # and 1 for $N \le L$.
 #
 # It begins at 1. Note where it ends: at $N = \rho L$ it is $\rho^2 - \rho + 1$, far more than the text has grown. So most of
-# the slow pairs come back into their arcs.
+# the slow pairs come back into their arcs, as the table shows. Remember that number: it will be compared with a loss.
 
 # %%
 from rope_lab.encodings import DynamicNTK
@@ -353,8 +389,8 @@ for N in (1, L, L + 1, 2 * L, 4 * L, factor * L):
     now, _ = dynamic(freqs, N)
     check(f"eq. 15.9, N = {N:,}", now, NTKAware(stretch)(freqs, 0)[0])
     inside = (now / freqs * max(N, L) <= L * (1 + 1e-12))[slow].sum()
-    rows.append(f"{N:5,d}{stretch:8.2f}   {inside} of {slow.sum()}")
-print("    N  factor   slow pairs within their arcs", *rows, sep="\n")
+    rows.append([N, stretch, f"{int(inside)} of {int(slow.sum())}"])
+table(rows, {"N": ",d", "factor": ".2f", "slow pairs within their arcs": ""})
 
 # %% [markdown]
 # ### A cache remembers the wrong base
@@ -371,7 +407,7 @@ print("    N  factor   slow pairs within their arcs", *rows, sep="\n")
 # \end{aligned}
 # $$ (eq-15-10)
 #
-# The angle $\varphi_i$ is no multiple of $m - n$: what was the point of RoPE is gone.
+# The angle $\varphi_i$ is no longer a multiple of $m - n$: the very property for which RoPE was invented is gone.
 
 # %%
 positions = torch.arange(factor * L)
@@ -380,17 +416,17 @@ q, k = torch.randn(2, factor * L, dim)
 stale_angles = positions[:, None] * at_its_time  # (N, D/2)
 stale = rotate(k, stale_angles)
 
-print("decoded to   scores of the newest query with the cache")
+rows = []
 for m in (L - 1, 2 * L - 1, 4 * L - 1, factor * L - 1):
     query = rotate(q[[m]], stale_angles[[m]])[0]
     past = positions[: m + 1, None]
     seen = stale[: m + 1] @ query
     fresh = rotate(k[: m + 1], past * at_its_time[m]) @ query
-    off = float((seen - fresh).norm() / fresh.norm())
-    print(f"{m + 1:10,d}   off by {off:.1%}")
+    rows.append([m + 1, float((seen - fresh).norm() / fresh.norm())])
 turns = torch.exp(1j * (stale_angles[m] - stale_angles))
 terms = pairs(q)[m] * pairs(k).conj() * turns
 check("eq. 15.10", seen, terms.real.sum(-1))
+table(rows, {"decoded to": ",d", "relative error of the newest query's scores with the cache": ".1%"})
 
 # %% [markdown]
 # There are two ways out. **Fix the length before the prompt is read**, and $\theta_i(N)$ is a constant: then a model that
@@ -405,9 +441,9 @@ check("eq. 15.10", seen, terms.real.sum(-1))
 #
 # In `rope_lab` the length is `RotaryEmbedding(..., length=...)`, and without it the capacity of the cache. Or **keep
 # unrotated keys and rotate all of them at every step**, which is what
-# {class}`~rope_lab.encodings.variants.GrowingRotaryEmbedding` does. That mends the scores of one layer, but not a stack: when the
-# frequencies change, a full pass also gives old tokens another output of layer 1, and so other keys in layer 2, and those
-# are in the cache as they were.
+# {class}`~rope_lab.encodings.variants.GrowingRotaryEmbedding` does. That corrects the scores of a single layer, but not those of a stack of layers. When
+# the frequencies change, a full pass would also give old tokens a different output from layer 1, and hence different keys
+# in layer 2; the cache still holds the old ones.
 
 # %%
 from rope_lab import RoFormerConfig
@@ -441,18 +477,19 @@ with torch.no_grad():
         passes = [growing(text[:, : t + 1])[:, -1:] for t in range(40)]
         cached, newest = decoded(growing, 1), torch.cat(passes, dim=1)
         if depth == 1:
-            check("eq. 15.11, rotated anew, one layer", cached, newest)
+            check("eq. 15.11, rotated again, one layer", cached, newest)
         else:
             off = float((cached - newest).norm() / newest.norm())
-            print(f"rotated anew, {depth} layers: logits off by {off:.1e}")
+            print(f"With {depth} layers, rotated again, the logits are off by {off:.1e}.")
 
 # %% [markdown]
-# The error of a random model is small. It is there, and with it the answer depends on where the prompt ended.
+# In a random model the error is small. But it is there, and because of it the answer depends on where the prompt ended.
 #
 # ## YaRN: leave the fast, interpolate the slow
 #
-# The condition {eq}`eq-15-2` concerns slow pairs, the loss of {eq}`eq-15-5` comes from fast ones. So treat them apart, as
-# YaRN {cite:p}`peng2024` does. Count how often pair $i$ turns in training, $L/\lambda_i$. It turns $\beta$ times at
+# The condition {eq}`eq-15-2` concerns slow pairs, whereas most of the sum in {eq}`eq-15-5` comes from fast ones. So treat
+# them differently, as YaRN {cite:p}`peng2024` does. Its frequencies alone are known as *NTK-by-parts*. Count how often pair
+# $i$ turns in training, $L/\lambda_i$. It turns $\beta$ times at
 #
 # $$ i(\beta) = \frac{D}{2} \cdot \frac{\ln (L/2\pi\beta)}{\ln b} . $$ (eq-15-12)
 #
@@ -468,22 +505,26 @@ with torch.no_grad():
 # \end{aligned}
 # $$ (eq-15-13)
 #
-# Now look back: $i(1)$ is the bound of {eq}`eq-15-1`. With the ramp's end at one turn, exactly the pairs that never came
-# round are interpolated, and no pair leaves its arc.
+# For example, Llama 2 ($D = 128$, $b = 10{,}000$, $L = 4{,}096$) has its ramp from pair 20 to pair 46: pairs 0 to 20 are
+# unchanged, the 18 pairs from 46 on are divided by $\rho$, and the 25 in between are blended. The cell below prints that.
+#
+# Now look back: $i(1)$ is the bound of {eq}`eq-15-1`. With the ramp's end at one turn, exactly the pairs that never
+# complete a turn are *fully* interpolated, and no pair leaves its arc.
 
 # %%
 from rope_lab.encodings import YaRN
 
 
-def place(turns: float, D: int, b: float, length: int) -> float:
-    """Equation 15.12."""
+def pair_of(turns: float, D: int, b: float, length: int) -> float:
+    """The index of the pair that turns so often: equation 15.12."""
     return D / 2 * math.log(length / (2 * math.pi * turns)) / math.log(b)
 
 
+rows = []
 for name, (D, b, length) in heads.items():
     theta, pair = frequencies(D, b), torch.arange(D // 2)
     betas = torch.tensor([32.0, 1.0])
-    ends = torch.tensor([place(float(beta), D, b, length) for beta in betas])
+    ends = torch.tensor([pair_of(float(beta), D, b, length) for beta in betas])
     turns = length / (2 * math.pi) * b ** (-2 * ends / D)
     check(f"eq. 15.12, {name}", turns, betas)
     low, high = max(0, math.floor(ends[0])), math.ceil(ends[1])
@@ -493,15 +534,20 @@ for name, (D, b, length) in heads.items():
     check(f"eq. 15.13, {name}", scaled, wanted)
     ratio = (scaled / theta)[2 * math.pi / theta > length]
     check_at_most(f"eq. 15.2, YaRN, {name}", ratio, 1 / factor)
-
-turns = L / (2 * math.pi)
-print(f"in {L} characters the fastest pair turns {turns:.1f} times")
+    rows.append([name, low, high, int((gamma == 1).sum()), length / (2 * math.pi)])
+table(
+    rows,
+    {
+        "model": "", "ramp from pair": "d", "to pair": "d",
+        "pairs divided by ρ": "d", "turns of the fastest pair in training": ",.1f",
+    },
+)  # fmt: skip
 
 # %% [markdown]
 # Our model was trained on so few characters that even its fastest pair turns less than 32 times: its ramp begins at pair
-# 0, and no pair but that one stays quite as it was.
+# 0, and only that pair stays exactly as it was.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Ratio of new to old frequency against the pair index, logarithmic, for a factor of 8. Position interpolation is level at 1/8. NTK-aware falls in a straight line from 1 to 1/8 at the last pair. Dynamic NTK falls in a steeper straight line to 1/57. YaRN and Llama 3 start at 1 and reach 1/8 at pair 7, where a grey area begins that is labelled no full turn in training."}, "figure": {"caption": "Five answers to one question, for 1,024 characters after training on 128. In the grey area the condition is to be on or under the dotted line; to the left of it, the higher the better neighbours are told apart.", "name": "fig-ratios"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Ratio of new to old frequency against the pair index, logarithmic, for a factor of 8. Position interpolation is level at 1/8. NTK-aware falls in a straight line from 1 to 1/8 at the last pair. Dynamic NTK falls in a steeper straight line to 1/57. YaRN and Llama 3 start at 1 and reach 1/8 at pair 7, where a grey area begins that is labelled no full turn in training."}, "figure": {"caption": "Five answers to one question, for 1,024 characters after training on 128. In the grey area, a method meets the condition if it is on or below the dotted line. To the left of the grey area, the higher a line, the better neighbouring tokens can be told apart.", "name": "fig-ratios"}}
 from rope_lab.encodings import Llama3
 from rope_lab.figures.extending import ratios
 
@@ -520,7 +566,7 @@ ratios(
     int(slow.nonzero()[0]),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels as in the figure of the angles: position interpolation and YaRN have no hatched part in any pair. NTK-aware has one in all slow pairs but the last. Dynamic NTK has one in the first slow pairs, and leaves part of the trained arcs of the slowest pairs unused."}, "figure": {"caption": "The angles of the slow pairs again, for four of the choices. Position interpolation and YaRN keep every pair within what it knows. NTK-aware does not, and dynamic NTK, with its larger factor, nearly does.", "name": "fig-arcs"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels as in the figure of the angles: position interpolation and YaRN have no hatched part in any pair. NTK-aware has one in all slow pairs but the last. Dynamic NTK has one in the first slow pairs, and leaves part of the trained arcs of the slowest pairs unused."}, "figure": {"caption": "The angles of the slow pairs again, for four of the choices. Position interpolation and YaRN keep every pair within what it knows. NTK-aware does not, and dynamic NTK, with its larger factor, does so for most of them.", "name": "fig-arcs"}}
 covered(L * freqs, {name: length * new[name] for name in list(choices)[:4]})
 
 # %% [markdown]
@@ -833,8 +879,8 @@ check_yarn_frequencies(yarn_frequencies)
 
 def yarn_frequencies(dim: int, base: float, factor: float, length: int) -> Tensor:
     theta, pair = frequencies(dim, base), torch.arange(dim // 2)
-    low = max(0, math.floor(place(32, dim, base, length)))
-    high = math.ceil(place(1, dim, base, length))
+    low = max(0, math.floor(pair_of(32, dim, base, length)))
+    high = math.ceil(pair_of(1, dim, base, length))
     gamma = ((pair - low) / (high - low)).clamp(0, 1)
     return (1 - gamma) * theta + gamma * theta / factor
 

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
+
+from torch import Tensor
 
 from rope_lab.encodings import DynamicNTK, NTKAware, PositionInterpolation, RotaryEmbedding, Scaling, YaRN
 from rope_lab.experiments.lab import Experiment, Lab, Scale
-from rope_lab.experiments.store import Results, shown
+from rope_lab.experiments.seeds import shown
+from rope_lab.experiments.store import Results
 from rope_lab.model import RoFormer
 from rope_lab.training import token_losses, train
 
 METHODS = ("none", "position interpolation", "NTK-aware", "dynamic NTK", "YaRN")
+PARTS = ("NTK-by-parts", "attention factor alone")  # the two of YaRN, each without the other
 FACTORS = (2, 4, 8)
 _PEAK = 0.2  # of the learning rates of training
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharpened:
+    """A scaling that leaves every frequency as it is: cosine and sine are multiplied by a number, scores by its square."""
+
+    attention_factor: float
+
+    def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
+        return freqs, self.attention_factor
 
 
 def scaling(method: str, factor: int, context: int) -> Scaling | None:
@@ -24,17 +39,19 @@ def scaling(method: str, factor: int, context: int) -> Scaling | None:
         "NTK-aware": NTKAware(factor),
         "dynamic NTK": DynamicNTK(factor, context),
         "YaRN": YaRN(factor, context),
+        "NTK-by-parts": YaRN(factor, context, attention_factor=1.0),
+        "attention factor alone": Sharpened(0.1 * math.log(factor) + 1),
     }
     return kinds[method]
 
 
-def extended(model: RoFormer, method: str, factor: int) -> RoFormer:
-    """A copy of a RoPE model for `factor` times its context."""
+def extended(model: RoFormer, method: str | Scaling, factor: int) -> RoFormer:
+    """A copy of a RoPE model for `factor` times its context, by a method's name or any other scaling."""
     old, context = model.config, model.config.context
     config = dataclasses.replace(old, context=context * factor)
     rope = RotaryEmbedding(
         old.rotary_dim or old.dim // old.heads, base=old.base, layout=old.layout,
-        scaling=scaling(method, factor, context), length=config.context,
+        scaling=scaling(method, factor, context) if isinstance(method, str) else method, length=config.context,
     )  # fmt: skip
     copy = RoFormer(config, rope)
     copy.load_parameters({name: p.detach() for name, p in model.named_parameters()})

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rope_lab.encodings import RotaryEmbedding, frequencies, rotate
 from rope_lab.experiments.lab import Experiment, Lab
-from rope_lab.experiments.store import Results, shown
+from rope_lab.experiments.seeds import shown
+from rope_lab.experiments.store import Results
 from rope_lab.model import RoFormer
 from rope_lab.training import seeded
 

@@ -14,8 +14,7 @@ import ast
 import hashlib
 import importlib.util
 import json
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -258,14 +257,3 @@ def _dump(node: Any) -> Any:
 def digest(thing: Any) -> str:
     """Twelve hexadecimal digits of what JSON makes of it."""
     return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; 0 for one value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def shown(values: Sequence[float], digits: int = 3) -> str:
-    """Mean ± deviation, for a table."""
-    mean, deviation = mean_and_deviation(values)
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from rope_lab.experiments.lab import Experiment, Lab, Scale
-from rope_lab.experiments.store import Results, shown
+from rope_lab.experiments.seeds import shown
+from rope_lab.experiments.store import Results
 from rope_lab.model import RoFormer
 from rope_lab.training import Run, preset, token_losses
 

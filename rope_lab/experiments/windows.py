@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from rope_lab.experiments.lab import Experiment, Lab, Scale
-from rope_lab.experiments.store import Results, shown
+from rope_lab.experiments.seeds import shown
+from rope_lab.experiments.store import Results
 from rope_lab.experiments.text import of_training
 from rope_lab.local import LocalConfig, LocalTransformer
 from rope_lab.model import RoFormer

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from rope_lab.experiments.algorithms import TASKS
+from rope_lab.experiments.seeds import differences, interval
 from rope_lab.experiments.store import Results
 from rope_lab.experiments.text import ENCODINGS
 from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
@@ -25,68 +26,6 @@ _COLOR = dict(
 )
 SEVEN = ("NoPE", "learned", "sinusoidal", "T5", "ALiBi", "RoPE", "xPos")  # as many lines as can be told apart
 _Ends = dict[str, tuple[float, float, str]]
-
-
-def differences(results: Results, variant: str, against: str, *path: str | int) -> list[float]:
-    """A number of one variant minus that of another, one for each seed that both have, in the order of the seeds.
-
-    Args:
-        results: the records.
-        variant, against: names of variants.
-        path: where the number stands in a record, as for `Results.values`.
-    """
-    ours, theirs = (
-        dict(zip(results.values(name, "seed"), results.values(name, *path), strict=True))
-        for name in (variant, against)
-    )
-    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-
-
-def factor(count: int, share: float = 0.95) -> float:
-    """How many standard errors about the mean of `count` Gaussian numbers cover the truth in this share of cases.
-
-    It is Student's t with count − 1 degrees of freedom; infinite for one number, which says nothing of its error.
-
-    Raises:
-        ValueError: if `count` is not positive or `share` not between 0 and 1.
-
-    Source: Student 1908, The probable error of a mean.
-    """
-    if count < 1 or not 0 < share < 1:
-        raise ValueError(f"count must be positive and share in (0, 1), got {count} and {share}")
-    if count == 1:
-        return math.inf
-    angle = np.linspace(0, math.pi / 2, 100_001)  # t = √ν·tan(angle), whose density is cos^(ν − 1)
-    density = np.cos(angle) ** (count - 2)
-    covered = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-    return float(math.sqrt(count - 1) * math.tan(np.interp(share, covered / covered[-1], angle)))
-
-
-def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
-    """Mean of a few numbers, and the half width about it that covers the true mean in this share of cases.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if not values:
-        raise ValueError("values must hold at least one number, got none")
-    if len(values) == 1:
-        return float(values[0]), math.inf
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(np.mean(values)), factor(len(values), share) * error
-
-
-def verdict(values: Sequence[float]) -> str:
-    """One line on a difference: by how much, lower, higher or undecided, and how many seeds agree."""
-    if not values:
-        return "not recorded"
-    mean, half = interval(values)
-    lower = sum(value < 0 for value in values)
-    agreed = f"{max(lower, len(values) - lower)}/{len(values)} seeds"
-    if math.isinf(half):
-        return f"{mean:+.3f}, one seed: undecided"
-    word = "undecided" if abs(mean) <= half else ("lower" if mean < 0 else "higher")
-    return f"{mean:+.3f} ± {half:.3f} {word:10s}{agreed}"
 
 
 def dots(results: Results, *path: str | int, label: str = f"validation {_LOSS}") -> Figure:

@@ -1,4 +1,4 @@
-"""Figures of chapter 15: angles that training covers, what scalings do to frequencies, and what tuning mends."""
+"""Figures of chapter 15: angles that training covers, what scalings do to frequencies, and what fine-tuning recovers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from rope_lab.experiments.store import Results, mean_and_deviation
+from rope_lab.experiments.seeds import interval
+from rope_lab.experiments.store import Results
 from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 
-_LOSS = "loss (nats a character)"
+_LOSS = "loss (nats per character)"
 _STYLES = {  # of the methods of the experiment, the same in every figure
     "none": (COLORS["black"], "o", "-"),
     "position interpolation": (COLORS["orange"], "s", "--"),
@@ -21,31 +22,70 @@ _STYLES = {  # of the methods of the experiment, the same in every figure
     "dynamic NTK": (COLORS["vermilion"], "v", "-."),
     "YaRN": (COLORS["blue"], "D", "-"),
     "Llama 3": (COLORS["purple"], "P", ":"),
+    "NTK-by-parts": (COLORS["sky"], "X", "--"),
+    "attention factor alone": (COLORS["vermilion"], "*", "-."),
 }
 
 
-def by_place(places: Sequence[float], lines: Mapping[str, ArrayLike], context: int) -> Figure:
-    """Loss by place in the text, a line a method, each named at its end.
+def by_place(
+    places: Sequence[float], lines: Mapping[str, ArrayLike], context: int, halves: Mapping[str, ArrayLike] | None = None
+) -> Figure:
+    """Loss by place in the text, a line per method, each named at its end.
 
     Args:
         places: the middle of each group of places, shape (P,).
         lines: method → mean losses, shape (P,).
         context: tokens that the model was trained on at once.
+        halves: method → half-widths of the confidence intervals of those means, drawn as bands.
     """
     figure, axes = new_figure(size=(7.5, 4.2))
+    _draw_by_place(axes, places, lines, context, halves or {})
+    return figure
+
+
+def by_place_of_two(
+    places: Sequence[float], panels: Mapping[str, Mapping[str, ArrayLike]], context: int
+) -> Figure:
+    """Loss by place in the text, a line per method and a panel per model; one legend for all.
+
+    Args:
+        places, context: as `by_place`.
+        panels: title → method → mean losses, shape (P,).
+    """
+    figure, axes = new_figure(1, len(panels), size=(7.5, 4.4), sharey=True, squeeze=False)
+    for panel, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        _draw_by_place(panel, places, lines, context, {}, named=False)
+        panel.set_title(title, loc="left", fontsize=12)
+        panel.set(xlabel="", ylabel="")
+        ticks = [context // 8, context, 8 * context]
+        panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes[0, 0].set_ylabel(_LOSS)
+    figure.supxlabel("place in the text (characters)", fontsize=12)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=12, frameon=False)
+    return figure
+
+
+def _draw_by_place(
+    axes: Axes, places: Sequence[float], lines: Mapping[str, ArrayLike], context: int,
+    halves: Mapping[str, ArrayLike], named: bool = True,
+) -> None:  # fmt: skip
     curves = {name: np.asarray(losses, dtype=float) for name, losses in lines.items()}
     everything = np.concatenate(list(curves.values()))
     ends = apart([float(curve[-1]) for curve in curves.values()], 0.065 * float(np.ptp(everything)))
     for (name, curve), end in zip(curves.items(), ends, strict=True):
         color, marker, dash = _STYLES[name]
-        axes.plot(places, curve, dash, color=color, marker=marker, markersize=4, linewidth=1.5)
-        direct_label(axes, places[-1], end, said(name), color, annotation_clip=False)
+        axes.plot(places, curve, dash, color=color, marker=marker, markersize=4, linewidth=1.5, label=said(name))
+        if name in halves:
+            half = np.asarray(halves[name], dtype=float)
+            axes.fill_between(places, curve - half, curve + half, color=color, alpha=0.15, linewidth=0)
+        if named:
+            direct_label(axes, places[-1], end, said(name), color, annotation_clip=False)
     _end_of_context(axes, context)
     axes.set(xscale="log", xlabel="place in the text (characters)", ylabel=_LOSS)
     ticks = [context * 2**power // 8 for power in range(7)]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    return figure
 
 
 def covered(trained: ArrayLike, used: Mapping[str, ArrayLike]) -> Figure:
@@ -138,8 +178,8 @@ def tuning(results: Results, field: str = "loss") -> Figure:
     """Recorded losses against the updates of fine-tuning; a panel a factor, a line a method.
 
     Args:
-        results: of the experiment `extension`, any number of records; means over seeds, bars of one deviation. Means of
-            one method that lie far above all others stand as numbers at the upper edge.
+        results: of the experiment `extension`, any number of records: means over the seeds with their 95% confidence
+            intervals. Means of one method that are far above all others are written as numbers at the upper edge.
         field: "loss" at the new length, "beyond" of its places that are new, or "short" at the trained length.
     """
     factors = sorted({int(record["factor"]) for record in results.records})
@@ -158,12 +198,12 @@ def tuning(results: Results, field: str = "loss") -> Figure:
         for method in dict.fromkeys(record["method"] for record in chosen):
             color, marker, dash = _STYLES[method]
             columns = [
-                mean_and_deviation([record[field][place] for record in chosen if record["method"] == method])
+                interval([record[field][place] for record in chosen if record["method"] == method])
                 for place in range(len(steps))
             ]
-            means, deviations = zip(*columns, strict=True)
+            means, halves = (np.array(column) for column in zip(*columns, strict=True))
             panel.errorbar(
-                range(len(steps)), means, deviations, color=color, marker=marker, markersize=5, linestyle=dash,
+                range(len(steps)), means, np.where(np.isfinite(halves), halves, 0), color=color, marker=marker, markersize=5, linestyle=dash,
                 linewidth=1.5, capsize=2, label=said(method),
             )  # fmt: skip
             for place, mean in enumerate(means):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from rope_lab.figures.style import COLORS, GREY, new_figure
 from rope_lab.model import RoFormer
 
 
-@torch.no_grad()
 def attention_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = None) -> Tensor:
     """Mean attention weight of every head by distance, for whatever encoding, window and mask the model has.
 
@@ -32,12 +32,35 @@ def attention_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = N
     Raises:
         ValueError: if `ids` are no (B, N) or `first` is no query.
     """
-    first = _first(ids, first)
+    start = _first(ids, first)
+    return _of_weights(model, ids, lambda weights: _gather(weights.cpu().double().mean(0), start))
+
+
+def keys_attended(model: RoFormer, ids: Tensor, *, first: int | None = None) -> Tensor:
+    """Over how many keys a query spreads its attention: e to the entropy of its weights, the perplexity of attention.
+
+    It is n for a query that gives n keys the same weight and all others none.
+
+    Args:
+        model, ids, first: as `attention_by_distance`.
+
+    Returns:
+        float64, (layers, H): the mean over queries `first` to N − 1 and over the batch.
+    """
+    start = _first(ids, first)
+    return _of_weights(
+        model, ids, lambda weights: torch.special.entr(weights[:, :, start:].double()).sum(-1).exp().mean((0, 2)).cpu()
+    )
+
+
+@torch.no_grad()
+def _of_weights(model: RoFormer, ids: Tensor, say: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `say` makes of the attention weights (B, H, N, N) of every layer, stacked."""
     found: list[Tensor] = []
 
     def look(layer: MultiHeadAttention, inputs: tuple[Tensor], options: dict[str, Any]) -> None:
         kept = {name: options.get(name) for name in ("positions", "segments")}
-        found.append(_gather(layer.weights(inputs[0], **kept).cpu().double().mean(0), first))
+        found.append(say(layer.weights(inputs[0], **kept)))
 
     hooks = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in _layers(model)]
     training = model.training

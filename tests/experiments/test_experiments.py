@@ -121,10 +121,6 @@ class TestRecords:
         with pytest.raises(ValueError, match=said):
             run(tmp_path, **options)
 
-    def test_mean_and_deviation(self):
-        assert store.mean_and_deviation([1.0, 2.0, 3.0]) == (2.0, 1.0)
-        assert store.shown([2.0]) == "2.000 ± 0.000"
-
 
 class TestCode:
     def test_it_is_found_through_every_import(self):
@@ -266,13 +262,6 @@ class TestExperiments:
         assert len(set(losses)) == len(losses)
         peer = recipes.measure_recipe(tiny_lab, recipes.PEER, 0)
         assert peer["config"]["optimizer"] == "adamw"
-
-    def test_labml_has_the_time_of_the_peer(self, tiny_lab: Lab, monkeypatch: pytest.MonkeyPatch):
-        def seconds(self: Lab, config: Any) -> float:
-            return {"nanogpt": 3.0, "labml": 4.0}[config.name]
-
-        monkeypatch.setattr(Lab, "seconds_per_update", seconds)
-        assert recipes.noam(tiny_lab, 0).steps == 3 * recipes.peer(TINY, 0).steps // 4 > 0
 
     def test_the_peers_recipes_are_as_published(self):
         config = recipes.peer(lab.SCALES["cpu"], 0)

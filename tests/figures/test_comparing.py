@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -119,57 +118,3 @@ def test_a_solved_map_has_its_missing_rows_blank() -> None:
     tables = [panel.images[0].get_array() for panel in comparing.solved(results).axes[:3]]
     assert np.isfinite(np.ma.filled(tables[0], np.nan)).all(axis=1).tolist() == [True, True] + 8 * [False]
     assert not np.isfinite(np.ma.filled(tables[1], np.nan)).any()
-
-
-def test_differences_are_taken_within_a_seed() -> None:
-    records = [
-        {"variant": "a", "seed": 2, "loss": [0.0, 2.5]},
-        {"variant": "a", "seed": 0, "loss": [0.0, 1.5]},
-        {"variant": "b", "seed": 0, "loss": [0.0, 1.0]},
-        {"variant": "b", "seed": 1, "loss": [0.0, 9.0]},
-        {"variant": "b", "seed": 2, "loss": [0.0, 3.0]},
-    ]
-    results = Results("toy", "cpu", records)
-    assert comparing.differences(results, "a", "b", "loss", 1) == [0.5, -0.5]
-    assert comparing.differences(results, "a", "c", "loss", 1) == []
-
-
-@pytest.mark.parametrize(
-    ("count", "expected"), [(2, 12.706205), (3, 4.302653), (4, 3.182446), (11, 2.228139), (10_001, 1.960201)]
-)
-def test_the_factor_is_students_t(count: int, expected: float) -> None:
-    assert comparing.factor(count) == pytest.approx(expected, rel=2e-4)
-
-
-def test_an_interval_of_three() -> None:
-    mean, half = comparing.interval([1.0, 2.0, 3.0])
-    assert mean == 2
-    assert half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-4)
-    assert comparing.interval([5.0]) == (5.0, math.inf)
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ([-0.30, -0.31, -0.29], "lower"),
-        ([0.30, 0.31, 0.29], "higher"),
-        ([0.30, -0.31, 0.29], "undecided"),
-        ([0.3], "one seed: undecided"),
-        ([], "not recorded"),
-    ],
-)
-def test_a_verdict_says_what_the_seeds_can_say(values: list[float], said: str) -> None:
-    assert said in comparing.verdict(values)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: comparing.factor(0), r"count must be positive and share in \(0, 1\), got 0 and 0.95"),
-        (lambda: comparing.factor(3, 1.0), r"count must be positive and share in \(0, 1\), got 3 and 1.0"),
-        (lambda: comparing.interval([]), "values must hold at least one number, got none"),
-    ],
-)
-def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        call()
