@@ -26,9 +26,10 @@ import os
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 
 from rope_lab import RoFormer
-from rope_lab.experiments.extending import FACTORS, METHODS, extended
+from rope_lab.experiments.extending import FACTORS, METHODS, PARTS, Sharpened, extended
 from rope_lab.experiments.seeds import t_quantile
 from rope_lab.figures.extending import by_place
 from rope_lab.training import TrainConfig, preset, tiny_shakespeare, token_losses, train
@@ -82,12 +83,19 @@ if not smoke:
     plain, yarn = lines["none"], lines["YaRN"]
     interpolated = lines["position interpolation"]
     check_at_most("fig. 15.1, plain rises", plain[3], plain[-1] - 0.3)
-    check_at_most("fig. 15.1, NTK-aware rises too", plain[-1] - 0.2, lines["NTK-aware"][-1])
+    check_at_most(
+        "fig. 15.1, NTK-aware rises too", plain[-1] - 0.2, lines["NTK-aware"][-1]
+    )
     check_at_most("fig. 15.1, YaRN at the end", yarn[-1], plain[-1] - 0.2)
     check_at_most("fig. 15.1, interpolation", plain[3], interpolated[3] - 0.3)
 table(
     [[said(method), *line[[0, 3, -1]].tolist()] for method, line in lines.items()],
-    {"loss": "", "places 0–15": ".2f", f"places 64–{L - 1}": ".2f", "the last 256": ".2f"},
+    {
+        "loss": "",
+        "places 0–15": ".2f",
+        f"places 64–{L - 1}": ".2f",
+        "the last 256": ".2f",
+    },
 )
 
 # %% [markdown]
@@ -133,7 +141,15 @@ for name, (D, b, length) in heads.items():
     never = wavelength > length
     check(f"eq. 15.1, {name}", never, torch.arange(D // 2) > bound)
     rows.append([name, length, D // 2, int(never.sum())])
-table(rows, {"model": "", "tokens": ",d", "pairs": "d", "pairs that never complete a turn": "d"})
+table(
+    rows,
+    {
+        "model": "",
+        "tokens": ",d",
+        "pairs": "d",
+        "pairs that never complete a turn": "d",
+    },
+)
 
 # %% [markdown]
 # Read {numref}`fig-unseen` with this in mind: for every pair, the angles that training covered, and those that a text of
@@ -251,7 +267,11 @@ for rho in (1, 2, 4, 8):
     rows.append([rho, sd, sd / rows[0][1] if rows else 1.0])
 table(
     rows,
-    {"extension factor": "d", "SD of the difference": ".3f", "fraction of unscaled": ".3f"},
+    {
+        "extension factor": "d",
+        "SD of the difference": ".3f",
+        "fraction of unscaled": ".3f",
+    },
     caption="By how much the scores of neighbouring distances differ.",
 )
 
@@ -293,7 +313,12 @@ for D in (dim, 128):
     rows.append([D, off, ours, paper])
 table(
     rows,
-    {"D": "d", "distance from the line": ".3f", "equation 15.6": ".3f", "the paper's bound": ".3f"},
+    {
+        "D": "d",
+        "distance from the line": ".3f",
+        "equation 15.6": ".3f",
+        "the paper's bound": ".3f",
+    },
     caption="All h = 1, halfway between the distances 0 and 1.",
 )
 
@@ -426,7 +451,13 @@ for m in (L - 1, 2 * L - 1, 4 * L - 1, factor * L - 1):
 turns = torch.exp(1j * (stale_angles[m] - stale_angles))
 terms = pairs(q)[m] * pairs(k).conj() * turns
 check("eq. 15.10", seen, terms.real.sum(-1))
-table(rows, {"decoded to": ",d", "relative error of the newest query's scores with the cache": ".1%"})
+table(
+    rows,
+    {
+        "decoded to": ",d",
+        "relative error of the newest query's scores with the cache": ".1%",
+    },
+)
 
 # %% [markdown]
 # There are two ways out. **Fix the length before the prompt is read**, and $\theta_i(N)$ is a constant: then a model that
@@ -480,7 +511,9 @@ with torch.no_grad():
             check("eq. 15.11, rotated again, one layer", cached, newest)
         else:
             off = float((cached - newest).norm() / newest.norm())
-            print(f"With {depth} layers, rotated again, the logits are off by {off:.1e}.")
+            print(
+                f"With {depth} layers, rotated again, the logits are off by {off:.1e}."
+            )
 
 # %% [markdown]
 # In a random model the error is small. But it is there, and because of it the answer depends on where the prompt ended.
@@ -572,8 +605,7 @@ covered(L * freqs, {name: length * new[name] for name in list(choices)[:4]})
 # %% [markdown]
 # ### The attention factor
 #
-# YaRN has a second part. Eight times as many keys share weights that sum to one, so a key needs a larger lead in score to
-# keep its weight. The authors multiply cosine and sine by
+# YaRN has a second part. The authors multiply cosine and sine by the **attention factor**
 #
 # $$ a = 0.1 \ln \rho + 1 , $$ (eq-15-14)
 #
@@ -598,8 +630,191 @@ for rho in (2, 8, 128):
     right_q, right_k = RotaryEmbedding(dim, scaling=flat)(q, k)
     right = a**2 * right_q @ right_k.mT
     check(f"eq. 15.15, factor {rho}", left_q @ left_k.mT, right)
-    rows.append(f"factor {rho}: a = {a:.4f}, scores times {a**2:.4f}")
-print(*rows, sep="\n")
+    rows.append([rho, a, a**2])
+table(
+    rows, {"extension factor": "d", "attention factor a": ".4f", "scores times": ".4f"}
+)
+
+# %% [markdown]
+# Why would that help? Because of the second new thing at a longer length: eight times as many keys share weights that sum
+# to one. How much that hurts depends on how large a score can become, and in the model of this chapter it cannot become
+# large. Its queries and keys are normalised to a root mean square of 1 before they are rotated (*QK-norm*, chapter 13), so
+# $\lvert q \rvert = \lvert k \rvert = \sqrt D$, and by Cauchy and Schwarz
+#
+# $$ \lvert \langle R_m q, R_n k \rangle \rvert / \sqrt D \;\le\; \sqrt D , $$ (eq-15-16)
+#
+# here 6.3, whatever the weights learn. Henry et al. {cite:p}`henry2020` multiply by a *learned* number after normalising,
+# so in their method training can lift the cap; this model divides by $\sqrt D$ and has no such number. Take the best case,
+# a key equal to its query, among $N - 1$ keys of random directions. Their scores have variance 1, or $a^4$ with the
+# factor, and nearly the shape of a bell, so that $\mathrm{e}$ to a score is $\mathrm{e}^{a^4/2}$ on average, and the
+# perfect key gets the weight
+#
+# $$ w(N) \;\approx\; \frac{1}{1 + (N - 1)\, \mathrm{e}^{a^4/2 \,-\, a^2 \sqrt D}} . $$ (eq-15-17)
+
+# %%
+a8 = 0.1 * math.log(factor) + 1
+unit = F.rms_norm(torch.randn(1000, 1, dim), (dim,))
+rows = []
+for count, a in ((L, 1.0), (factor * L, 1.0), (factor * L, a8)):
+    others = F.rms_norm(torch.randn(1000, count - 1, dim), (dim,))
+    keys = torch.cat((unit, others), dim=1)
+    capped = a**2 * (unit @ keys.mT)[:, 0] / dim**0.5  # (1000, N) scores
+    check_at_most(
+        f"eq. 15.16, {count:,} keys, a = {a:.2f}", capped.abs(), a**2 * dim**0.5
+    )
+    weight = capped.softmax(-1)[:, 0].mean()
+    rest = (count - 1) * math.exp(a**4 / 2 - a**2 * dim**0.5)
+    check(
+        f"eq. 15.17, {count:,} keys, a = {a:.2f}", weight, 1 / (1 + rest),
+        tolerance=0.03, reason="approximation", draws=1000,
+    )  # fmt: skip
+    rows.append([count, a, 1 / (1 + rest)])
+table(
+    rows,
+    {"keys": ",d", "attention factor a": ".2f", "weight of a perfect key": ".2f"},
+    caption="Equation 15.17 for a head of 40 coordinates.",
+)
+
+# %% [markdown]
+# Among eight times as many keys even a perfect key keeps a quarter of the attention, and YaRN's factor gives back what was
+# lost. That is a property of normalised vectors of this size, not yet of a trained model.
+#
+# ## Which part of YaRN did it?
+#
+# So {numref}`fig-eight-times` has two possible causes: YaRN keeps every pair in its arc, and it sharpens the scores. To tell
+# causes apart, take each away. Here are both parts of YaRN alone, *NTK-by-parts* (its frequencies, $a = 1$) and *the attention
+# factor alone* (no frequency changed). As a third control the slow pairs are divided by $\rho$ and nothing else is touched,
+# which meets {eq}`eq-15-2` exactly. And since QK-norm may matter, all of them are also given to a second model, trained
+# like the first but without it.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against place in the text up to 1,024 characters, with QK-norm on the left and without it on the right, four lines each. On the left, nothing scaled and NTK-by-parts rise together beyond 128, while the attention factor alone and YaRN stay low, the factor alone below YaRN at most places. On the right, nothing scaled and the factor alone rise most, NTK-by-parts less, and YaRN stays nearly level and is lowest at the end."}, "figure": {"caption": "YaRN taken apart, in one model with QK-norm without a learned gain (left) and one without QK-norm (right). Left, the frequencies alone help at the far end only, and the attention factor alone does better than all of YaRN except there. Right, each part helps a little and both together most. One seed each.", "name": "fig-two-parts"}}
+from rope_lab.figures.extending import by_place_of_two
+
+torch.set_default_dtype(torch.float32)
+free_config = config.change(qk_norm=False)
+torch.manual_seed(config.seed)
+free_start = RoFormer(free_config.architecture(len(corpus.vocab)))
+models = {"with QK-norm": model, "without QK-norm": update(free_start, free_config)}
+
+
+def slow_alone(theta: Tensor, length: int) -> tuple[Tensor, float]:
+    """The slow pairs divided by ρ, all others and the scores as they were."""
+    return torch.where(2 * math.pi / theta > L, theta / factor, theta), 1.0
+
+
+controls = {name: name for name in ("none", "dynamic NTK")}
+controls |= {"slow pairs divided by ρ": slow_alone}
+controls |= {name: name for name in (*PARTS, "YaRN")}
+apart = {  # model → control → mean loss of each group of places
+    title: {name: read(one, how)[0] for name, how in controls.items()}
+    for title, one in models.items()
+}
+four = ("none", *PARTS, "YaRN")
+by_place_of_two(
+    middles,
+    {title: {name: found[name] for name in four} for title, found in apart.items()},
+    L,
+)
+
+# %%
+widths = torch.tensor([float(b - a) for a, b in pairwise(edges)])
+inside = edges.index(L)  # groups of places within the trained length
+
+
+def average(line: Tensor, groups: slice) -> float:
+    return float((line * widths)[groups].sum() / widths[groups].sum())
+
+
+if not smoke:
+    overall = {
+        title: {name: average(line, slice(None)) for name, line in found.items()}
+        for title, found in apart.items()
+    }
+    capped, free = overall.values()
+    gain = capped["none"] - capped["YaRN"]
+    label = "fig. 15.5, with QK-norm"
+    check_at_most(
+        f"{label}, frequencies alone",
+        capped["none"] - 0.2 * gain,
+        capped["NTK-by-parts"],
+    )
+    check_at_most(
+        f"{label}, factor alone", capped["attention factor alone"], capped["YaRN"]
+    )
+    label = "fig. 15.5, without QK-norm"
+    for part in PARTS:
+        check_at_most(f"{label}, {part} helps", free[part], free["none"])
+        check_at_most(f"{label}, YaRN and {part}", free["YaRN"], free[part])
+parts = {"all": slice(None), f"first {L}": slice(inside), "last 256": slice(-1, None)}
+table(
+    [
+        [
+            said(name),
+            *(
+                average(found[name], part)
+                for found in apart.values()
+                for part in parts.values()
+            ),
+        ]
+        for name in controls
+    ],
+    {"": ""} | {f"{where}, {title}": ".2f" for title in models for where in parts},
+    caption=f"Mean loss in segments of {factor * L:,} characters: all places, the first {L} and the last 256.",
+)
+
+# %% [markdown]
+# In the model with QK-norm, all of YaRN's advantage on the mean comes from its attention factor, which alone does even
+# better. Its frequencies alone leave the mean where it was, and so does every other way of bringing slow pairs back into
+# their arcs: the pairs of dynamic NTK mostly were within theirs, and the third control meets {eq}`eq-15-2` for all of them.
+# The frequencies are not useless, though. They lower the loss at the far end and raise it in the first 128 characters,
+# with sharpened scores as without; on the mean the two cancel.
+#
+# Without QK-norm the picture changes. The frequencies and the factor are each worth something on the mean, and both
+# together most. There the argument of this chapter's first half, unseen angles, shows in the mean as well.
+#
+# Interpolation has its control here, too: where the fast pairs are spared, as in the third control, the first characters
+# are read almost as well as with nothing scaled.
+#
+# **The same symptom can have two causes**: angles that were never seen, and attention spread over too many keys. How
+# thinly it is spread can be measured. Raise $\mathrm{e}$ to the entropy of a query's weights and you get the number of keys
+# over which it spreads its attention:
+
+# %%
+from rope_lab.figures.heads import keys_attended
+
+places = factor * L * min(segments, 4)
+near = val_ids[:places].view(-1, L)
+far = val_ids[:places].view(-1, factor * L)
+rows = []
+for title, one in models.items():
+    spread = [keys_attended(one, near, first=L - 32).mean()]
+    for method in ("none", "NTK-by-parts", "attention factor alone", "YaRN"):
+        longer = extended(one, method, factor)
+        spread.append(keys_attended(longer, far, first=factor * L - 32).mean())
+    rows.append([title, *spread])
+names = ("nothing scaled", "NTK-by-parts", "factor alone", "YaRN")
+table(
+    rows,
+    {"model": "", f"trained length, {L}": ".0f"} | {f"{factor * L:,}, {name}": ".0f" for name in names},
+    caption="Keys over which the last 32 queries of a segment spread their attention, mean over all heads.",
+)  # fmt: skip
+
+# %% [markdown]
+# And if sharpness is the cause, the loss should follow the factor, not the method. Leave every frequency alone, vary
+# only $a$, and see where the loss of the long texts is least:
+
+# %%
+rows = []
+for a in (0.8, 1.0, 1.1, 1.2, 1.3, 1.4, 1.6):
+    sharper = (
+        average(read(one, Sharpened(a))[0], slice(None)) for one in models.values()
+    )
+    rows.append([a, *sharper])
+table(
+    rows,
+    {"attention factor a": ".1f"} | {f"loss {title}": ".2f" for title in models},
+    caption=f"Mean loss at {factor * L:,} characters with no frequency changed.",
+)
 
 # %% [markdown]
 # ## The others in one table
@@ -611,15 +826,16 @@ print(*rows, sep="\n")
 # | {class}`~rope_lab.encodings.scaling.DynamicNTK` | the same with $\rho(N)$ | yes | 1 |
 # | {class}`~rope_lab.encodings.scaling.YaRN` | 1 to $1/\rho$, ramp over the pairs (in the paper, the turns) | no | $0.1 \ln \rho + 1$ |
 # | {class}`~rope_lab.encodings.scaling.Llama3` {cite:p}`grattafiori2024` | 1 to $1/\rho$, ramp over the turns, from 4 to 1 | no | 1 |
-# | {class}`~rope_lab.encodings.scaling.LongRoPE` {cite:p}`ding2024` | one searched number a pair, two lists | yes, which list | $\sqrt{1 + \ln\rho / \ln L}$ |
+# | {class}`~rope_lab.encodings.scaling.LongRoPE` {cite:p}`ding2024` | one searched number per pair, two lists | yes, which list | $\sqrt{1 + \ln\rho / \ln L}$ |
 # | {class}`~rope_lab.encodings.scaling.PRoPE` {cite:p}`barbero2025` | 1 for the fast, 0 for the slow | no | 1 |
 #
-# `tests/interop/test_interop_huggingface.py` holds each of them but the plain NTK-aware one against the function of the same name in transformers,
-# for several heads and lengths.
+# `tests/interop/test_interop_huggingface.py` compares each of them, except plain NTK-aware scaling, with the corresponding
+# function in transformers, for several heads and lengths. The row of LongRoPE describes that code: the paper also
+# leaves the first tokens of a text unscaled, which transformers does not, and the square root is from the code of Phi-3.
 #
 # ## What it is worth: a small run
 #
-# The function of the experiment below is short enough to show. It copies a trained model and gives the copy another
+# The function of the experiments is short enough to show. It copies a trained model and gives the copy another
 # scaling; the length is fixed, as {eq}`eq-15-11` asks.
 
 # %% tags=["hide-input"]
@@ -628,32 +844,39 @@ from rope_lab.figures.source import source
 source(extended)
 
 # %% [markdown]
-# Take the model of the first figure to twice and four times its length, as it is and after a few updates at a fifth of the
-# learning rate. An update here sees half the characters of an update of training.
+# Extend the model of the first figure to four times its length, first without any further training and then after a few
+# updates at a fifth of the learning rate. Each of these updates sees half as many characters as an update did in training.
 
 # %%
-torch.set_default_dtype(torch.float32)
-few = 1 if smoke else 20
+few, times = (1, 4) if smoke else (20, 4)
+tuned = config.change(
+    context=times * L, batch=config.batch // (2 * times), steps=few,
+    lr=0.2 * config.lr, matrix_lr=0.2 * config.matrix_lr,
+)  # fmt: skip
+rows = []
+for method in (*METHODS, *PARTS):
+    longer = extended(model, method, times)
+    untuned = token_losses(longer, ids, times * L, batch=8).mean()
+    update(longer, tuned)
+    rows.append(
+        [said(method), untuned, token_losses(longer, ids, times * L, batch=8).mean()]
+    )
+table(
+    rows,
+    {"method": "", "before": ".3f", f"after {few} updates": ".3f"},
+    caption=f"Loss at {times * L} characters.",
+)
 
-print(f"loss at the new length, before and after {few} updates")
-for rho in (2, 4):
-    rates = {"lr": 0.2 * config.lr, "matrix_lr": 0.2 * config.matrix_lr}
-    batch = config.batch // (2 * rho)
-    tuned = config.change(context=rho * L, batch=batch, steps=few, **rates)
-    for method in METHODS:
-        longer = extended(model, method, rho)
-        found = [token_losses(longer, ids, rho * L, batch=8).mean()]
-        update(longer, tuned)
-        found.append(token_losses(longer, ids, rho * L, batch=8).mean())
-        print(f"×{rho}  {method:24s}{found[0]:8.3f}{found[1]:8.3f}")
+# %%
 own = token_losses(model, ids, L).mean()
-print(f"at {L} characters, before: {own:.3f}")
+print(f"At {L} characters the model had a loss of {own:.3f}.")
 
 # %% [markdown]
 # ## The recorded experiment
 #
-# One short run of a tiny model proves little. The same question was put to three seeds of a model that was trained for longer, at
-# three factors, and recorded with the package (`rope-lab reproduce extension` runs it again).
+# One short run of a tiny model proves little. The same question was put to three seeds of a model that was trained for
+# longer, at three factors, and recorded with the package (`rope-lab reproduce extension` runs it again). These models have
+# QK-norm, too, and the record holds YaRN as a whole: it cannot tell its two parts apart.
 
 # %%
 from rope_lab.experiments.lab import SCALES
@@ -661,110 +884,164 @@ from rope_lab.experiments.lab import SCALES
 scale, full = SCALES["cpu"], preset("cpu")
 shape = full.architecture(len(corpus.vocab))
 size = sum(p.numel() for p in RoFormer(shape).parameters())
-print(f"parameters              {size:,}")
-print(f"updates of training     {scale.steps:,}, the preset in full {full.steps:,}")
-print("updates of fine-tuning ", *(f"{steps:,}" for steps in scale.tuning))
-print(f"characters evaluated    {scale.characters:,}")
+trained_on = scale.steps * full.batch * shape.context
+table(
+    [
+        ["parameters", size],
+        ["updates of training", scale.steps],
+        ["updates of the preset in full", full.steps],
+        ["characters of training", trained_on],
+        *(
+            [
+                f"characters of fine-tuning, {n:,} updates",
+                n * trained_on // scale.steps // 2,
+            ]
+            for n in scale.tuning
+        ),
+        ["characters evaluated", scale.characters],
+    ],
+    {"": "", "number": ",d"},
+)
+
+# %%
+longest = scale.tuning[-1]
+ratio = longest / scale.steps / 2  # an update sees half as many characters
+print(
+    f"The longer fine-tuning reads {ratio:.2f} times as much text as the training before it."
+)
 
 # %% [markdown]
 # :::{admonition} The budget was cut, and that limits the claims
 # :class: warning
 #
 # These runs had to fit a laptop's processor: a model more than ten thousand times smaller than LLaMA-7B, trained with a
-# fraction of the updates of its preset. So the longer fine-tuning also goes on with the training: all methods end below
-# the loss that the model began with, and only the differences between them speak of the methods. The text is
-# Shakespeare by characters, where little is to be gained from beyond 128 characters (chapter 13).
+# fraction of the updates of its preset, and *fine-tuned on more text than it was trained on*. So the longer fine-tuning is
+# also a continuation of training: with every method the loss ends below where it started, and only the differences between
+# the methods are informative. The text is Shakespeare by characters, where little is to be gained from beyond 128
+# characters (chapter 13).
 #
-# They *can* show how badly a model fails beyond its length, which choice fails least before any fine-tuning, and how fast
-# each recovers. They *cannot* show what a long context is good for. They say nothing on whether a method saves training at
-# full scale, on retrieval from afar, or on perplexities as the papers print them.
+# They *can* show how badly such a model fails beyond its length, which method fails least before any fine-tuning, and how
+# fast each recovers. They *cannot* show why, which the section before looked into, nor what a long context is good for. They
+# say nothing on whether a method saves training at full scale, on retrieval from afar, or on perplexities as the papers
+# print them.
 # :::
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for two, four and eight times the trained length: loss at the new length before fine-tuning and after two numbers of updates, a line for each of no scaling, position interpolation, NTK-aware, dynamic NTK and YaRN, with bars over the seeds and a dotted line at the loss of the trained length."}, "figure": {"caption": "Loss at the new length, mean and standard deviation over the seeds. At the left edge of a panel stands what a method does without fine-tuning, at the right what is left of the difference after some; what is far above the rest stands as a number. Dotted: the loss of the model at its own length.", "name": "fig-tuning"}}
-from rope_lab.figures.comparing import verdict
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for two, four and eight times the trained length: loss at the new length before fine-tuning and after two numbers of updates, a line for each of no scaling, position interpolation, NTK-aware, dynamic NTK and YaRN, with bars over the seeds and a dotted line at the loss of the trained length."}, "figure": {"caption": "Loss at the new length, mean and 95% confidence interval over three seeds; the models have QK-norm without a gain. The left edge of each panel shows the methods without fine-tuning, the right edge how much of the difference between them remains after it. The three numbers of updates are three runs, each with its own schedule to zero; the lines only guide the eye. Values far above the rest are written as numbers. Dotted line: the loss of the model at its trained length.", "name": "fig-tuning"}}
 from rope_lab.figures.extending import tuning
 
 recorded = Results.recorded("extension")
 tuning(recorded)
 
-# %%
-print(fill(recorded.provenance(), 76))
-
 # %% [markdown]
 # What do the seeds say? All methods of one seed start from the same trained model, so their differences are paired. The
-# verdict is that of chapter 14: *higher* or *lower* where the interval of 95% leaves zero out.
+# verdict is that of chapter 14: *higher* or *lower* where the 95% confidence interval does not contain zero, here with
+# the loss of the second method minus that of the first.
 
 
 # %%
-def of(method: str, rho: int, field: str, stage: int) -> dict[int, float]:
+def recorded_of(method: str, rho: int, field: str, stage: int) -> dict[int, float]:
     """The recorded numbers by seed."""
     wanted = f"{method} ×{rho}"
-    rows = [r for r in recorded.records if r["variant"] == wanted]
-    return {r["seed"]: r[field][stage] for r in rows}
+    found = [r for r in recorded.records if r["variant"] == wanted]
+    return {r["seed"]: r[field][stage] for r in found}
 
 
-def weigh(claim: str, lower: str, higher: str, stage: int) -> None:
-    """By how much `higher` lies above `lower`, and how sure that is."""
-    print(claim)
+def weighed(first: str, second: str, stage: int) -> list[list[str]]:
+    """Second minus first, a row for each factor."""
+    rows = []
     for rho in FACTORS:
-        low, high = (of(name, rho, "loss", stage) for name in (lower, higher))
+        low, high = (recorded_of(name, rho, "loss", stage) for name in (first, second))
         more = [high[seed] - low[seed] for seed in low if seed in high]
-        print(f"  ×{rho}: {verdict(more)}")
+        rows.append([f"{said(second)} minus {said(first)}", f"×{rho}", *verdict(more)])
+    return rows
 
 
-interpolation = "position interpolation"
-weigh("untuned, unscaled above NTK-aware", "NTK-aware", "none", 0)
-weigh("untuned, interpolation above NTK-aware", "NTK-aware", interpolation, 0)
-weigh("untuned, NTK-aware above YaRN", "YaRN", "NTK-aware", 0)
-weigh("tuned, unscaled above interpolation", interpolation, "none", -1)
-weigh("tuned, interpolation above YaRN", "YaRN", interpolation, -1)
+columns = ["loss", "factor", "difference", "verdict", "seeds"]
+table(
+    [
+        *weighed("none", "NTK-aware", 0),
+        *weighed("none", "position interpolation", 0),
+        *weighed("none", "YaRN", 0),
+        *weighed("NTK-aware", "YaRN", 0),
+    ],
+    columns,
+    caption="Before fine-tuning.",
+    provenance=recorded.provenance(),
+)
 
-# %% tags=["hide-input"]
-print("mean loss, the lowest first")
-for rho in FACTORS:
-    for stage, when in ((0, "untuned"), (-1, "tuned")):
-        means = {}
-        for method in METHODS:
-            if numbers := of(method, rho, "loss", stage).values():
-                means[method] = sum(numbers) / len(numbers)
-        print(f"×{rho}, {when}")
-        for method in sorted(means, key=means.__getitem__):
-            print(f"  {method:24s}{means[method]:.3f}")
+# %%
+table(
+    [
+        *weighed("none", "NTK-aware", -1),
+        *weighed("none", "dynamic NTK", -1),
+        *weighed("none", "position interpolation", -1),
+        *weighed("none", "YaRN", -1),
+        *weighed("position interpolation", "YaRN", -1),
+    ],
+    columns,
+    caption=f"After {longest:,} updates of fine-tuning, from the same records.",
+)
 
 # %% [markdown]
-# Do not take the line of interpolation for a verdict on it. A model of characters lives on its nearest neighbours, and those
-# are what interpolation moves together; in our models it starts far behind, as in {numref}`fig-eight-times`, and the
-# longer the text is to be, the less of that a thousand updates make good.
+# Before fine-tuning YaRN is far below the rest at the two longer factors, and NTK-aware scaling cannot be told from no
+# scaling. {numref}`fig-two-parts` suggests that the attention factor is behind that in models with QK-norm, too; these records
+# cannot show it. After fine-tuning, **no scaling at all ends within half a hundredth of both forms of NTK, and below
+# interpolation, at every factor**: given that much text, these models need no scaling to read at the new length. Only YaRN
+# ends lower still, by 0.01 to 0.04.
+
+# %% tags=["hide-input"]
+rows = []
+for method in METHODS:
+    cells = [
+        shown(list(recorded_of(method, rho, "loss", stage).values()))
+        for rho in FACTORS
+        for stage in (0, -1)
+    ]
+    rows.append([said(method), *cells])
+table(
+    rows,
+    ["method", *(f"×{rho}, {when}" for rho in FACTORS for when in ("before", "after"))],
+    caption=f"Loss at the new length, before and after {longest:,} updates: mean ± half-width of the 95% interval.",
+)  # fmt: skip
+
+# %% [markdown]
+# Do not read the line for position interpolation as a verdict on that method. A character model depends mostly on the
+# nearest characters, and those are exactly the ones that interpolation pushes together. In our models it starts far
+# behind, as in {numref}`fig-eight-times`, and the larger the extension, the less of the gap a thousand updates close.
 #
-# The claims come from the papers. That a model fails beyond its length and that interpolation repairs it within a thousand
-# updates is the finding of {cite:t}`chen2023`; that NTK-aware scaling works without fine-tuning is the claim it was posted with
-# {cite:p}`bloc97`; that YaRN needs the fewest updates is that of {cite:t}`peng2024`. The order without fine-tuning is
+# The questions come from the papers. {cite:t}`chen2023` found that a model fails beyond its length and that interpolation
+# repairs it within a thousand updates; NTK-aware scaling was posted with the claim that it works without fine-tuning
+# {cite:p}`bloc97`; and {cite:t}`peng2024` claim that YaRN needs the fewest updates. The order without fine-tuning is
 # not settled in the literature: for LLaMA-2-7B at 8,192 tokens, {cite:t}`ding2024` report perplexities of 10.65 for
 # interpolation, 10.21 for dynamic NTK and 32.64 for YaRN. These numbers were not reproduced here.
 #
 # ## What it costs at the short length
 #
-# A model that was taken to 1,024 characters will mostly be given shorter texts. Here it reads 128 again, with the
+# A model that was extended to 1,024 characters will still mostly be given shorter texts. Here it reads 128 again, with the
 # scaling of the long length left on, before and after fine-tuning:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for factors two, four and eight: loss at the trained length of 128 characters before and after fine-tuning at the longer length, a line a method, with a dotted line at the loss before anything was changed."}, "figure": {"caption": "Loss at 128 characters of the model that was taken further. Without scaling nothing is lost before tuning (on the dotted line); each scaling changes what was learned. How much of that tuning gives back differs by method.", "name": "fig-short"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for factors two, four and eight: loss at the trained length of 128 characters before and after fine-tuning at the longer length, a line per method, with a dotted line at the loss before anything was changed."}, "figure": {"caption": "Loss at 128 characters of the extended model. Without scaling nothing is lost before fine-tuning (on the dotted line); each scaling changes what was learned. How much of that is regained by fine-tuning differs by method.", "name": "fig-short"}}
 tuning(recorded, "short")
 
 # %%
-print(fill(recorded.provenance(), 76))
-
-print(f"loss at {L} above that of the model before: untuned, tuned")
+rows = []
 for name in recorded.variants():
-    rows = [r for r in recorded.records if r["variant"] == name]
-    line = f"{name:28s}"
-    for stage in (0, -1):
-        cost = [r["short"][stage] - r["trained_length"] for r in rows]
-        line += f"{shown(cost):>16s}"
-    print(line)
+    found = [r for r in recorded.records if r["variant"] == name]
+    costs = (
+        shown([r["short"][stage] - r["trained_length"] for r in found])
+        for stage in (0, -1)
+    )
+    rows.append([said(found[0]["method"]), f"×{found[0]['factor']}", *costs])
+table(
+    rows,
+    ["method", "factor", "before", f"after {longest:,} updates"],
+    caption=f"Loss at {L} characters minus that of the model before it was extended.",
+    provenance=recorded.provenance(),
+)
 
 # %% [markdown]
-# Tuning changes the unscaled model too, by training it further on few and long segments, which has nothing to
-# do with a scaling. So after tuning, compare a method with the black line, not with the dotted one.
+# Fine-tuning changes the unscaled model too, by training it further on few and long segments, which has nothing to
+# do with a scaling. So after fine-tuning, compare a method with the black line, not with the dotted one.
 #
 # Dynamic NTK was invented to avoid this cost, and would: at 128 characters its factor is 1. Here its length is fixed at
 # that of the longest text, as a cache demands. **You can have frequencies that suit every length, or a cache that is
@@ -775,39 +1052,46 @@ for name in recorded.variants():
 # - **Keys of an older base.** Dynamic NTK in transformers rotated each cached key with the base of its time, as in
 #   {eq}`eq-15-10` ([transformers#25104](https://github.com/huggingface/transformers/issues/25104)). Another report: after a long
 #   text the base did not come back for a short one
-#   ([transformers#27033](https://github.com/huggingface/transformers/pull/27033)). A maintainer answered that to mend either
-#   slows decoding too much ([transformers#27227](https://github.com/huggingface/transformers/pull/27227)).
+#   ([transformers#27033](https://github.com/huggingface/transformers/pull/27033)). A maintainer replied that fixing either
+#   would slow decoding down too much ([transformers#27227](https://github.com/huggingface/transformers/pull/27227)).
 # - **A switch in the middle of a sentence.** LongRoPE changes its list when a text passes the trained length, and the cache is full of
 #   keys of the other list: Phi-3 wrote garbled text from that token on. transformers drops the cache there and reads
-#   everything anew ([transformers#33129](https://github.com/huggingface/transformers/pull/33129)). vLLM had the same symptom
+#   everything again ([transformers#33129](https://github.com/huggingface/transformers/pull/33129)). vLLM had the same symptom
 #   ([vllm#27414](https://github.com/vllm-project/vllm/issues/27414)) and now decides by the longest text it is set up for, which is the
 #   fixed length of {eq}`eq-15-11` ([vllm#27431](https://github.com/vllm-project/vllm/pull/27431)). llama.cpp decided like
 #   that too, and got the report of the price: short texts are read with the frequencies of long ones
 #   ([llama.cpp#24823](https://github.com/ggml-org/llama.cpp/issues/24823)).
-# - **The attention factor, squared by mistake.** A configuration gave the final factor; the reader took it as something to
-#   multiply its own factor with, and so squared it. Mending it was worth 20 points on GSM8K
+# - **The attention factor, squared by mistake.** A configuration file contained the final factor, but the code that read
+#   the file multiplied it by a factor of its own and so squared it. Fixing this gained 20 points on GSM8K
 #   ([sglang#33558](https://github.com/sgl-project/sglang/pull/33558)).
 # - **Every frequency divided.** keras-hub's `rope_type="dynamic"`, when it was read for this book, divided all frequencies by
 #   $\rho^{D/(D-2)}$. That number belongs to the base. On the frequencies it is position interpolation by a little too much.
 
 # %%
 a = YaRN(128, 4096)(frequencies(128), 0)[1]
-print(f"factor 128: {a:.4f}, by mistake {a**2:.4f}")
-print(f"scores then are {a**2:.2f} times too large")
+print(
+    f"At an extension factor of 128 the attention factor is {a:.4f}, by mistake {a**2:.4f}:"
+)
+print(f"all scores are then {a**2:.2f} times too large.")
 
+# %%
 theta, rho = frequencies(128), 4
 right = NTKAware(rho)(theta, 0)[0] / theta
 wrong = torch.full_like(right, rho ** (-128 / 126))
-print(f"factor {rho}       first pair  last pair")
-print(f"right          {right[0]:10.4f}{right[-1]:11.4f}")
-print(f"all divided    {wrong[0]:10.4f}{wrong[-1]:11.4f}")
+table(
+    [["NTK-aware", right[0], right[-1]], ["all divided", wrong[0], wrong[-1]]],
+    {"": "", "first pair": ".4f", "last pair": ".4f"},
+    caption=f"New over old frequency at an extension factor of {rho}.",
+)
 
 # %% [markdown]
 # ## Summary
 #
-# - Beyond its length a model meets angles it has not seen, and only in the pairs that never came round.
-# - Position interpolation and YaRN bring all of them back, NTK-aware scaling all too few; interpolation pays with
-#   neighbours that are harder to tell apart, YaRN spares the fast pairs.
+# - Beyond its length a model meets two new things: angles that it has not seen, in the pairs that never completed a turn,
+#   and more keys that share its attention.
+# - Position interpolation and YaRN's frequencies bring all angles back, NTK-aware scaling almost none; interpolation pays
+#   with neighbours that are harder to tell apart. In our models with QK-norm, whose scores are capped at $\sqrt D$, none of
+#   that lowered the loss, and YaRN's attention factor did; without QK-norm both counted. Ask for the control.
 # - Fix the length before the prompt: frequencies that change while a text is written do not go with a cache.
 #
 # ## Exercises
@@ -889,7 +1173,7 @@ check_yarn_frequencies(yarn_frequencies)
 
 # %% [markdown]
 # **15.4** A cache holds keys of shape `(N, D)`, interleaved, at positions 0, 1, …, rotated with the frequencies `old`.
-# Write `restamp(keys, old, new)`, which returns them rotated with the frequencies `new` instead. Could this mend the
+# Write `restamp(keys, old, new)`, which returns them rotated with the frequencies `new` instead. Could this repair the
 # cache of a model of many layers?
 
 # %%
@@ -922,7 +1206,9 @@ check_restamp(restamp)
 # - {cite:t}`bloc97`: NTK-aware scaling; {cite:t}`peng2024`, sections 3.1 to 3.4: that, dynamic NTK and YaRN.
 # - {cite:t}`ding2024`: LongRoPE; {cite:t}`grattafiori2024`: Llama 3.
 # - {cite:t}`xiong2024` and {cite:t}`xu2024`: raising the base; {cite:t}`barbero2025`: p-RoPE.
+# - {cite:t}`henry2020`: normalised queries and keys with a learned gain, which the models here lack.
 #
-# This chapter checks the papers' formulas. Which of their trained results it saw again, at its own small scale, is printed
-# above. What it says of other libraries is what their threads, linked above, report, and what their code did when it was read.
+# This chapter checks the papers' formulas. The tables above show which of their trained results it found again at its own
+# small scale. What it says of other libraries is what their threads, linked above, report, and what their code did when it
+# was read.
 # Full entries are on the page {doc}`/book/references`.

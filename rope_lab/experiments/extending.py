@@ -23,7 +23,7 @@ _PEAK = 0.2  # of the learning rates of training
 
 @dataclasses.dataclass(frozen=True)
 class Sharpened:
-    """A scaling that leaves every frequency as it is: cosine and sine are multiplied by a number, scores by its square."""
+    """Leaves every frequency as it is and multiplies cosine and sine by a number, and so scores by its square."""
 
     attention_factor: float
 

@@ -1,4 +1,4 @@
-"""Figures of chapter 15: angles that training covers, what scalings do to frequencies, and what fine-tuning recovers."""
+"""Figures of chapter 15: angles that training covers, what scalings do to frequencies, what fine-tuning recovers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _STYLES = {  # of the methods of the experiment, the same in every figure
 
 
 def by_place(
-    places: Sequence[float], lines: Mapping[str, ArrayLike], context: int, halves: Mapping[str, ArrayLike] | None = None
+    places: Sequence[float],
+    lines: Mapping[str, ArrayLike],
+    context: int,
+    halves: Mapping[str, ArrayLike] | None = None,
 ) -> Figure:
     """Loss by place in the text, a line per method, each named at its end.
 
@@ -75,7 +78,9 @@ def _draw_by_place(
     ends = apart([float(curve[-1]) for curve in curves.values()], 0.065 * float(np.ptp(everything)))
     for (name, curve), end in zip(curves.items(), ends, strict=True):
         color, marker, dash = _STYLES[name]
-        axes.plot(places, curve, dash, color=color, marker=marker, markersize=4, linewidth=1.5, label=said(name))
+        axes.plot(
+            places, curve, dash, color=color, marker=marker, markersize=4, linewidth=1.5, label=said(name)
+        )
         if name in halves:
             half = np.asarray(halves[name], dtype=float)
             axes.fill_between(places, curve - half, curve + half, color=color, alpha=0.15, linewidth=0)
@@ -202,8 +207,9 @@ def tuning(results: Results, field: str = "loss") -> Figure:
                 for place in range(len(steps))
             ]
             means, halves = (np.array(column) for column in zip(*columns, strict=True))
+            bars = np.where(np.isfinite(halves), halves, 0)  # none for a single seed
             panel.errorbar(
-                range(len(steps)), means, np.where(np.isfinite(halves), halves, 0), color=color, marker=marker, markersize=5, linestyle=dash,
+                range(len(steps)), means, bars, color=color, marker=marker, markersize=5, linestyle=dash,
                 linewidth=1.5, capsize=2, label=said(method),
             )  # fmt: skip
             for place, mean in enumerate(means):

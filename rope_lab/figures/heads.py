@@ -49,7 +49,9 @@ def keys_attended(model: RoFormer, ids: Tensor, *, first: int | None = None) -> 
     """
     start = _first(ids, first)
     return _of_weights(
-        model, ids, lambda weights: torch.special.entr(weights[:, :, start:].double()).sum(-1).exp().mean((0, 2)).cpu()
+        model,
+        ids,
+        lambda weights: torch.special.entr(weights[:, :, start:].double()).sum(-1).exp().mean((0, 2)).cpu(),
     )
 
 

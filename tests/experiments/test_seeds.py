@@ -74,7 +74,10 @@ def test_a_verdict_says_what_the_seeds_can_say(values: list[float], said: tuple[
     ("call", "message"),
     [
         (lambda: seeds.t_quantile(0), r"count must be positive and confidence in \(0, 1\), got 0 and 0.95"),
-        (lambda: seeds.t_quantile(3, 1.0), r"count must be positive and confidence in \(0, 1\), got 3 and 1.0"),
+        (
+            lambda: seeds.t_quantile(3, 1.0),
+            r"count must be positive and confidence in \(0, 1\), got 3 and 1.0",
+        ),
         (lambda: seeds.interval([]), "values must hold at least one number, got none"),
     ],
 )
