@@ -20,7 +20,7 @@ from rope_lab.experiments.store import Results
 from rope_lab.experiments.text import ENCODINGS
 from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 
-_LOSS = "loss (nats a character)"
+_LOSS = "loss (nats per character)"
 _COLOR = dict(
     zip(("RoPE", "learned", "T5", "sinusoidal", "xPos", "ALiBi", "NoPE"), COLORS.values(), strict=True)
 )
@@ -29,7 +29,7 @@ _Ends = dict[str, tuple[float, float, str]]
 
 
 def dots(results: Results, *path: str | int, label: str = f"validation {_LOSS}") -> Figure:
-    """A number of every variant, the best on top: a dot a seed, a line at the mean."""
+    """A number of every variant, the best on top: a dot per seed, a line at the mean."""
     names = sorted(results.variants(), key=lambda name: float(np.mean(results.values(name, *path))))
     if not names:
         return _nothing(results)
@@ -47,7 +47,7 @@ def dots(results: Results, *path: str | int, label: str = f"validation {_LOSS}")
 
 
 def paired(results: Results, against: str, *path: str | int, label: str) -> Figure:
-    """Differences to one variant, seed by seed (dots), with the interval of 95% for their mean (bars)."""
+    """Differences to one variant, seed by seed (dots), with the 95% confidence interval of their mean (bars)."""
     rows: dict[str, list[float]] = {}
     for name in results.variants():
         if name != against and (found := differences(results, name, against, *path)):
@@ -72,7 +72,7 @@ def paired(results: Results, against: str, *path: str | int, label: str) -> Figu
 
 
 def courses(results: Results, names: Sequence[str] = SEVEN) -> Figure:
-    """Training loss of at most seven encodings against updates and against processor time, means over the seeds."""
+    """Training loss of at most seven encodings against updates and against CPU time, means over the seeds."""
     names = [name for name in names if name in results.variants()]
     if not names:
         return _nothing(results)
@@ -89,7 +89,7 @@ def courses(results: Results, names: Sequence[str] = SEVEN) -> Figure:
         ends[_short(name)] = (seconds, float(losses[-1]), color[name])
     last = [loss for _, loss, _ in ends.values()]
     axes[0].set(xlabel="updates", ylabel=f"training {_LOSS}", ylim=(min(last) - 0.05, max(last) + 0.5))
-    axes[1].set(xlabel="processor time (s)")
+    axes[1].set(xlabel="CPU time (s)")
     _name_ends(axes[1], ends)
     return figure
 
@@ -122,7 +122,7 @@ def lengths(results: Results, names: Sequence[str] = SEVEN) -> Figure:
 
 
 def places(results: Results, names: Sequence[str] = SEVEN) -> Figure:
-    """Loss by place in the longest segment, means over the seeds; a dotted line ends the trained context."""
+    """Loss by place in the longest segment, means over the seeds with their range; dotted, the trained context."""
     names = [name for name in names if name in results.variants()]
     if not names:
         return _nothing(results)
@@ -131,13 +131,15 @@ def places(results: Results, names: Sequence[str] = SEVEN) -> Figure:
     ends: _Ends = {}
     for name in names:
         width = int(results.values(name, "bin")[0])
-        loss = np.mean(np.array(results.values(name, "by_position"), dtype=float), axis=0)
+        rows = np.array(results.values(name, "by_position"), dtype=float)  # (seeds, places)
         edges = [0]
-        while edges[-1] < len(loss):  # twice as wide from each doubling of the context on
+        while edges[-1] < rows.shape[1]:  # twice as wide from each doubling of the context on
             edges.append(edges[-1] + 2 ** (edges[-1] * width // context).bit_length())
-        loss = np.add.reduceat(loss, edges[:-1]) / np.diff(edges)
+        rows = np.add.reduceat(rows, edges[:-1], axis=1) / np.diff(edges)
+        loss = rows.mean(0)
         middle = width * (np.array(edges[:-1]) + np.array(edges[1:])) / 2
         axes.plot(middle, loss, "-o", color=_COLOR[name], markersize=3, linewidth=1.5)
+        axes.fill_between(middle, rows.min(0), rows.max(0), color=_COLOR[name], alpha=0.2, linewidth=0)
         if edges[-1] * width > context:
             ends[name] = (float(middle[-1]), float(loss[-1]), _COLOR[name])
     axes.axvline(context, color=GREY, linestyle=":", linewidth=1.5)
@@ -154,7 +156,7 @@ def places(results: Results, names: Sequence[str] = SEVEN) -> Figure:
 
 
 def bases(results: Results) -> Figure:
-    """Cut loss against the base of the frequencies, a line a length, a dot a seed."""
+    """Cut loss against the base of the frequencies, a line per length, a dot per seed."""
     if not results.variants():
         return _nothing(results)
     figure, axes = new_figure(size=(7.5, 3.4))
@@ -176,7 +178,7 @@ def bases(results: Results) -> Figure:
 
 
 def solved(results: Results) -> Figure:
-    """Share of inputs solved without a mistake, by task, encoding and length; a white line ends the trained lengths."""
+    """Fraction of inputs solved without a mistake, by task, encoding and length; white, the trained lengths."""
     if not results.variants():
         return _nothing(results)
     widths = list(TASKS.values())
@@ -194,12 +196,12 @@ def solved(results: Results) -> Figure:
         panel.set_xticks([1, longest, 2 * longest])
     axes[0].set_yticks(range(len(ENCODINGS)), [_short(name) for name in ENCODINGS])
     figure.supxlabel("digits of the input", fontsize=12)
-    figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.02).set_label("share solved", fontsize=12)
+    figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], pad=0.02).set_label("fraction solved", fontsize=12)
     return figure
 
 
 def recipes(results: Results) -> Figure:
-    """Validation loss of each recipe against the processor time it took, a dot a seed."""
+    """Validation loss of each recipe against the CPU time it took, a dot per seed."""
     if not results.variants():
         return _nothing(results)
     figure, axes = new_figure(size=(7.5, 3.6))
@@ -210,13 +212,14 @@ def recipes(results: Results) -> Figure:
             name, (float(seconds.mean()), float(losses.max())), xytext=(0, 6), textcoords="offset points",
             color=color, ha="center", va="bottom", fontsize=12,
         )  # fmt: skip
-    axes.set(xlabel="processor time of the training (s)", ylabel=f"validation {_LOSS}")
+    axes.set(xlabel="CPU time of the training (s)", ylabel=f"validation {_LOSS}")
     axes.margins(x=0.3, y=0.2)
+    axes.set_xlim(left=0)
     return figure
 
 
 def windows(results: Results) -> Figure:
-    """Left, loss against the window of local attention, a line a depth; right, long contexts on a budget of time."""
+    """Left, loss against the window of local attention, a line per depth; right, long contexts after equal time."""
     if not results.variants():
         return _nothing(results)
     figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
@@ -245,12 +248,12 @@ def windows(results: Results) -> Figure:
         range(len(names)),
         [name.replace(" at ", ",\n").replace(" characters", "") for name in reversed(names)],
     )
-    right.set(xlabel="the same, on a budget of time", ylim=(-0.5, max(len(names), 1) - 0.5))
+    right.set(xlabel="validation loss after equal time", ylim=(-0.5, max(len(names), 1) - 0.5))
     return figure
 
 
 def caches(results: Results) -> Figure:
-    """Characters a second against the length of the prompt, with and without a cache, a dot a seed."""
+    """Characters per second against the length of the prompt, with and without a cache, a dot per seed."""
     if not results.variants():
         return _nothing(results)
     figure, axes = new_figure(size=(7.5, 3.6))
@@ -262,7 +265,7 @@ def caches(results: Results) -> Figure:
             axes.plot(at, rows.T, "o", color=color, markersize=4, alpha=0.8)
             axes.plot(at, rows.mean(0), line, color=color, linewidth=1.5)
             ends[f"{name}, {key}"] = (at[-1], float(rows.mean(0)[-1]), color)
-    axes.set(xscale="log", yscale="log", xlabel="prompt (characters)", ylabel="characters a second")
+    axes.set(xscale="log", yscale="log", xlabel="prompt (characters)", ylabel="characters per second")
     axes.set_xticks(at, [f"{length:,}" for length in at])
     axes.minorticks_off()
     _plain(axes)
@@ -270,14 +273,21 @@ def caches(results: Results) -> Figure:
     return figure
 
 
-def scores(results: Results) -> Figure:
-    """Scores of all heads against distance: the bound beside the largest; the mean with its deviation."""
+def scores(results: Results, kernel: Sequence[float], cap: float) -> Figure:
+    """Scores of all heads against distance: the bound and the largest; the mean with its standard deviation.
+
+    Args:
+        results: of the experiment `decay`.
+        kernel: what the rotation alone makes of equal content at the recorded distances; drawn over the trained mean,
+            with its height and offset fitted.
+        cap: what no score over √D can exceed with queries and keys of that norm.
+    """
     if not results.variants():
         return _nothing(results)
     figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
     at = np.array(results.records[0]["distances"], dtype=float) + 1
     for name, color in zip(results.variants(), (COLORS["orange"], COLORS["blue"]), strict=False):
-        rows = {  # a row a head and seed
+        rows = {  # a row per head and seed
             key: np.array(results.values(name, key), dtype=float).reshape(-1, len(at))
             for key in ("bound", "largest", "mean", "deviation")
         }
@@ -286,9 +296,14 @@ def scores(results: Results) -> Figure:
         mean, deviation = rows["mean"].mean(0), rows["deviation"].mean(0)
         right.plot(at, mean, color=color, label=name)
         right.fill_between(at, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
+        if name == "trained":
+            slope, offset = np.polyfit(kernel, mean, 1)
+            fitted = slope * np.asarray(kernel) + offset
+            right.plot(at, fitted, ":", color=COLORS["black"], linewidth=1.8, label="kernel")
+    left.axhline(cap, color=GREY, linestyle=":", linewidth=1.5)
     left.set(yscale="log", ylabel="score / √D")
     left.set_title("bound (dashed), largest", loc="left", fontsize=12)
-    right.set_title("mean and deviation", loc="left", fontsize=12)
+    right.set_title("mean and standard deviation", loc="left", fontsize=12)
     for panel in (left, right):
         panel.set(xscale="log", xlabel="distance (characters)")
         panel.set_xticks([1, 11, 101], ["0", "10", "100"])
