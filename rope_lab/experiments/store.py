@@ -128,22 +128,32 @@ class Results:
         return between.join(map(str, sorted({of(record) for record in self.records})))
 
     def provenance(self) -> str:
-        """One line for below a table: seeds, machine, versions, and what has changed since."""
+        """One line for below a table: seeds, machine, versions, what has changed since or what came out again."""
         if not self.records:
             return f"no records of {self.experiment} at scale {self.scale}"
         seeds = {record["seed"] for record in self.records}
         said = (
             f"{self.experiment}, scale {self.scale}, {len(seeds)} seeds, {self._all(lambda r: r['corpus']['name'])}, "
             f"{self._all(lambda r: r['device'])} ({self._all(lambda r: r['machine'])}, "
-            f"{self._all(lambda r: r['threads'])} threads), torch {self._all(lambda r: r['versions']['torch'])}, "
+            f"{_threads(self._all(lambda r: r['threads']))}), torch {self._all(lambda r: r['versions']['torch'])}, "
             f"code {self._all(lambda r: r['code'], '+')}"
         )
         if stale := self.stale():
             return f"{said}; STALE, changed since: {', '.join(stale)}"
-        for again in self.confirmed.get(self._current(), []):
-            exact = "the bit" if not again["difference"] else f"{again['difference']:.0e}"
-            said += f"; today's code gave {again['variant']}, seed {again['seed']}, again to {exact}"
+        if again := self.confirmed.get(self._current(), []):
+            said += (
+                f"; {len(again)} of {len(self.records)} records run again with the current code: "
+                + "; ".join(
+                    f"{one['variant']}, seed {one['seed']}, "
+                    + (f"within {one['difference']:.0e}" if one["difference"] else "bit-identical")
+                    for one in again
+                )
+            )
         return said
+
+
+def _threads(counts: str) -> str:
+    return f"{counts} thread" + ("" if counts == "1" else "s")
 
 
 def file_of(folder: str | Path, experiment: str, scale: str) -> Path:

@@ -185,7 +185,10 @@ class TestCode:
         assert "STALE, changed since: rope_lab.encodings.rotary" in stale.provenance()
         confirmed = run(tmp_path, check="bb")
         assert confirmed.stale() == []
-        assert "today's code gave bb, seed 0, again to the bit" in confirmed.provenance()
+        assert (
+            "1 of 4 records run again with the current code: bb, seed 0, bit-identical"
+            in confirmed.provenance()
+        )
         assert len(confirmed.records) == 4
         assert Results.read(tmp_path, "toy", "smoke").stale() == []
 
@@ -193,7 +196,9 @@ class TestCode:
         results = run(tmp_path)
         results.records[0]["number"] += 1e-7
         results.write(tmp_path)
-        assert "today's code gave a, seed 0, again to 1e-07" in run(tmp_path, check="").provenance()
+        assert (
+            "run again with the current code: a, seed 0, within 1e-07" in run(tmp_path, check="").provenance()
+        )
 
     @pytest.mark.parametrize("other", [1.01, None, "one", [1.0], {"one": 1.0}])
     def test_numbers_that_changed_are_not_confirmed(self, tmp_path: Path, other: Any):
