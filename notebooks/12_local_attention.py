@@ -16,17 +16,18 @@
 # # 12 · Local attention
 #
 # Every token looks at every token before it. Double the text, and attention has four times the work. But most of what
-# a character depends on stands right in front of it (chapter 13 measures that). **What if each token looked only at the
+# a character depends on comes right before it (chapter 13 measures that). **What if each token looked only at the
 # last $W$?**
 #
-# Each square below is a score of one query (row) with one key (column), for a text of 16 tokens and $W = 4$. A white
-# score is never needed. One query is marked, and above each panel stands how many keys it sees:
+# Each square below is a score of one query (row) with one key (column), for a text of 16 tokens and $W = 4$. White scores
+# are never needed. One query is marked, and the title of each panel says how many keys it sees:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six square maps of 16 queries by 16 keys. Full causal: the lower triangle, 12 keys for the marked query. Exact window: a band of four below the diagonal, 4 keys. Inclusive window: a band of five, 5 keys. Block window: staircase blocks of four with the block before, 8 keys. Exact window on both sides: a band of seven, 7 keys. Block window on both sides: three blocks, 12 keys."}, "figure": {"caption": "Full attention fills a triangle, a window a band along the diagonal. Three rules go by the name of a window of 4; the marked query sees 4, 5 or 8 keys by them. The last two panels let it look ahead as well.", "name": "fig-windows"}}
 import torch
 from torch import Tensor
 
 from rope_lab.figures.local import masks
+from rope_lab.figures.table import table
 from rope_lab.local import Window
 
 
@@ -49,8 +50,8 @@ masks({name: mask_of(window, N) for name, window in kinds.items()}, query=11)
 
 # %% [markdown]
 # The band has $N$ rows of $W$ scores: work that grows with the length and no longer with its square. This chapter
-# defines the window, computes it without forming the white squares, measures what that saves, and asks what is lost: how
-# far can a stack of such layers see, and how far does it look?
+# defines the window, computes it without the white squares, measures what that saves and what it costs, and asks what is
+# lost: how far can a stack of such layers see, and how far does it look?
 #
 # ## The window is a mask
 #
@@ -68,8 +69,8 @@ masks({name: mask_of(window, N) for name, window in kinds.items()}, query=11)
 #
 # Child et al. {cite:p}`child2019` used such bands as one half of their sparse attention, Longformer
 # {cite:p}`beltagy2020` named it sliding window attention, and Mistral 7B {cite:p}`jiang2023` brought it into a large
-# language model. As code it is full attention with minus infinity outside the band. This version forms all $N^2$ scores,
-# so it is no faster than full attention, and easy to trust:
+# language model. As code it is full attention with minus infinity outside the band. This version computes all $N^2$
+# scores, so it is not faster than full attention, but it is easy to trust:
 
 # %%
 from rope_lab.local import local_attention
@@ -81,7 +82,7 @@ torch.manual_seed(12)
 
 
 def naive_local(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
-    """Equation 12.1, every score formed. q, k, v (B, H, N, D), seen (N, N)."""
+    """Equation 12.1, every score computed. q, k, v (B, H, N, D), seen (N, N)."""
     scores = q @ k.mT / q.shape[-1] ** 0.5  # (B, H, N, N)
     return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
 
@@ -111,25 +112,33 @@ formula = [N * W - W * (W - 1) // 2 for N, W in sizes]
 check("eq. 12.2", torch.stack(counted), torch.tensor(formula))
 
 # %% [markdown]
-# But not everybody counts like that. Two more rules are in use. An *inclusive* window goes back $W$ tokens and has the
-# query on top, $m - n \le W$. A *block* window cuts the text into blocks of $W$ and lets a query see its own block and a
+# But not everybody counts like that, and two more rules are in use. An *inclusive* window contains the $W$ tokens before
+# the query and, in addition, the query itself, $m - n \le W$. A *block* window cuts the text into blocks of $W$ and lets a query see its own block and a
 # number of blocks before it, `look_backward`, so its view does not move with each token but jumps with each block. With
 # `look_backward` $b$ the other two go back $b$ times as far, $m - n < bW$ and $m - n \le bW$. Keys that a query far from the
 # start sees:
 
 # %%
-print("W = 16      look_backward = 1    look_backward = 2")
+rows = []
 for name in ("exact", "inclusive", "block"):
     rule = {"exact": name != "block", "inclusive": name == "inclusive"}
-    line = f"{name:12s}"
+    cells = []
     for back in (1, 2):
         window = Window(16, look_backward=back, **rule)
         keys = mask_of(window, 128)[64:].sum(-1)
-        line += f"{f'{keys.min()} to {keys.max()} keys':21s}"
-    print(line.rstrip())
+        cells.append(
+            f"{keys.min()}"
+            if keys.min() == keys.max()
+            else f"{keys.min()} to {keys.max()}"
+        )
+    rows.append([name, *cells])
+table(
+    rows,
+    ["window of 16", "keys, `look_backward=1`", "keys, `look_backward=2`"],
+)
 
 # %% [markdown]
-# What a library means by $W$ you have to look up:
+# You have to look up what each library means by $W$:
 #
 # | library | its $W$ | keys seen |
 # |---|---|---|
@@ -138,8 +147,8 @@ for name in ("exact", "inclusive", "block"):
 # | local-attention, `exact_windowsize=True` | inclusive | $W + 1$ |
 # | local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
 #
-# (The last two rows are for `look_backward=1`.) The rows of local-attention are held against the library itself in
-# this book's tests; the others are read from their code and documents. Even the report on Mistral 7B has two
+# (The last two rows are for `look_backward=1`.) The tests of this book compare the rows for local-attention with the
+# library itself; the other rows were taken from the code and documentation of the libraries. Even the report on Mistral 7B has two
 # readings: its text lets position $i$ attend to the positions from $i - W$ to $i$, which are $W + 1$, and the caption
 # beside it says at most $W$ {cite:p}`jiang2023`.
 #
@@ -147,25 +156,27 @@ for name in ("exact", "inclusive", "block"):
 
 # %%
 q, k, v = torch.randn(3, 8, 2, 512, 32)
+rows = []
 for W in (4, 16, 64, 256):
     one_more = local_attention(q, k, v, window=W, inclusive=True)[..., W:, :]
     exact = local_attention(q, k, v, window=W)[..., W:, :]
-    change = (one_more - exact).norm() / exact.norm()
-    print(f"W = {W:3d}: one key more changes the output by {change:.1%}")
+    rows.append([W, (one_more - exact).norm() / exact.norm()])
+table(rows, {"W": "d", "change of the output by one key more": ".1%"})
 
 # %% [markdown]
-# That is the change, in units of the output's size, for random keys, which share the weight more or less evenly.
+# The change is relative to the norm of the output, for random keys, which share the weight more or less equally.
 #
 # ## Blocks instead of a mask
 #
-# The naive version forms the white squares and throws them away. To leave them out, number the blocks of $W$ tokens by
+# The naive version computes the white squares and throws them away. To leave them out, number the blocks of $W$ tokens by
 # $g$, and split a position into its block and its place in it: query $m = gW + r$ with $0 \le r < W$. Its window ends in
 # block $g$ and cannot begin before block $g - 1$. So count the keys of these two blocks through, from the start of
 # block $g - 1$: key $n = (g - 1)W + c$ with $0 \le c < 2W$. Then $m - n = W + r - c$, and the window is
 #
 # $$ n \in \mathcal{W}(m) \iff r < c \le r + W . $$ (eq-12-3)
 #
-# The block number has dropped out: one small mask of $W \times 2W$ serves every block. Write $Q_g$, $K_g$, $V_g$ for the
+# With $W = 4$, for example, query 6 has $g = 1$, $r = 2$ and sees keys 3 to 6, which are $c = 3, \dots, 6$: indeed
+# $2 < c \le 6$. The block number has dropped out: one small mask of $W \times 2W$ serves every block. Write $Q_g$, $K_g$, $V_g$ for the
 # rows of block $g$. All of local attention is then one batch of small dense attentions,
 #
 # $$
@@ -174,7 +185,7 @@ for W in (4, 16, 64, 256):
 # \begin{bmatrix} V_{g-1} \\ V_g \end{bmatrix} ,
 # $$ (eq-12-4)
 #
-# with nothing to see in block $-1$. For block windows only the right half of the condition stays, $c \le r + W$, which
+# with nothing to see in block $-1$. For block windows only the right half of the condition is needed, $c \le r + W$, which
 # is the causal mask. In code, for $N$ a multiple of $W$:
 
 
@@ -210,23 +221,23 @@ check("eq. 12.4", folded, naive_local(q, k, v, mask))
 check("eq. 12.4, in the package", folded, local_attention(q, k, v, window=W))
 
 # %% [markdown]
-# ### What is still formed for nothing
+# ### The work that is still wasted
 #
-# A query needs $W$ of the $2W$ scores that its block forms, so half of the work is wasted. Cut the queries into blocks of
-# $u$ instead, whatever $W$ is. The windows of $u$ queries in a row span $u + W - 1$ keys; $u\,(u + W - 1)$ scores are
-# formed, $uW$ are used, and the share
+# A query needs $W$ of the $2W$ scores that its block computes, so half of the work is wasted. Cut the queries into blocks of
+# $u$ instead, whatever $W$ is. The windows of $u$ consecutive queries span $u + W - 1$ keys; $u\,(u + W - 1)$ scores are
+# computed, $uW$ are used, and the fraction
 #
 # $$ \frac{u\,(u + W - 1) - uW}{u\,(u + W - 1)} = \frac{u - 1}{W + u - 1} $$ (eq-12-5)
 #
-# is for nothing. One query at a time wastes nothing, but then no two queries share the keys that were loaded for them;
-# a fast kernel wants blocks.
+# is computed but not used. One query at a time wastes nothing, but then no two queries share the keys that were loaded for
+# them; a fast kernel wants blocks.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three maps of 24 by 24 scores with W = 8. Left, blocks of 8 queries with two whole blocks of keys: about half of the formed squares are pale, for nothing. Middle, blocks of 4 queries with the keys they span: fewer pale squares. Right, single queries: none."}, "figure": {"caption": "Scores used (blue) and formed for nothing (pale) for a window of 8. White ones are never formed. Small blocks follow the band closely and large ones keep the processor busy; every implementation picks a place in between.", "name": "fig-formed"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three maps of 24 by 24 scores with W = 8. Left, blocks of 8 queries with two whole blocks of keys: about half of the computed squares are pale, not used. Middle, blocks of 4 queries with the keys they span: fewer pale squares. Right, single queries: none."}, "figure": {"caption": "Scores used (blue) and computed but not used (pale) for a window of 8. White ones are never computed. Small blocks follow the band closely and large ones keep the processor busy; every implementation chooses a size in between.", "name": "fig-formed"}}
 from rope_lab.figures.local import formed
 
 
 def spanned(length: int, block: int, back: int) -> Tensor:
-    """Scores formed where a block of queries shares its keys and `back` before, (N, N)."""
+    """Scores computed where a block of queries shares its keys and `back` before, (N, N)."""
     m, n = torch.arange(length)[:, None], torch.arange(length)
     start = m // block * block
     return (n >= start - back) & (n < start + block)
@@ -310,19 +321,22 @@ triangles = [mask_of(Window(N), N).sum() for N in (1, 50, 512)]
 full = [N * (N + 1) // 2 for N in (1, 50, 512)]
 check("eq. 12.6, full", torch.stack(triangles), torch.tensor(full))
 
-print("scores of full attention, in units of those of local attention\n")
-print("           " + "".join(f"{f'W = {W}':>10s}" for W in windows))
-for N, row in zip(lengths, asked.tolist(), strict=True):
-    ratios = (N * (N + 1) / 2 / made for made in row)
-    print(f"N = {N:5d}  " + "".join(f"{ratio:10.1f}" for ratio in ratios))
+table(
+    [
+        [N, *((N * (N + 1) / 2 / made) for made in row)]
+        for N, row in zip(lengths, asked.tolist(), strict=True)
+    ],
+    {"N": ",d"} | {f"W = {W}": ".1f" for W in windows},
+    caption="Scores of full causal attention, scores of local attention = 1.",
+)
 
 # %% [markdown]
-# Counting is not timing, so time it. Three ways take turns, and the median of the rounds counts: the naive version,
-# which writes every score to memory; the fused kernel of PyTorch for full causal attention, which does not
+# Counting is not timing, so time it. Three implementations are timed in alternation, and the median over all rounds is
+# reported: the naive version, which writes every score to memory; the fused kernel of PyTorch for full causal attention, which does not
 # {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the tensors made during the
 # call.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, that of local attention with the length. A fused kernel already keeps full attention's memory linear: what a window saves in a forward pass is time.", "name": "fig-costs"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length, local attention above the fused kernel throughout."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, the time of local attention with the length itself. For short texts local attention is the slower one, and compared with a fused kernel it needs more memory at every length: what a window saves in a forward pass is time, in long texts.", "name": "fig-costs"}}
 import os
 import weakref
 from functools import partial
@@ -386,18 +400,26 @@ for N in lengths:
 costs(lengths, seconds, megabytes)
 
 # %%
-print("full causal attention in units of local attention\n")
-print("           scores      time    memory")
-for i, N in enumerate(lengths):
-    scores = (N + 1) / 2 / (W + 64)  # equation 12.6
-    time = seconds[full][i] / seconds[local][i]
-    memory = megabytes[full][i] / megabytes[local][i]
-    print(f"N = {N:5d}{scores:8.1f}{time:10.1f}{memory:10.2f}")
+table(
+    [
+        [
+            N,
+            (N + 1) / 2 / (W + 64),  # equation 12.6
+            seconds[full][i] / seconds[local][i],
+            megabytes[full][i] / megabytes[local][i],
+        ]
+        for i, N in enumerate(lengths)
+    ],
+    {"N": ",d", "scores": ".1f", "time": ".1f", "memory": ".2f"},
+    caption="Full causal attention, local attention = 1.",
+)
 
 # %% [markdown]
-# These are ratios of one machine, timed while this page was built; yours will differ. Where less time is saved than
-# scores, cutting into blocks shows its price. The benchmark of the package, `rope-lab bench`, times
-# training as well and sets a neighbour beside it.
+# These ratios were measured on one machine while this page was built; yours will differ. Read them both ways. In long texts
+# local attention is many times as fast. In texts of a few windows it is *slower*, because cutting the text into blocks has
+# an overhead that the saved scores do not repay. And it needs about **five times the memory** of fused full attention at
+# every length: each block gets its own copy of the keys and values before it, whereas the fused kernel copies nothing.
+# The package's benchmark, `rope-lab bench`, also times training and includes another library for comparison.
 #
 # ## How far a token can see
 #
@@ -490,8 +512,9 @@ losses_by_window(windows, losses)
 shortest, whole = windows[0], windows[-1]
 leads = [at_step[-1] - at_step[0] for at_step in losses.values()]
 for step, lead in zip(losses, leads, strict=True):
-    ahead = f"W = {shortest} is {lead:.3f} nats ahead of W = {whole}"
-    print(f"after {step:3d} updates {ahead}")
+    print(
+        f"After {step} updates W = {shortest} is {lead:.3f} nats ahead of W = {whole}."
+    )
 if budget != "smoke":
     first, *_, last = losses[short.steps]
     check_at_most("fig. 12.4, W = 4 and W = 128", first, last)
@@ -501,12 +524,12 @@ if budget != "smoke":
 # You may have expected the opposite. A model with a window of 128 *can* do all that one with a window of 4 does, but
 # first it has to learn to leave out what is far, and a window does that for it from the start. This is an interpretation;
 # the figure shows an order, on one text, with one seed and a budget of seconds. It does not show that far tokens never
-# help: the lead shrinks, and nothing here says where it ends.
+# help: the lead shrinks, and these runs are too short to show which window wins in the end.
 #
 # ## How far a token does look
 #
 # What *can* reach a token and what *does* are two things. Take the simplest stack first: every layer averages its
-# window evenly, with no residual sum and nothing else. Follow one path from the top of $L$ layers down to the inputs
+# window uniformly, with no residual sum and nothing else. Follow one path from the top of $L$ layers down to the inputs
 # $x_n$: in layer
 # $\ell$ it goes $U_\ell$ tokens back, and each of $0, \dots, W - 1$ is as likely as the others. So the influence of the
 # token $s$ back on the output is the probability that $L$ such steps add up to $s$,
@@ -519,16 +542,16 @@ if budget != "smoke":
 # \end{aligned}
 # $$ (eq-12-8)
 #
-# The reach grows with $L$, the width of this bell with $\sqrt{L}$ alone. In deep networks most of what is in reach
-# hardly matters, as Luo et al. {cite:p}`luo2016` found for convolutions; they call what does the *effective*
-# receptive field.
+# (A uniform choice among $0, \dots, W-1$ has mean $(W-1)/2$ and variance $(W^2-1)/12$.) The reach grows with $L$, but the
+# width of this bell only with $\sqrt{L}$. In deep networks much of what is in reach hardly matters, as Luo et al.
+# {cite:p}`luo2016` found for convolutions; they call the part that does matter the *effective* receptive field.
 
 # %%
 torch.set_default_dtype(torch.float64)
 
 
 def average(x: Tensor, W: int) -> Tensor:
-    """One layer of even averages over the window: equal scores. x (N, C)."""
+    """One layer of uniform averages over the window: equal scores. x (N, C)."""
     nothing = torch.zeros(1, 1, len(x), 1)
     return local_attention(nothing, nothing, x[None, None], window=W)[0, 0]
 
@@ -551,17 +574,18 @@ check("eq. 12.8, mean", mean, torch.tensor(depth * (W - 1) / 2))
 check("eq. 12.8, variance", variance, torch.tensor(depth * (W**2 - 1) / 12))
 
 # %% [markdown]
-# A transformer has residual sums, which carry a state up without moving it, and attention that is not even. To see
-# what it does, differentiate the last state of one token by the states of *all* layers below it, once for an
-# untrained model and once for the trained one of the last figure. What comes out is the token's **light cone**: what
-# lies outside cannot have reached it, and the colour says how much of what lies inside did.
+# A transformer has two things more: residual sums, which carry a state up without moving it, and attention that is not
+# uniform. To see what each does, differentiate the last state of one token by the states of *all* layers below it, for uniform
+# averages without and with a residual sum, for an untrained model, and for the trained one of the last figure. What comes
+# out is the token's **light cone**: what is outside cannot have reached it, and the colour says how much of what is inside
+# did.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three light cones, each with a row a layer from the embeddings below to the last layer above, and the distance back from 60 on the left to 0 on the right. A black staircase bounds them. In the first, even averages, the influence is spread over the middle of the cone. In the untrained model it is strongest at distance 0, even over the first fifteen, and weaker by steps beyond. In the trained model it is strongest in the last few tokens and falls off towards the edge by orders of magnitude."}, "figure": {"caption": "How much each state adds to the last state of one token (right), with W = 16 and four layers. The staircase is equation 12.7: white beyond it is exactly zero. The triangle marks the distance within which 90 % of the embeddings' influence lies. Even averages fill the cone; real layers keep most of it near the token.", "name": "fig-light-cones"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four light cones, each with one row per layer from the embeddings below to the last layer above, and the distance back from 60 on the left to 0 on the right. A black staircase bounds them. In the first, uniform averages, the influence is spread over the middle of the cone. With a residual sum it is strongest at distance 0, and so it is in the untrained model, which is level over the first fifteen tokens and weaker by steps beyond. In the trained model it is strongest in the last few tokens and falls off towards the edge by orders of magnitude."}, "figure": {"caption": "How much each state adds to the last state of one token (right), with W = 16 and four layers. The staircase is equation 12.7: white beyond it is exactly zero. The triangle marks the distance within which 90% of the embeddings' influence lies. Uniform averages fill the cone; with a residual sum, which both models of this one small shape have, most of the influence stays near the token, trained or not.", "name": "fig-light-cones"}}
 from rope_lab.figures.local import light_cones
 
 
 def light_cone(model: torch.nn.Module, ids: Tensor) -> Tensor:
-    """Share of each distance in what moves the last token's last state, (L + 1, N)."""
+    """Fraction of each distance in what moves the last token's last state, (L + 1, N)."""
     *below, last = states(model, ids)  # embeddings first
     direction = torch.randn_like(last[:, -1])
     gradients = torch.autograd.grad((last[:, -1] * direction).sum(), below)
@@ -577,20 +601,27 @@ fresh = type(trained)(shape).double()
 starts = torch.linspace(0, len(corpus.val) - N - 1, 64).long()
 ids = corpus.encode(corpus.val)[starts[:, None] + torch.arange(N)]
 
-rows, x = [torch.eye(N)[0]], torch.eye(N)
-for _ in range(shape.depth):
-    x = average(x, 16)
-    rows.insert(0, x[-1].flip(0))
+
+def cone_of_averages(residual: bool) -> Tensor:
+    """The cone of a stack of uniform averages, added to the state below or in place of it."""
+    rows, x = [torch.eye(N)[0]], torch.eye(N)
+    for _ in range(shape.depth):
+        x = (x + average(x, 16)) / 2 if residual else average(x, 16)
+        rows.insert(0, x[-1].flip(0))
+    return torch.stack(rows)
+
+
 cones = {
-    "even averages, no residual sum": torch.stack(rows),
+    "uniform averages, no residual sum": cone_of_averages(residual=False),
+    "uniform averages, residual sum": cone_of_averages(residual=True),
     "untrained": light_cone(fresh, ids),
     "trained": light_cone(trained, ids),
 }
 
 
-def within(cone: Tensor, share: float) -> int:
-    """The distance within which this share of the embeddings' influence lies."""
-    return int((cone[0].cumsum(0) < share).sum())
+def within(cone: Tensor, fraction: float) -> int:
+    """The distance within which this fraction of the embeddings' influence lies."""
+    return int((cone[0].cumsum(0) < fraction).sum())
 
 
 reach = shape.depth * 15
@@ -604,15 +635,24 @@ light_cones(
 inside = torch.arange(N) <= reach
 for name, cone in cones.items():
     check(f"eq. 12.7, {name}", cone[0] > 0, inside)
-print(f"{reach} tokens back are in reach; of the influence lies\n")
-print("                                    half within   90 % within")
-for name, cone in cones.items():
-    print(f"{name:33s}{within(cone, 0.5):14d}{within(cone, 0.9):14d}")
+table(
+    [
+        [name, within(cone, 0.5), within(cone, 0.9), cone[0, 0]]
+        for name, cone in cones.items()
+    ],
+    {"": "", "half": "d", "90%": "d", "of the token itself": ".0%"},
+    caption=f"Reach: {reach} tokens back. Distances within which half and 90% of the influence lie, and the token's own.",
+)
 
 # %% [markdown]
+# The residual sum does most of this. With uniform averages, which cannot prefer anything, adding it pulls half of the
+# influence in by more than half, and the untrained model, in which nothing has been learned either, keeps it closer still.
+# Training hardly moves these two distances; what it changes is the picture within the first window, where the last
+# few tokens now stand out. All of this is one model of four layers after a short training, not a law.
+#
 # ## RoPE inside a window
 #
-# RoPE makes a score depend on the distance alone (chapter 3), and within the two blocks of equation {eq}`eq-12-3` every
+# RoPE makes a score depend only on the distance (chapter 3), and within the two blocks of equation {eq}`eq-12-3` every
 # distance is that of two places in them. So it does not matter where in the text the blocks stand. Number their places
 # from 0 to $2W - 1$, and turn by those:
 #
@@ -624,8 +664,8 @@ for name, cone in cones.items():
 # $$ (eq-12-9)
 #
 # A table of $2W$ angles serves a text of any length. And more follows: in an exact window a query never meets a
-# distance of $W$ or more, in training or after it. Whatever goes wrong with RoPE at distances that were never trained
-# (chapter 11) cannot go wrong in a local layer.
+# distance of $W$ or more, nor more than $W$ keys, in training or after it. So what goes wrong with RoPE at distances and
+# numbers of keys that were never trained (chapter 15) cannot go wrong in a local layer.
 
 # %%
 from rope_lab import RotaryEmbedding, angles, frequencies, rotate
@@ -652,8 +692,8 @@ moved = local_attention(*far_away, v, window=W)
 check("eq. 12.9, a million tokens on", moved, absolute, tolerance=1e-8)
 
 # %% [markdown]
-# The package turns by the positions in the text, which costs the same and needs no bookkeeping; its angles are exact at
-# any position (chapter 8).
+# The package rotates by the positions in the text, which costs the same and needs no bookkeeping; its angles are formed in
+# 64-bit precision, so large positions lose nothing (chapter 8, planned).
 #
 # ## Decoding with W keys
 #
@@ -711,14 +751,18 @@ source(Window.first_seen)
 
 # %%
 cache = LocalAttention(256).new_cache()
+rows = []
 for t in range(2000):
     x = torch.zeros(1, 8, 1, 64, dtype=torch.bfloat16)
     keys, _, _, _ = cache.append(x, x, torch.tensor([t]))
     if t + 1 in (100, 1000, 2000):
         count = keys.shape[-2]
-        local, whole = (2 * x.nbytes * n / 1024 for n in (count, t + 1))
-        line = f"{count} keys, {local:,.0f} KiB instead of {whole:,.0f}"
-        print(f"token {t + 1:4d}: {line}")
+        rows.append([t + 1, count, *(2 * x.nbytes * n / 1024 for n in (count, t + 1))])
+table(
+    rows,
+    {"token": ",d", "keys kept": ",d", "KiB": ",.0f", "KiB of a full cache": ",.0f"},
+    caption="A cache of W = 256 keys and values, 8 heads of 64 coordinates in bfloat16.",
+)
 
 # %% [markdown]
 # ## What goes wrong in practice
@@ -728,23 +772,24 @@ for t in range(2000):
 # The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers the eager
 # and the flash kernels gave Mistral windows of different size from one configuration
 # ([transformers#29623](https://github.com/huggingface/transformers/issues/29623)), and the flash kernel was one off
-# again in 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). Of vLLM the opposite
-# was reported: that it shows $W$ keys and should show $W + 1$
+# again in 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). For vLLM the opposite
+# was reported, namely that it shows $W$ keys and should show $W + 1$
 # ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385)). In mlx-lm the mask showed one key more than the
-# rotating cache keeps ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, for the prompt and for
-# the cached step alike.
+# rotating cache keeps ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, both for the prompt and for
+# the cached step.
 #
-# ### Queries turned a window too far
+# ### Queries rotated a window too far
 #
-# The local-attention library (version 1.11.2) turns keys by their places in the gathered blocks, as equation
+# The local-attention library (version 1.11.2) rotates keys by their places in the gathered blocks, as equation
 # {eq}`eq-12-9` allows, and queries by the *last* $W$ of those places. With a causal mask the last block is the
-# query's own. Without it the last block is the one ahead, and every query is turned $W$ too far. Its score with the
-# key at $n$ is that of another distance,
+# query's own. Without it the last block is the one ahead, and every query is rotated $W$ positions too far. Its score with
+# the key at $n$ belongs to another distance,
 #
 # $$ \langle R_{m + W}\, q,\, R_n\, k \rangle = \langle R_{(m - n) + W}\, q,\, k \rangle . $$ (eq-12-11)
 #
-# All queries of all blocks are wrong alike, nothing fails, and a model can be trained with it; only its distances are not
-# what they are called. The adapter of this package gives the right output, and on request that of the library:
+# Every query in every block is off by the same amount, so nothing fails, and a model can even be trained this way. But its
+# distances are not what they claim to be. The adapter of this package gives the correct output, and on request the output of
+# the library:
 
 # %%
 from rope_lab.interop.local_attention import LocalAttention as Adapter
@@ -767,13 +812,13 @@ theirs = Adapter(W, dim=D, reproduce=True)(q, k, v)
 check("eq. 12.11, true positions", right, dense_at(at))
 check("eq. 12.11, queries at m + W", theirs, dense_at(at + W))
 change = (theirs - right).norm() / right.norm()
-print(f"the two outputs differ by {change:.0%} of their size")
+print(f"The two outputs differ by {change:.0%} of their norm.")
 
 # %% [markdown]
 # ### Padding that is seen
 #
-# Blocks need a multiple of $W$ tokens. If the text has another length, zeros fill the last block, and a zero key is no
-# absent key: its score is 0, and $\mathrm{e}^0 = 1$ takes part in the softmax. A causal mask hides what comes after the
+# Blocks need a multiple of $W$ tokens. If the text has another length, the last block is filled with zeros. But a key of
+# zeros is not an absent key: its score is 0, and $\mathrm{e}^0 = 1$ still takes part in the softmax. A causal mask hides what comes after the
 # text; without one it must be masked by hand. The same library does not, unless you pass a mask
 # (`autopad=True`, version 1.11.2):
 
@@ -787,18 +832,18 @@ leaky = Adapter(W, autopad=True, reproduce=True)(q, k, v)
 check("padding is not seen", tight, dense)
 touched = ((leaky - dense).abs() > 1e-9).any(-1)[0, 0]
 which = touched.nonzero().flatten().tolist()
-print(f"{len(which)} of {N} queries see the padding: {which}")
+print(f"Of {N} queries, {len(which)} see the padding, namely {which}.")
 
 # %% [markdown]
-# ### Keys turned twice
+# ### Keys rotated twice
 #
-# Equation {eq}`eq-12-9` has a price when you decode. A key turned by its *place* has to be turned anew when the
-# places move on with the window, so the cache must hold it unturned. In the same library a cached step hands back the
-# keys it has just turned, and the next step turns them again. The first token after the prompt is right and the
-# second is not. The errors of a cache that keeps them turned, and of one that does not:
+# Equation {eq}`eq-12-9` has a price when you decode. A key that was rotated by its *place in the window* has to be rotated
+# again whenever the window moves, so the cache must hold it unrotated. In the same library a cached step returns the keys it
+# has just rotated, and the next step rotates them again. The first token after the prompt is correct and the second is not.
+# Here are the errors of a cache that keeps rotated keys, and of one that keeps them unrotated:
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of each of the first twelve tokens decoded after a prompt. Keys kept unturned: zero throughout. Keys kept turned and turned again: zero for the first token, and a large part of the output's size from the second on."}, "figure": {"caption": "Decoding with a window of 8 after a prompt of 20. A test of one step passes for both, so test two.", "name": "fig-turned-twice"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of each of the first twelve tokens decoded after a prompt. Keys kept unrotated: zero throughout. Keys kept rotated and rotated again: zero for the first token, and a large part of the output's size from the second on."}, "figure": {"caption": "Decoding with a window of 8 after a prompt of 20. A test of one step passes for both, so test two.", "name": "fig-turned-twice"}}
 from rope_lab.figures.local import decoding_errors
 
 W, prompt, N = 8, 20, 32
@@ -823,13 +868,13 @@ def decode_by_place(keep_turned: bool) -> list[float]:
 
 
 ways = {
-    "turned again at each step": decode_by_place(True),
-    "kept unturned": decode_by_place(False),
+    "rotated again at each step": decode_by_place(True),
+    "kept unrotated": decode_by_place(False),
 }
 decoding_errors(range(1, N - prompt + 1), ways)
 
 # %%
-check("kept unturned, every step", ways["kept unturned"], [0.0] * (N - prompt))
+check("kept unrotated, every step", ways["kept unrotated"], [0.0] * (N - prompt))
 
 # %% [markdown]
 # If the library is installed where this page is built, it speaks for itself:
@@ -837,10 +882,12 @@ check("kept unturned, every step", ways["kept unturned"], [0.0] * (N - prompt))
 # %%
 from importlib.util import find_spec
 
+from IPython.display import display
+
 if find_spec("local_attention"):
     from local_attention.transformer import LocalMHA
 
-    print("error / size of the output")
+    rows = []
     heads = LocalMHA(dim=D, window_size=W, dim_head=D, heads=1, causal=True)
     x = torch.randn(1, prompt + 3, D)
     with torch.no_grad():
@@ -850,9 +897,16 @@ if find_spec("local_attention"):
             out, cache = heads(x[:, t : t + 1], cache=cache, return_cache=True)
             right = expected[:, t : t + 1]
             error = (out - right).norm() / right.norm()
-            print(f"token {t - prompt + 1} after the prompt: {error:.1e}")
+            rows.append([t - prompt + 1, error])
+    display(
+        table(
+            rows,
+            {"token after the prompt": "d", "relative error": ".1e"},
+            caption="The cached decoding of local-attention itself.",
+        )
+    )
 else:
-    print("local-attention is not installed here")
+    print("local-attention is not installed here.")
 
 # %% [markdown]
 # ### A query that sees nothing
@@ -877,13 +931,13 @@ lowest = torch.finfo(scores.dtype).min
 by_lowest = scores.masked_fill(~seen, lowest).softmax(-1) @ v
 ours = local_attention(q, k, v, window=W, causal=False, mask=real)
 
-print(f"{blind.sum()} of {N} queries see no key")
-print(f"minus infinity: {by_infinity.isnan().any(-1).sum()} outputs are NaN")
+print(f"Of {N} queries, {blind.sum()} see no key.")
+print(f"With minus infinity {by_infinity.isnan().any(-1).sum()} outputs are NaN,")
 second = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ by_infinity
-print(f"after a second layer: {second.isnan().any(-1).sum()}")
+print(f"after a second layer {second.isnan().any(-1).sum()} of them,")
 loss = by_infinity[0, 0, real].square().sum()
 (gradient,) = torch.autograd.grad(loss, v)
-print(f"gradients of a loss on real tokens: {gradient.isnan().any(-1).sum()}")
+print(f"and {gradient.isnan().any(-1).sum()} gradients of a loss on real tokens.")
 
 check("the lowest number averages all", by_lowest[0, 0, -1], v[0, 0].mean(0))
 check("eq. 12.12", ours[0, 0, blind], torch.zeros(int(blind.sum()), 8))
@@ -895,7 +949,7 @@ finite = torch.ones_like(gradients, dtype=torch.bool)
 check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 
 # %% [markdown]
-# With minus infinity the real tokens come out right in the first layer and are lost in the second, and so are the
+# With minus infinity the real tokens come out correctly in the first layer and are lost in the second, and so are the
 # gradients: the padding has the weight 0, and $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and a window of 512, on batches that mix short and long texts
 # ([transformers#45511](https://github.com/huggingface/transformers/pull/45511)). The lowest number instead of infinity
 # gives no NaN but an average over all values, hidden ones among them, which is harmless only while nobody reads it.
@@ -905,10 +959,11 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 #
 # ## Summary
 #
-# - A window is a mask of $W$ keys a query; in blocks of $u$ queries it costs $N(W + u)$ scores
-#   instead of $N^2/2$, and a cache of $W$ keys.
-# - $L$ layers see $L(W - 1)$ tokens back, and most of what moves a token lies much nearer.
-# - RoPE needs nothing but places in the window; what goes wrong is counting, padding, and turning keys twice.
+# - A window is a mask that leaves $W$ keys per query; in blocks of $u$ queries it costs $N(W + u)$ scores instead of $N^2/2$,
+#   and a cache of $W$ keys. It saves time in long texts, not memory over a fused kernel, and nothing in short ones.
+# - $L$ layers see $L(W - 1)$ tokens back, but in the models here most of what moves a token is much nearer, above all
+#   because of the residual sums.
+# - RoPE needs only the places in the window; what goes wrong is counting, padding, and rotating keys twice.
 #
 # ## Exercises
 #
@@ -989,7 +1044,7 @@ check_with_previous(with_previous)
 
 # %% [markdown]
 # **12.4** Tokens $0, \dots, t - 1$ have been written to a ring of $W$ slots, token $n$ to slot $n \bmod W$. Write
-# `ring(t, W)`: the token that stands in each slot, shape `(W,)`, and $-1$ where none does. With it you can give a
+# `ring(t, W)`: the token that is in each slot, shape `(W,)`, and $-1$ where none does. With it you can give a
 # ring the positions of its keys.
 
 # %%

@@ -21,6 +21,7 @@ _GPT: dict[str, Any] = {
 
 # What nanoGPT reports for 10.7 million parameters after 5,000 updates on an A100 (its README, Karpathy 2022).
 PUBLISHED = 1.4697
+PUBLISHED_CPU = 1.88  # and for its recipe for a CPU (the same page)
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "everything": {},

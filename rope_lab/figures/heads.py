@@ -88,10 +88,10 @@ def even_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = None) 
 
 
 def heads_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = None) -> Figure:
-    """How much attention every head pays to each distance; a row of panels a layer, a column a head.
+    """How much attention every head pays to each distance; one row of panels per layer, one column per head.
 
-    Both axes are logarithmic. The dashed line is attention that is even over all a query may see; the upright
-    line stands at the mean distance, which is written above.
+    Both axes are logarithmic. The dashed line is attention that is uniform over all keys that a query may
+    see; the upright line marks the mean distance, which is written above it.
 
     Args:
         model, ids, first: as `attention_by_distance`.
@@ -118,7 +118,7 @@ def heads_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = None)
         if layer == 0:
             panel.set_title(f"head {head + 1}")
     axes[0, 0].annotate(
-        "even", (1, even[0, 0]), xytext=(2, -2), textcoords="offset points", color=GREY, va="top"
+        "uniform", (1, even[0, 0]), xytext=(2, -2), textcoords="offset points", color=GREY, va="top"
     )
     figure.supxlabel("distance (tokens)", fontsize=12)
     figure.supylabel("mean attention weight", fontsize=12)

@@ -17,7 +17,7 @@ _NEVER, _WASTED, _USED = "#FFFFFF", "#F3CF8E", COLORS["blue"]
 
 
 def masks(named: Mapping[str, ArrayLike], query: int, *, columns: int = 3) -> Figure:
-    """Which keys (across) each query (down) sees, a panel a mask; the row of one query is marked.
+    """Which keys (across) each query (down) sees, a panel per mask; the row of one query is marked.
 
     Args:
         named: boolean masks (N, N), True where a query sees a key, under what to write above them.
@@ -40,7 +40,7 @@ def masks(named: Mapping[str, ArrayLike], query: int, *, columns: int = 3) -> Fi
 
 
 def _tiles(axes: Axes, values: ArrayLike) -> None:
-    """A tile a score: 0 never formed, 1 formed and masked, 2 used, 3 used and marked."""
+    """One tile per score: 0 never computed, 1 computed and masked, 2 used, 3 used and marked."""
     tiles = np.asarray(values)
     colors = ListedColormap([_NEVER, _WASTED, _USED, COLORS["vermilion"]])
     axes.imshow(tiles, cmap=colors, vmin=-0.5, vmax=3.5)
@@ -52,10 +52,10 @@ def _tiles(axes: Axes, values: ArrayLike) -> None:
 
 
 def formed(named: Mapping[str, tuple[ArrayLike, ArrayLike]], block: Mapping[str, int]) -> Figure:
-    """Which scores are formed and which of them are used, a panel a way of cutting the queries into blocks.
+    """Which scores are computed and which of them are used, one panel for each way of cutting the queries into blocks.
 
     Args:
-        named: masks (N, N) of the scores that are used and of those that are formed, under what to write above them.
+        named: masks (N, N) of the scores that are used and of those that are computed, under what to write above them.
         block: queries of a block under the same names; thick lines part the blocks.
     """
     figure, panels = new_figure(1, len(named), size=(7.5, 3.3), squeeze=False)
@@ -65,7 +65,7 @@ def formed(named: Mapping[str, tuple[ArrayLike, ArrayLike]], block: Mapping[str,
         for row in range(0, len(used) + 1, block[name]) if block[name] > 1 else ():
             panel.axhline(row - 0.5, color=COLORS["black"], linewidth=1.2)
         share = 1 - used.sum() / made.sum()
-        panel.set_title(f"{name}\n{share:.0%} for nothing", loc="left", fontsize=12)
+        panel.set_title(f"{name}\n{share:.0%} not used", loc="left", fontsize=12)
         panel.set_xlabel("key")
     panels[0, 0].set_ylabel("query")
     return figure
@@ -100,7 +100,7 @@ def costs(
 
 
 def light_cones(named: Mapping[str, ArrayLike], window: int, far: Mapping[str, float]) -> Figure:
-    """How much each state below the last one adds to it: a row a layer, a column a distance, a panel a network.
+    """How much each state below the last one adds to it: a row per layer, a column per distance, a panel per network.
 
     Args:
         named: shares of each layer's influence, (L + 1, S), from the embeddings up to the last state.
@@ -129,7 +129,7 @@ def light_cones(named: Mapping[str, ArrayLike], window: int, far: Mapping[str, f
         axes.set_facecolor(_NEVER)
         axes.invert_xaxis()
     panels[-1, 0].set_xlabel("tokens back from the one whose state is asked for")
-    figure.colorbar(mesh, ax=panels[:, 0], label="share of the influence").ax.tick_params(labelsize=10)
+    figure.colorbar(mesh, ax=panels[:, 0], label="fraction of the influence").ax.tick_params(labelsize=10)
     return figure
 
 
@@ -144,16 +144,16 @@ def losses_by_window(windows: Sequence[int], losses: Mapping[int, Sequence[float
     axes.set_xticks(windows, [str(w) for w in windows])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.set(xlabel="window W (characters)", ylabel="validation loss (nats a character)")
+    axes.set(xlabel="window W (characters)", ylabel="validation loss (nats per character)")
     return figure
 
 
 def decoding_errors(steps: Sequence[int], errors: Mapping[str, Sequence[float]]) -> Figure:
-    """Relative error of each token decoded from a cache, a line a way of keeping the keys."""
+    """Relative error of each token decoded from a cache, a line for each way of keeping the keys."""
     figure, axes = new_figure(size=(7.5, 3.2))
     for (name, values), color, marker in zip(errors.items(), COLORS.values(), "os^", strict=False):
         axes.plot(steps, values, marker=marker, markersize=5, color=color, linewidth=1.2, label=name)
     axes.axhline(0, color=GREY, linewidth=1, zorder=0)
-    axes.set(xlabel="token decoded after the prompt", ylabel="error / size of the output")
+    axes.set(xlabel="token decoded after the prompt", ylabel="error / norm of the output")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=12, frameon=False)
     return figure

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 from rope_lab.training import record
 
-_LOSS = "loss (nats a character)"
+_LOSS = "loss (nats per character)"
 
 
 def side_by_side(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
-    """Validation loss against steps, a line an encoding, each named at its end.
+    """Validation loss against updates, a line per encoding, each named at its end.
 
     Args:
         curves: name → (steps, losses).
@@ -30,7 +30,7 @@ def side_by_side(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) 
     ):
         axes.plot(steps, losses, dash, color=color, marker="o", markersize=4)
         direct_label(axes, steps[-1], end, f"{name} {losses[-1]:.2f}", color, annotation_clip=False)
-    axes.set(xlabel="updates of the parameters", ylabel=_LOSS)
+    axes.set(xlabel="updates", ylabel=_LOSS)
     axes.margins(x=0.02)
     return figure
 
@@ -41,7 +41,7 @@ def learning_curve(
     measured: tuple[Sequence[float], Sequence[float]],
     levels: Mapping[str, float],
 ) -> Figure:
-    """Training and validation loss against steps, beside what simpler predictors reach.
+    """Training and validation loss against updates, and what simpler predictors reach.
 
     Args:
         steps, losses: of training.
@@ -64,13 +64,13 @@ def learning_curve(
     axes.plot(*measured, "o", color=COLORS["vermilion"], markersize=7)
     direct_label(axes, steps[0], losses[0], "training", COLORS["blue"])
     direct_label(axes, last, measured[1][-1], f"validation {measured[1][-1]:.2f}", COLORS["vermilion"])
-    axes.set(xlabel="updates of the parameters", ylabel=_LOSS, ylim=(1.0, None))
+    axes.set(xlabel="updates", ylabel=_LOSS, ylim=(1.0, None))
     axes.margins(x=0.02)
     return figure
 
 
 def against_minutes(histories: Sequence[Sequence[Mapping[str, Any]]], name: str, level: float) -> Figure:
-    """Validation loss against the minutes of training, a line a run, beside the level that another reached.
+    """Validation loss against the minutes of training, a line per run, and the level that another reached.
 
     Args:
         histories: of each run the points of its record, with `seconds` and, where it was measured, `val`.
@@ -106,19 +106,20 @@ def curve_from(folder: str | Path) -> Figure:
         axes.plot([step for step, _ in shown], [loss for _, loss in shown], line, color=color, label=name)
         if shown:
             direct_label(axes, *shown[-1], f"{name} {shown[-1][1]:.2f}", color)
-    axes.set(xlabel="updates of the parameters", ylabel=_LOSS)
+    axes.set(xlabel="updates", ylabel=_LOSS)
     return figure
 
 
-def loss_by_place(places: ArrayLike, losses: ArrayLike, errors: ArrayLike, mean: float) -> Figure:
+def loss_by_place(places: ArrayLike, losses: ArrayLike, halves: ArrayLike, mean: float) -> Figure:
     """Loss of a character against the number of characters the model has seen of its segment.
 
     Args:
-        places, losses, errors: the middle of each group of places, its mean loss and the standard error of that.
+        places, losses, halves: the middle of each group of places, its mean loss and the half-width of its confidence
+            interval.
         mean: over all places.
     """
     figure, axes = new_figure(size=(7.5, 3.4))
-    x, y, error = (np.asarray(values) for values in (places, losses, errors))
+    x, y, error = (np.asarray(values) for values in (places, losses, halves))
     axes.errorbar(x, y, error, color=COLORS["blue"], marker="o", markersize=5, capsize=3)
     axes.axhline(mean, color=GREY, linestyle="--", linewidth=1.5)
     axes.annotate(

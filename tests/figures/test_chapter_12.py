@@ -38,7 +38,7 @@ def test_a_mask_counts_the_keys_of_the_marked_query() -> None:
 
 def test_a_panel_says_what_is_formed_for_nothing() -> None:
     panel = formed({"lower": (band, lower)}, {"lower": 6}).axes[0]
-    assert panel.get_title(loc="left") == f"lower\n{1 - band.sum() / lower.sum():.0%} for nothing"
+    assert panel.get_title(loc="left") == f"lower\n{1 - band.sum() / lower.sum():.0%} not used"
 
 
 def test_the_edge_of_a_light_cone_widens_by_the_window_less_one() -> None:

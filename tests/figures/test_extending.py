@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rope_lab.experiments.extending import METHODS
+from rope_lab.experiments.extending import METHODS, PARTS
 from rope_lab.experiments.store import Results
-from rope_lab.figures.extending import by_place, covered, ratios, tuning
+from rope_lab.figures.extending import by_place, by_place_of_two, covered, ratios, tuning
 
 pairs = np.arange(5)
 trained = 12.0 * 4.0**-pairs  # the first pair comes round, the others do not
@@ -75,14 +75,16 @@ def test_an_arc_that_is_trained_and_not_used_is_shown() -> None:
     ]
 
 
-def test_tuning_draws_means_and_deviations_over_the_seeds() -> None:
+def test_tuning_draws_means_and_confidence_intervals_over_the_seeds() -> None:
     panel = tuning(results(2), "short").axes[1]
     assert panel.get_title(loc="left") == "×8: 128 characters"
     assert len(panel.containers) == len(METHODS)
     line, _, (bars,) = panel.containers[0].lines
     np.testing.assert_allclose(line.get_ydata(orig=False), [2.0, 2.1, 3.2])
     lower, upper = np.array(bars.get_segments()[2])[:, 1]
-    assert upper - lower == pytest.approx(2 * np.std([2.2, 4.2], ddof=1))
+    assert upper - lower == pytest.approx(
+        2 * 12.706 / 2**0.5 * np.std([2.2, 4.2], ddof=1), rel=1e-3
+    )  # t, 1 d.o.f.
     (reference,) = [line for line in panel.lines if line.get_linestyle() == ":"]
     assert reference.get_ydata(orig=False)[0] == 2.5
 
@@ -104,3 +106,16 @@ def test_one_method_far_above_all_others_does_not_press_them_together() -> None:
     assert [text.get_text() for text in panel.texts] == ["30.50↑"]
     assert not near.texts
     assert 3.5 < panel.get_ylim()[1] < 5
+
+
+def test_parts_are_drawn_in_a_panel_for_each_model() -> None:
+    lines = {name: [2.0, 2.5, 3.0] for name in ("none", *PARTS, "YaRN")}
+    figure = by_place_of_two([8.0, 100.0, 900.0], {"one": lines, "other": lines}, 128)
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["one", "other"]
+    assert len(figure.legends[0].get_texts()) == 4
+
+
+def test_bands_are_as_wide_as_the_intervals() -> None:
+    figure = by_place([8.0, 100.0], {"YaRN": [2.0, 3.0]}, 128, {"YaRN": [0.1, 0.5]})
+    corners = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (1.9, 3.5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rope_lab import LocalTransformer, RoFormer, RoFormerConfig
-from rope_lab.figures.heads import attention_by_distance, even_by_distance, heads_by_distance
+from rope_lab.figures.heads import attention_by_distance, even_by_distance, heads_by_distance, keys_attended
 from rope_lab.local import LocalConfig
 from rope_lab.model import Position
 
@@ -72,6 +72,18 @@ def test_without_queries_attention_is_even(fields):
         for n in row:
             by_hand[abs(m - n)] += 1 / len(row) / len(seen)
     torch.testing.assert_close(even, by_hand.expand(2, -1))
+
+
+def test_attention_is_spread_over_as_many_keys_as_it_weighs_equally():
+    model = make(window=5)
+    assert ((keys_attended(model, tokens()) > 1) & (keys_attended(model, tokens()) < 5)).all()
+    for block in model.blocks:
+        torch.nn.init.zeros_(block.attention.query.weight)
+    torch.testing.assert_close(keys_attended(model, tokens(), first=6), torch.full((2, 4), 5.0).double())
+    fewer = (1 + 2 + 3 + 4 + 5 * (N - 4)) / N  # the first queries see fewer
+    torch.testing.assert_close(
+        keys_attended(model, tokens(), first=0), torch.full((2, 4), fewer).double(), rtol=1e-6, atol=0
+    )
 
 
 def test_rope_weights_equal_the_softmax_of_turned_products():
