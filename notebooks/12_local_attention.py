@@ -418,7 +418,8 @@ table(
 # These ratios were measured on one machine while this page was built; yours will differ. Read them both ways. In long texts
 # local attention is many times as fast. In texts of a few windows it is *slower*, because cutting the text into blocks has
 # an overhead that the saved scores do not repay. And it needs about **five times the memory** of fused full attention at
-# every length: each block gets its own copy of the keys and values before it, whereas the fused kernel copies nothing.
+# every length: the package cuts its blocks from padded copies of queries, keys and values and joins their outputs at the end,
+# so that five tensors of that size are alive at once where the fused kernel makes one.
 # The package's benchmark, `rope-lab bench`, also times training and includes another library for comparison.
 #
 # ## How far a token can see
@@ -645,10 +646,10 @@ table(
 )
 
 # %% [markdown]
-# The residual sum does most of this. With uniform averages, which cannot prefer anything, adding it pulls half of the
-# influence in by more than half, and the untrained model, in which nothing has been learned either, keeps it closer still.
-# Training hardly moves these two distances; what it changes is the picture within the first window, where the last
-# few tokens now stand out. All of this is one model of four layers after a short training, not a law.
+# Most of this is not learned. With uniform averages, which cannot prefer anything, adding the state below pulls half of the
+# influence to less than half of the distance, and the untrained model, in which nothing has been learned either, keeps it
+# closer still. Training hardly moves these two distances; what it changes is the picture within the first window, where the
+# last few tokens now stand out. All of this is one model of four layers after a short training, not a law.
 #
 # ## RoPE inside a window
 #
@@ -961,8 +962,8 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 #
 # - A window is a mask that leaves $W$ keys per query; in blocks of $u$ queries it costs $N(W + u)$ scores instead of $N^2/2$,
 #   and a cache of $W$ keys. It saves time in long texts, not memory over a fused kernel, and nothing in short ones.
-# - $L$ layers see $L(W - 1)$ tokens back, but in the models here most of what moves a token is much nearer, above all
-#   because of the residual sums.
+# - $L$ layers see $L(W - 1)$ tokens back, but in the models here most of what moves a token is much nearer, trained
+#   or not.
 # - RoPE needs only the places in the window; what goes wrong is counting, padding, and rotating keys twice.
 #
 # ## Exercises

@@ -257,6 +257,15 @@ class TestExperiments:
         for method in extending.METHODS[1:]:
             assert not torch.equal(extending.extended(run.model, method, 2).eval()(ids), old)
 
+    def test_the_two_parts_of_yarn_make_yarn(self):
+        theta = frequencies(16)
+        together, factor = extending.scaling("YaRN", 8, 128)(theta, 0)
+        by_parts, one = extending.scaling("NTK-by-parts", 8, 128)(theta, 0)
+        same, alone = extending.scaling("attention factor alone", 8, 128)(theta, 0)
+        torch.testing.assert_close(by_parts, together, rtol=0, atol=0)
+        torch.testing.assert_close(same, theta, rtol=0, atol=0)
+        assert (one, alone) == (1.0, pytest.approx(factor))
+
     def test_extension(self, tiny_lab: Lab):
         numbers = extending.measure(tiny_lab, "YaRN ×2", 0)
         assert numbers["steps"] == [0, 1, 2]
