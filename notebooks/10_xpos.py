@@ -363,12 +363,12 @@ check("eq. 10.10, σ = 4", ratio, torch.ones(7), tolerance=0.08, **sampling)
 
 # %% [markdown]
 # What fraction of its attention does a query then spend on keys more than $B$ tokens back? Given $q$, the scores of different keys
-# are independent Gaussians, so they can be drawn directly, for 1,000 queries with up to 8,192 keys each. Take the softmax of
+# are independent Gaussians, so they can be drawn directly, for 500 queries with up to 8,192 keys each. Take the softmax of
 # scores of size $\sigma = 1$, 2 and 4. For RoPE all keys have the same chances, so on average the far ones get their number's share,
 # whatever $\sigma$ is:
 
 # %%
-queries = 1000
+queries = 500
 seen = torch.tensor([1024, 2048, 4096, 8192])  # keys that the query sees
 back = torch.arange(8192)
 exponential = -torch.rand(queries, dim // 2).log()  # the E_i of each query
