@@ -960,7 +960,8 @@ score_maps(
 # Nothing fails. The model trains, and its positions are absolute. Two more things go wrong: the values $W_v R_m x_m$ are
 # rotated as well, and the pairs are those of the whole embedding, with $C$ in place of $D$ in the frequencies.
 #
-# ### The other way round
+# :::{admonition} The other way round: clockwise code
+# :class: note dropdown
 #
 # A reader of nanochat noticed that its code turns clockwise, unlike the matrix {eq}`eq-3-13`, and proposed a correction
 # ([nanochat#489](https://github.com/karpathy/nanochat/pull/489)). The maintainer kept the code: both directions are
@@ -972,8 +973,12 @@ score_maps(
 # Flip the sign of those rows of $W_q$ and $W_k$ that give imaginary parts, and a clockwise model is a counter-clockwise one.
 # In the interleaved layout these are every second row of a head; in the half layout, which nanochat has, they are the
 # second half of its rows.
+#
+# One mistake no weights absorb: turn queries one way and keys the other, and whatever the query and the key are, the
+# score depends on $m + n$. (Both are measured below.)
+# :::
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: the two directions", "code_prompt_hide": "Hide the measurement"}
 # x * conjugate conjugates every pair
 conjugate = torch.tensor([1.0, -1.0]).repeat(D // 2)
 many_q, many_k = torch.randn(2, 1000, 32, D)
@@ -1001,9 +1006,6 @@ opposed = (there - here).norm() / here.norm()
 print(f"queries one way, keys the other, shifted by 5: scores change by {opposed:.0%}")
 
 # %% [markdown]
-# The last line is the mistake that no weights absorb: turn queries one way and keys the other, and whatever the query and
-# the key are, the score depends on $m + n$.
-#
 # ## Summary
 #
 # - If scores of stamped vectors are to depend on distances alone, the stamp is one orthogonal matrix applied $m$ times, so
