@@ -121,9 +121,7 @@ check("eq. 1.2", attention(x, *projections), attend(q, k, v)[:, 0], draws=1000)
 # called **permutation-equivariant**. A thousand sequences, each in a random order of its own:
 
 # %%
-each = torch.arange(1000)[
-    :, None
-]  # x[each, pi] is sequence b in the order pi[b], for each b
+each = torch.arange(1000)[:, None]  # x[each, pi]: each sequence in its own order
 pi = torch.rand(1000, N).argsort(dim=-1)  # a random π for each sequence, (B, N)
 o = attention(x, *projections)
 check("eq. 1.3", attention(x[each, pi], *projections), o[each, pi], draws=1000)
