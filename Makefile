@@ -1,4 +1,5 @@
-# make book | test | lint | lab | bench: each sets up .venv by itself when requirements.txt or pyproject.toml changed.
+# make book | test | site-test | lint | lab | bench: each sets up .venv by itself when requirements.txt or pyproject.toml
+# changed.
 # Needs Python 3.11, make and a package registry. Another interpreter: make PYTHON=/path/to/python3.11 book
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) $(shell command -v python))
@@ -10,12 +11,13 @@ TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?=
 
-.PHONY: book test lint lab bench format lock clean help
+.PHONY: book test site-test lint lab bench format lock clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book   build the book into _build/html"
 	@echo "make test   run the tests (TESTS=tests/test_verify.py for some of them)"
+	@echo "make site-test  look at the built book in Chromium, which must be installed"
 	@echo "make lint   ruff, mypy and the import contract"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make bench  speed and memory, side by side with the peers"
@@ -41,6 +43,9 @@ book: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+
+site-test: $(READY)
+	@$(BIN)/python -m pytest -p no:xdist tests/site
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -1,0 +1,104 @@
+"""What can be wrong with a page that a browser shows: each function returns what it found, nothing if all is well."""
+
+from __future__ import annotations
+
+import io
+
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image, ImageChops
+from playwright.sync_api import Page
+
+# A scrollbar takes its height from the box it is in.
+BARS = """() => [...document.querySelectorAll('.bd-article mjx-container:not([display="true"])')]
+  .filter(box => getComputedStyle(box).display !== 'inline' && box.offsetHeight - box.clientHeight > 4)
+  .map(box => box.parentElement.textContent.slice(0, 60))"""
+SIDEWAYS = """() => {
+  const page = document.documentElement, room = page.clientWidth;
+  if (page.scrollWidth <= room) return [];
+  const inside = box => box.closest('pre, table, .math, mjx-container[display], .bd-sidebar, .output');
+  return [...document.querySelectorAll('main *')]
+    .filter(box => box.getBoundingClientRect().right > room + 1 && !inside(box.parentElement))
+    .slice(0, 3).map(box => `${box.tagName} ${box.className}: ${box.textContent.slice(0, 60)}`)
+    .concat(`${page.scrollWidth} px wide`);
+}"""
+# The boxes of equations that fit their column.
+EQUATIONS = """() => [...document.querySelectorAll('.bd-article mjx-container[display="true"]')]
+  .filter(box => box.scrollWidth <= box.clientWidth && box.checkVisibility())
+  .map(box => box.getBoundingClientRect())
+  .map(box => [box.left, box.top + scrollY, box.right, box.bottom + scrollY])"""
+SHOWN = '.bd-article mjx-container[display="true"] { overflow: visible !important; }'
+# A chapter named in prose: a link, or said to be planned. A page does not link to itself.
+BARE = r"""() => {
+  const here = Number(location.pathname.match(/notebooks\/(\d+)_/)?.[1]);
+  const walk = document.createTreeWalker(document.querySelector('.bd-article'), NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walk.nextNode()) {
+    const text = walk.currentNode, parent = text.parentElement;
+    if (parent.closest('a, pre, code, script, style, h1, h2, h3, h4, h5, h6, summary, svg, .math, output')) continue;
+    for (const mention of text.data.matchAll(/\bchapters?\s+(\d+)(?!\d|\s*(?:\(|,\s+)planned| (?:is|are) planned)/gi))
+      if (Number(mention[1]) !== here) found.push(text.data.slice(Math.max(0, mention.index - 30), mention.index + 30));
+  }
+  return found;
+}"""
+UNNAMED_FOLDS = """() => [...document.querySelectorAll('.bd-article summary')]
+  .filter(fold => fold.ariaLabel || !fold.innerText.trim()).map(fold => fold.outerHTML.slice(0, 90))"""
+
+
+def bars(page: Page) -> list[str]:
+    return [f"a scrollbar in the line: {text}" for text in page.evaluate(BARS)]
+
+
+def sideways(page: Page) -> list[str]:
+    return [f"the page scrolls sideways: {what}" for what in page.evaluate(SIDEWAYS)]
+
+
+def bare(page: Page) -> list[str]:
+    return [f"a chapter that is no link: {text}" for text in page.evaluate(BARE)]
+
+
+def unnamed_folds(page: Page) -> list[str]:
+    return [f"a fold without a name of its own: {fold}" for fold in page.evaluate(UNNAMED_FOLDS)]
+
+
+def inaccessible(page: Page) -> list[str]:
+    """What axe-core calls serious or critical."""
+    options = {
+        "resultTypes": ["violations"],
+        "preload": False,
+    }  # it would ask for style sheets at wrong addresses
+    found = Axe().run(page, options=options).response["violations"]
+    return [
+        f"{rule['impact']}, {rule['id']}: {node['html'][:120]}"
+        for rule in found
+        if rule["impact"] in {"serious", "critical"}
+        for node in rule["nodes"][:3]
+    ]
+
+
+def cut_equations(page: Page) -> list[str]:
+    """Equations of which a pixel changes when what lies outside their boxes is shown as well."""
+    boxes, cut = sorted(page.evaluate(EQUATIONS), key=lambda box: box[1]), []
+    size = page.viewport_size or {}
+    page.set_viewport_size({**size, "height": 2400})
+    while boxes:
+        top = boxes[0][1] - 100
+        page.evaluate("top => scrollTo({top, behavior: 'instant'})", top)
+        at = page.evaluate("() => scrollY")
+        here = [box for box in boxes if box[3] + 20 < at + 2400] or boxes[:1]
+        boxes = boxes[len(here) :]
+        before = _look(page)
+        style = page.add_style_tag(content=SHOWN)
+        changed = ImageChops.difference(before, _look(page))
+        style.evaluate("style => style.remove()")
+        scale = before.width / size["width"]
+        for left, upper, right, lower in here:
+            area = (left, upper - at - 12, right, lower - at + 12)
+            if changed.crop(tuple(int(side * scale) for side in area)).getbbox():
+                cut.append(f"an equation is cut, {upper:.0f} px down the page")
+    page.set_viewport_size(size)
+    return cut
+
+
+def _look(page: Page) -> Image.Image:
+    shot = page.screenshot(animations="disabled", caret="hide")
+    return Image.open(io.BytesIO(shot)).convert("RGB")

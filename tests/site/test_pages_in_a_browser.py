@@ -1,0 +1,31 @@
+"""Every page, on a desktop and a phone, light and dark: nothing cut, nothing missing, nothing asked of other hosts."""
+
+from __future__ import annotations
+
+import faults
+import pytest
+from pages import PAGES, SCREENS, TEXTS
+
+CHECKS = {
+    "desktop": (
+        faults.bars,
+        faults.sideways,
+        faults.bare,
+        faults.unnamed_folds,
+        faults.inaccessible,
+        faults.cut_equations,
+    ),
+    "dark": (faults.inaccessible,),
+    "phone": (faults.bars, faults.sideways, faults.inaccessible, faults.cut_equations),
+    "small": (faults.bars, faults.sideways),
+}
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_has_no_faults(visit, name, screen):
+    visited = visit(name, screen)
+    checks = CHECKS[screen] if name in TEXTS else (faults.sideways,)
+    found = [fault for check in checks for fault in check(visited.page)]
+    if visited.errors or found:
+        pytest.fail("\n".join([*visited.errors, *found]), pytrace=False)
