@@ -64,7 +64,7 @@ def book(
     """Build a book of these chapters, strictly, with this book's own configuration; no warning counts by halves."""
     (folder / "book").mkdir(exist_ok=True)
     (folder / "notebooks").mkdir(exist_ok=True)
-    for name in ("_ext", "_static", "references.bib"):
+    for name in ("_ext", "_static", "_templates", "references.bib"):
         if not (folder / "book" / name).exists():
             (folder / "book" / name).symlink_to(ROOT / "book" / name)
     if not (
@@ -115,10 +115,10 @@ def test_the_ledger_lists_the_check_and_links_its_equation(built):
     page = (built / "_build/html/book/ledger.html").read_text(encoding="utf-8")
     assert 'href="../notebooks/03_chapter.html#equation-norm"' in page
     assert "eq. 3.1" in page
-    assert "5 checks passed, in chapter 3." in page
     assert re.search(
         r'<section id="chapter-3">\s*<h2><a [^>]*href="../notebooks/03_chapter.html">03 A chapter</a>', page
     )
+    assert "5 checks passed in 1 chapter." in page
     assert "2e-12, rounding" in page
     assert "7e-02, sampling" in page
     assert "2 values" in page
@@ -236,7 +236,7 @@ def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
         with pytest.raises(ModuleNotFoundError, match="make lab"):
             exec(setup.source, {})
     assert "Now see" in text.source
-    assert "chapter 3, Ledger and chapter 4" in text.source
+    assert "chapter 3, Ledger and chapter 4 (planned)" in text.source
     assert check.outputs[0].data["text/plain"].startswith("✓ eq. 3.1")
 
 
@@ -316,7 +316,7 @@ def here() -> Book:
         number=lambda label: {"a": "3.1", "f": "3.2"}[label],
         cite=Citations(WORKS),
         page=lambda target: ("The list", "at/list") if target == "/book/list" else ("", ""),
-        chapter=lambda n: "at/1" if n == 1 else "",
+        chapters={1: "at/1", 2: ""},
     )
 
 
@@ -336,6 +336,7 @@ def here() -> Book:
         ("the {doc}`works </book/list>`", "the [works](at/list)"),
         ("a {term}`hand` and {term}`hands <hand>`", "a hand and hands"),
         ("Chapter 1, chapter 2, `chapter 1`", "[Chapter 1](at/1), chapter 2, `chapter 1`"),
+        ("Chapters 1 and 3.", "[Chapters 1](at/1) and 3 (planned)."),
         ("# From chapter 1\nsee\nchapter 1", "# From chapter 1\nsee\n[chapter 1](at/1)"),
         ("[chapter 1](x) and $$ chapter 1 $$", "[chapter 1](x) and $$ chapter 1 $$"),
         ("{func}`~rope_lab.rotate`", "`rope_lab.rotate`"),
@@ -355,10 +356,40 @@ def test_published_markdown_is_plain(written, plain):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.py")), ids=lambda path: path.stem)
 def test_no_markup_of_sphinx_is_left_in_a_download(path):
-    book = Book(lambda label: "1.1", lambda role, keys: "", lambda target: ("", ""), lambda n: "")
+    book = Book(lambda label: "1.1", lambda role, keys: "", lambda target: ("", ""), {})
     for cell in read(path.read_text(encoding="utf-8")).cells:
         caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
         left = portable(cell.source if cell.cell_type == "markdown" else caption, book)
         assert not re.search(
             r"\{[a-z:]+\}`|^ *:{3,}|`{3}\{|^\([\w.-]+\)=|\]\((?!http)", left, re.MULTILINE
         ), left
+
+
+def test_a_page_says_what_it_is_and_where_it_lives(built):
+    page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    home = "https://owner.github.io/name"
+    assert f'<link rel="canonical" href="{home}/notebooks/03_chapter.html" />' in page
+    assert '<meta name="description" content="See ' in page
+    assert '<meta property="og:title" content="03 A chapter" />' in page
+    assert 'href="https://github.com/owner/name"' in page
+    assert 'href="https://github.com/owner/name/issues/new' in page
+    assert page.count('name="viewport"') == 1
+    assert "chapter 4 (planned)" in page
+    assert f"<loc>{home}/book/ledger.html</loc>" in (built / "_build/html/sitemap.xml").read_text("utf-8")
+    assert f"Sitemap: {home}/sitemap.xml" in (built / "_build/html/robots.txt").read_text("utf-8")
+    assert f'href="{home}/book/index.html"' in (built / "_build/html/404.html").read_text("utf-8")
+
+
+def test_a_page_loads_only_what_it_uses(built):
+    page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    for name in ("fontawesome.js", "thebe", "togglebutton", "sphinx-design", "design-tabs"):
+        assert name not in page.lower()
+    assert "copybutton.js" in page
+    image = re.search(r"<img [^>]*>", page)[0]
+    assert 'loading="lazy"' in image
+    assert re.search(r'width="\d+" height="\d+"', image)
+
+
+def test_the_ledger_has_an_outline(built):
+    page = (built / "_build/html/book/ledger.html").read_text(encoding="utf-8")
+    assert re.search(r'<a class="[^"]*nav-link[^"]*" href="#chapter-3">03 A chapter</a>', page)

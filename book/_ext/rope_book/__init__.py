@@ -8,6 +8,10 @@ ledger     lists every check of the build, and fails the build where a chapter h
 assets     MathJax served from the book itself, and no image without words for those who cannot see it
 figures    makes each figure a link to itself in full size, and lets none be heavy
 docstrings turns what reads well in an editor into what Sphinx reads
+mentions   links "chapter 5", and says of a chapter that does not exist that it is planned
+folds      names each fold after what is in it
+pages      gives a page a description, fewer scripts, and images that keep their place
+address    the repository's buttons, canonical addresses, the sitemap and the page for wrong addresses
 """
 
 from __future__ import annotations
@@ -20,7 +24,19 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from rope_book import assets, chapters, docstrings, figures, ledger, numbering, publish
+from rope_book import (
+    address,
+    assets,
+    chapters,
+    docstrings,
+    figures,
+    folds,
+    ledger,
+    mentions,
+    numbering,
+    pages,
+    publish,
+)
 
 
 def silence_future_typing() -> None:
@@ -34,6 +50,19 @@ def silence_future_typing() -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     silence_future_typing()
     os.environ.setdefault("KERAS_BACKEND", "torch")  # for the API page, before anything imports keras
-    for part in (chapters, numbering, ledger, assets, figures, docstrings, publish):
+    parts = [
+        chapters,
+        numbering,
+        ledger,
+        assets,
+        figures,
+        docstrings,
+        mentions,
+        folds,
+        pages,
+        address,
+        publish,
+    ]
+    for part in parts:
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

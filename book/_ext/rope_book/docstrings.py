@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from itertools import groupby
+from textwrap import dedent
 from typing import Any
 
 from sphinx.application import Sphinx
 
 
+def _language(block: list[str]) -> str:
+    """A formula or a table of words is not Python, and is not coloured like it."""
+    try:
+        ast.parse(dedent("\n".join(block)))
+    except SyntaxError:
+        return "text"
+    return "python"
+
+
 def _to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """An indented block in a module's text is code; |x| is a modulus, *dims are arguments, neither is markup."""
     text: list[str] = []
-    for line in lines:
-        opens = what == "module" and line.startswith(" ") and text and not text[-1]
-        if opens and not any(earlier.startswith(" ") for earlier in text[-2:]):
-            text += ["::", ""]
-        code = what == "module" and line.startswith(" ")
-        text.append(
+    paragraphs = [list(group) for _, group in groupby(lines, key=bool)]
+    for index, paragraph in enumerate(paragraphs):
+        code = what == "module" and paragraph[0].startswith(" ")
+        goes_on = index > 1 and paragraphs[index - 2][0].startswith(" ")  # a blank line inside a block
+        if code and not goes_on:
+            text += [f".. code-block:: {_language(paragraph)}", ""]
+        text += [
             line if code else re.sub(r"\||(?<!\w)\*+(?=\w)", lambda sign: "\\" + "\\".join(sign[0]), line)
-        )
+            for line in paragraph
+        ]
     lines[:] = text
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
@@ -142,23 +143,51 @@ def _fill(app: Sphinx, doctree: nodes.document, here: str) -> None:
             placeholder.replace_self(_line(app, placeholder["label"], here))
             continue
         found = {name: len(list(checks(app, name))) for name in chapters(app.env)}
-        where = ", ".join(str(number(name)) for name in found)
         total = sum(found.values())
-        said = f"{total:,} check{'s' * (total != 1)} passed, in chapter{'s' * (len(found) != 1)} {where}."
+        said = f"{total:,} check{'s' * (total != 1)} passed in {len(found)} chapter{'s' * (len(found) != 1)}."
         filled: list[nodes.Node] = [nodes.paragraph("", "", nodes.strong("", said))]
         for docname in found:
-            title = app.env.titles[docname].astext()
             link = nodes.reference(
-                "", title, refuri=app.builder.get_relative_uri(here, docname), internal=True
+                "",
+                _title(app.env, docname),
+                refuri=app.builder.get_relative_uri(here, docname),
+                internal=True,
             )
-            section = nodes.section("", nodes.title("", "", link), _table(app, docname, here))
-            section["ids"] = [f"chapter-{number(docname)}"]
+            section = nodes.section("", nodes.title("", "", link), ids=[_anchor(docname)])
+            section += _table(app, docname, here)
             filled.append(section)
         placeholder.replace_self(filled)
 
 
+def _title(env: BuildEnvironment, docname: str) -> str:
+    return str(env.titles[docname].astext())
+
+
+def _anchor(docname: str) -> str:
+    return f"chapter-{number(docname)}"
+
+
+def _outline(app: Sphinx, env: BuildEnvironment) -> None:
+    """The page's contents list the chapters, which are known when all of them have been read."""
+    for here in _rewrite(app, env):
+        item = next(iter(env.tocs[here].findall(nodes.list_item)), None)
+        if item is None or not env.metadata[here]["ledger_sections"]:
+            continue
+        for old in [node for node in item.children if isinstance(node, nodes.bullet_list)]:
+            item.remove(old)
+        item += nodes.bullet_list("", *(_entry(env, here, docname) for docname in chapters(env)))
+
+
+def _entry(env: BuildEnvironment, here: str, docname: str) -> nodes.list_item:
+    target = {"refuri": here, "anchorname": f"#{_anchor(docname)}", "internal": True}
+    link = nodes.reference("", _title(env, docname), **target)
+    return nodes.list_item("", addnodes.compact_paragraph("", "", link))
+
+
 def _mark(app: Sphinx, doctree: nodes.document) -> None:
-    app.env.metadata[app.env.docname]["ledger"] = any(doctree.findall(Placeholder))
+    found = list(doctree.findall(Placeholder))
+    app.env.metadata[app.env.docname]["ledger"] = bool(found)
+    app.env.metadata[app.env.docname]["ledger_sections"] = any("label" not in one for one in found)
 
 
 def setup(app: Sphinx) -> None:
@@ -168,4 +197,5 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-read", _mark)
     app.connect("env-updated", _rewrite)
     app.connect("env-check-consistency", _audit)
+    app.connect("env-check-consistency", _outline)
     app.connect("doctree-resolved", _fill)

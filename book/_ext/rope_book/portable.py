@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from rope_book.mentions import pieces
 
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\} *(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence) *$",
@@ -16,7 +18,6 @@ TAGGED = re.compile(r"\$\$ *\((?P<label>[\w:.-]+)\)")
 TARGET = re.compile(r"^\([\w:.-]+\)=\n", re.MULTILINE)
 # Code, formulas and links, in which a mention of a chapter is left alone; the groups between are prose.
 NO_PROSE = re.compile(r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\[[^\]]*\]\([^)]*\)|^#.*?$)", re.DOTALL | re.MULTILINE)
-CHAPTER = re.compile(r"\b[Cc]hapter (?P<number>\d+)\b")
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Book:
         number: the number of a labelled equation or figure, "" where there is none.
         cite: what a role and its keys read as.
         page: title and published address of a document by the target of `{doc}` or `{ref}`; "" for what is not known.
-        chapter: the published address of a chapter by its number, "" where there is none.
+        chapters: the published addresses of the chapters that exist, "" where one has none or is this one.
     """
 
     number: Callable[[str], str]
     cite: Callable[[str, str], str]
     page: Callable[[str], tuple[str, str]]
-    chapter: Callable[[int], str]
+    chapters: Mapping[int, str]
 
 
 def portable(text: str, book: Book) -> str:
@@ -43,7 +44,7 @@ def portable(text: str, book: Book) -> str:
     text = TAGGED.sub(lambda found: _tag(book.number(found["label"])), text)
     text = ROLE.sub(lambda found: _role(found["name"], found["text"], book), TARGET.sub("", text))
     parts = NO_PROSE.split(text)  # prose at the even places
-    parts[::2] = [CHAPTER.sub(lambda found: _chapter(found, book), part) for part in parts[::2]]
+    parts[::2] = [_link_chapters(part, book) for part in parts[::2]]
     return "".join(parts)
 
 
@@ -51,9 +52,9 @@ def _tag(number: str) -> str:
     return rf"\tag{{{number}}} $$" if number else "$$"
 
 
-def _chapter(found: re.Match[str], book: Book) -> str:
-    address = book.chapter(int(found["number"]))
-    return f"[{found[0]}]({address})" if address else found[0]
+def _link_chapters(text: str, book: Book) -> str:
+    found = pieces(text, book.chapters)
+    return "".join(f"[{piece}]({address})" if address else piece for piece, address in found)
 
 
 def _block(found: re.Match[str]) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 import nbformat
 from sphinx.application import Sphinx
 
+from rope_book.address import repository
 from rope_book.chapters import executed, number
 from rope_book.citing import Citations
+from rope_book.mentions import written
 from rope_book.numbering import number_of
 from rope_book.portable import Book, portable
 
@@ -52,26 +54,9 @@ if importlib.util.find_spec("rope_lab") is None:
 """
 
 
-def _repository(app: Sphinx) -> str:
-    """owner/name on GitHub, from the workflow or the configuration; "" where the book has no address yet."""
-    return os.environ.get("GITHUB_REPOSITORY") or app.config.rope_book_repository
-
-
-def _site(app: Sphinx) -> str:
-    """The address of the published book, with a slash at its end; "" where it has none yet."""
-    if app.config.html_baseurl:
-        return str(app.config.html_baseurl).rstrip("/") + "/"
-    owner, _, name = _repository(app).partition("/")
-    if not name:
-        return ""
-    owner = owner.lower()
-    return f"https://{owner}.github.io/" + ("" if name.lower() == f"{owner}.github.io" else f"{name}/")
-
-
 def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
     """The book as the notebook of one chapter sees it."""
-    site, env = _site(app), app.env
-    chapters = {number(name): name for name in env.found_docs if number(name) is not None}
+    site, env = app.config.html_baseurl, app.env
 
     def address(name: str, anchor: str = "") -> str:
         return f"{site}{app.builder.get_target_uri(name)}{anchor and f'#{anchor}'}" if site else ""
@@ -87,10 +72,8 @@ def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
             return "", ""
         return env.titles[name].astext(), address(name)
 
-    def chapter(n: int) -> str:
-        return address(chapters[n]) if n in chapters and chapters[n] != docname else ""
-
-    return Book(lambda label: number_of(env, label), citations, page, chapter)
+    chapters = {n: address(name) if name != docname else "" for n, name in written(env).items()}
+    return Book(lambda label: number_of(env, label), citations, page, chapters)
 
 
 def _fold(cell: Any) -> None:
@@ -124,10 +107,10 @@ def _caption(cell: Any, book: Book) -> Any:
 
 
 def _setup_cell(app: Sphinx) -> str:
-    if not (repository := _repository(app)):
+    if not (owner_name := repository(app.config)):
         return LOCAL_CELL
     commit = os.environ.get("GITHUB_SHA", "")
-    return SETUP_CELL.format(repository=repository, commit=commit and f"@{commit}")
+    return SETUP_CELL.format(repository=owner_name, commit=commit and f"@{commit}")
 
 
 def _notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode:
@@ -170,12 +153,11 @@ def _publish(app: Sphinx, pagename: str, templatename: str, context: dict[str, A
     for group in context["header_buttons"]:
         if group.get("label") == "download-buttons":
             group["buttons"].insert(0, download)
-    if repository := _repository(app):
-        url = f"https://colab.research.google.com/github/{repository}/blob/gh-pages/{pagename}.ipynb"
+    if owner_name := repository(app.config):
+        url = f"https://colab.research.google.com/github/{owner_name}/blob/gh-pages/{pagename}.ipynb"
         tooltip = "Open this chapter in Colab"
         context["header_buttons"].insert(0, _button("colab-button", "Colab", url, "fas fa-rocket", tooltip))
 
 
 def setup(app: Sphinx) -> None:
-    app.add_config_value("rope_book_repository", "", "html", str)
     app.connect("html-page-context", _publish, priority=900)  # after the theme has laid out its buttons

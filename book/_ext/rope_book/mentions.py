@@ -1,0 +1,97 @@
+"""Chapters that the text names: "chapter 5" becomes a link, and one that does not exist is called planned.
+
+`pieces` is the one reading of such a mention; pages link it here, published notebooks in `portable`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+from rope_book.chapters import number
+
+# "chapter 5", "Chapters 6 and 10", "chapters 1, 2 and 3", "Chapters 13 to 15".
+AND = r"(?:,\s+(?:and\s+)?|\s+(?:and|or|to)\s+|[-–])"
+MENTION = re.compile(rf"\b(?:[Cc]hapters\s+\d+(?:{AND}\d+\b(?!\.\d))*|[Cc]hapter\s+\d+)(?!\.?\d)")
+ONE = re.compile(r"(?:[Cc]hapters?\s+)?(?P<number>\d+)")
+SAID = re.compile(r"[\s,(]*(?:(?:is|are)\s+)?planned\b")  # the text says so itself
+# What is not prose, or a link already.
+OTHER = (
+    nodes.literal,
+    nodes.literal_block,
+    nodes.reference,
+    nodes.title,
+    nodes.raw,
+    nodes.math,
+    nodes.math_block,
+)
+
+
+def written(env: BuildEnvironment) -> dict[int, str]:
+    """The chapters that exist: {3: "notebooks/03_deriving_rope"}."""
+    return {found: name for name in env.found_docs if (found := number(name)) is not None}
+
+
+def pieces(text: str, chapters: Mapping[int, str]) -> Iterator[tuple[str, str | None]]:
+    """The text in order, each piece with the page it should link to, or None; "(planned)" where there is none."""
+    end = 0
+    for mention in MENTION.finditer(text):
+        for one in ONE.finditer(text, mention.start(), mention.end()):
+            if one.start() > end:
+                yield text[end : one.start()], None
+            end = one.end()
+            page = chapters.get(int(one["number"]))
+            mark = "" if page is not None or SAID.match(text, mention.end()) else _planned(text, one)
+            yield one[0] + mark, page
+    if end < len(text):
+        yield text[end:], None
+
+
+def _planned(text: str, mention: re.Match[str]) -> str:
+    """In brackets, or after a comma where the mention stands in brackets already."""
+    before, after = text[: mention.start()], text[mention.end() :]
+    inside = before.rfind("(") > before.rfind(")") or ("(" not in after.partition(")")[0] and ")" in after)
+    if inside:
+        return ", planned"
+    return " (planned)"
+
+
+class LinkChapters(SphinxPostTransform):
+    """Before the resolver of links, in every format; a chapter's own page has no link to itself."""
+
+    default_priority = 5
+
+    def run(self, **kwargs: object) -> None:
+        here = self.env.docname
+        chapters = written(self.env)
+        for text in list(self.document.findall(nodes.Text)):
+            if _is_prose(text) and MENTION.search(text):
+                found = [
+                    self._link(piece, page) if page not in {None, here} else nodes.Text(piece)
+                    for piece, page in pieces(str(text), chapters)
+                ]
+                text.parent.replace(text, found)
+
+    def _link(self, text: str, page: str | None) -> nodes.Node:
+        inner = nodes.inline("", text, classes=["std", "std-doc"])
+        target = {"refdomain": "std", "reftype": "doc", "refexplicit": True, "reftarget": f"/{page}"}
+        return addnodes.pending_xref("", inner, refdoc=self.env.docname, refwarn=True, **target)
+
+
+def _is_prose(text: nodes.Text) -> bool:
+    node = text.parent
+    while node is not None:
+        if isinstance(node, (*OTHER, addnodes.pending_xref, addnodes.desc_signature)):
+            return False
+        node = node.parent
+    return True
+
+
+def setup(app: Sphinx) -> None:
+    app.add_post_transform(LinkChapters)
