@@ -215,16 +215,18 @@ def walk(
         results.confirmed.setdefault(digest(modules), []).append(again)
         results.write(out)
         return results
-    for seed in range(seeds):
-        for variant in experiment.variants(lab.scale):
-            if results.has(variant, seed):
-                continue
-            began = time.perf_counter()
-            numbers = experiment.measure(lab, variant, seed)
-            seconds = time.perf_counter() - began
-            record: Record = {"variant": variant, "seed": seed, "seconds": seconds, **origin, **numbers}
-            results.add(out, record, modules)
-            say(f"{name}  {variant}  seed {seed}  {seconds:.0f} s")
+    runs = [(seed, variant) for seed in range(seeds) for variant in experiment.variants(lab.scale)]
+    runs = [(seed, variant) for seed, variant in runs if not results.has(variant, seed)]
+    start = time.perf_counter()
+    for done, (seed, variant) in enumerate(runs, 1):
+        began = time.perf_counter()
+        numbers = experiment.measure(lab, variant, seed)
+        now = time.perf_counter()
+        record: Record = {"variant": variant, "seed": seed, "seconds": now - began, **origin, **numbers}
+        results.add(out, record, modules)
+        left = (now - start) / done * (len(runs) - done) / 60
+        place = f"{done} of {len(runs)}, about {left:.0f} min left"
+        say(f"{name}  {variant}  seed {seed}  {now - began:.0f} s  {place}")
     return results
 
 
