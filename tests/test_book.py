@@ -37,6 +37,9 @@ CHAPTER = """\
 #
 # See {eq}`norm` and {numref}`wave`, {cite:t}`su2021`, chapter 3, {doc}`/book/ledger` and chapter 4 {cite:p}`press2022`.
 #
+# A line may end at chapter
+# 9 of a book.
+#
 # $$ |e^{i \\theta} x| = |x| $$ (norm)
 
 # %%
@@ -375,6 +378,7 @@ def test_a_page_says_what_it_is_and_where_it_lives(built):
     assert 'href="https://github.com/owner/name/issues/new' in page
     assert page.count('name="viewport"') == 1
     assert "chapter 4 (planned)" in page
+    assert "chapter\n9 (planned) of a book" in page
     assert f"<loc>{home}/book/ledger.html</loc>" in (built / "_build/html/sitemap.xml").read_text("utf-8")
     assert f"Sitemap: {home}/sitemap.xml" in (built / "_build/html/robots.txt").read_text("utf-8")
     assert f'href="{home}/book/index.html"' in (built / "_build/html/404.html").read_text("utf-8")

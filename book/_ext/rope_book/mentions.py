@@ -70,6 +70,7 @@ class LinkChapters(SphinxPostTransform):
     def run(self, **kwargs: object) -> None:
         here = self.env.docname
         chapters = written(self.env)
+        _join_lines(self.document)
         for text in list(self.document.findall(nodes.Text)):
             if _is_prose(text) and MENTION.search(text):
                 found = [
@@ -82,6 +83,17 @@ class LinkChapters(SphinxPostTransform):
         inner = nodes.inline("", text, classes=["std", "std-doc"])
         target = {"refdomain": "std", "reftype": "doc", "refexplicit": True, "reftarget": f"/{page}"}
         return addnodes.pending_xref("", inner, refdoc=self.env.docname, refwarn=True, **target)
+
+
+def _join_lines(document: nodes.document) -> None:
+    """MyST makes a text of each line, and a mention may be broken between two."""
+    for text in list(document.findall(nodes.Text)):
+        siblings = text.parent.children
+        index = next(i for i, node in enumerate(siblings) if node is text)
+        if index and isinstance(before := siblings[index - 1], nodes.Text):
+            joined = nodes.Text(str(before) + str(text))
+            joined.parent = text.parent
+            siblings[index - 1 : index + 1] = [joined]
 
 
 def _is_prose(text: nodes.Text) -> bool:
