@@ -272,7 +272,7 @@ print(prompt + corpus.decode(list(drawn)))
 # GPT-2 of four blocks with learned positions, LayerNorm, GELU and AdamW {cite:p}`karpathy2022`. It was rebuilt from the
 # parts of this package and trained on the same machine as ours, alternating seed by seed. The results:
 
-# %%
+# %% tags=["hide-input"]
 from rope_lab.experiments.recipes import PEER, PUBLISHED_CPU, characters_read
 from rope_lab.experiments.seeds import differences, shown
 from rope_lab.experiments.store import Results
@@ -335,7 +335,7 @@ print(
 # ReLU by SwiGLU {cite:p}`shazeer2020` and, because it goes through the text about seven times, applies dropout of 0.1 to the
 # output of every sublayer. nanoGPT's number is the best of its checkpoints, ours are the last:
 
-# %%
+# %% tags=["hide-input"]
 presets = Results.recorded("presets")
 table(
     [

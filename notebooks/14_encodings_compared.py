@@ -349,7 +349,7 @@ kinds = {
 }
 seconds = interleave(
     {name: partial(one_pass, model) for name, model in kinds.items()},
-    rounds=3 if smoke else 15,
+    rounds=3 if smoke else 7,
 )
 table(
     [[name, spent / seconds["RoPE"]] for name, spent in seconds.items()],

@@ -716,7 +716,7 @@ by_place_of_two(
     L,
 )
 
-# %%
+# %% tags=["hide-input"]
 widths = torch.tensor([float(b - a) for a, b in pairwise(edges)])
 inside = edges.index(L)  # groups of places within the trained length
 
@@ -779,7 +779,7 @@ table(
 # thinly it is spread can be measured. Raise $\mathrm{e}$ to the entropy of a query's weights and you get the number of keys
 # over which it spreads its attention:
 
-# %%
+# %% tags=["hide-input"]
 from rope_lab.figures.heads import keys_attended
 
 places = factor * L * min(segments, 4)
