@@ -38,7 +38,7 @@ $(READY): requirements.txt pyproject.toml
 
 # Let waiting threads sleep. If they spin instead, training becomes several times slower whenever another program is busy
 # on the same cores.
-book test: export OMP_WAIT_POLICY := passive
+book lab test: export OMP_WAIT_POLICY := passive
 
 book: $(READY)
 	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going . \

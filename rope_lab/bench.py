@@ -1,4 +1,4 @@
-"""Speed and memory beside the neighbours, in one process, interleaved, as ratios.
+"""Speed and memory compared with other libraries: all run alternately in one process, and the results are ratios.
 
 Rotating a tensor is bound by memory: its speed of light is a `clone()` of the same tensor, so that is the unit. Every
 candidate runs once to warm up, then all take turns, and the median of the rounds counts. Peak memory is that of a
@@ -319,7 +319,7 @@ def summary(results: dict[str, Any]) -> str:
     for part in results["rotation"]:
         shape = ", ".join(map(str, part["shape"]))
         lines += [
-            f"| rotating ({shape}) {part['dtype']}, in `clone()`s | forward | backward |",
+            f"| time to rotate a ({shape}) {part['dtype']} tensor, `clone()` = 1 | forward | backward |",
             "|---|---|---|",
         ]
         lines += [
@@ -330,7 +330,7 @@ def summary(results: dict[str, Any]) -> str:
         lines.append("")
     for part in results["local"]:
         shape = ", ".join(map(str, part["shape"]))
-        head = f"local attention ({shape}), {part['windows']} windows of {part['window']}, time of ours = 1"
+        head = f"local attention ({shape}), {part['windows']} windows of {part['window']}, time, rope_lab = 1"
         lines += [f"| {head} | forward | with backward |", "|---|---|---|"]
         lines += [
             f"| {name} | {part['forward'][name]:.2f} | {part['forward_and_backward'][name]:.2f} |"
@@ -341,7 +341,7 @@ def summary(results: dict[str, Any]) -> str:
     if results["memory"]["forward"]:
         ways = [results["memory"][key] for key in ("forward", "forward_and_backward")]
         lines += [
-            "| peak memory, inclusive windows, of ours = 1 | forward | with backward |",
+            "| peak memory, inclusive windows, rope_lab = 1 | forward | with backward |",
             "|---|---|---|",
         ]
         for name in ways[0]:
@@ -352,7 +352,8 @@ def summary(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines += [
         "",
-        f"From {ends[0]:,} to {ends[-1]:,} tokens local attention takes at most {most:.2f} times as long a token.",
+        f"Between {ends[0]:,} and {ends[-1]:,} tokens, local attention never took more than {most:.2f} times as long per "
+        "token as at the shortest length.",
         f"Measured on {results['device']}, {results['threads']} threads, with {versions}.",
     ]
     return "\n".join(lines).strip()

