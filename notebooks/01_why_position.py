@@ -352,7 +352,9 @@ class OneLayer(nn.Module):
         super().__init__()
         self.position = position
         self.embedding = nn.Embedding(16, 64)
-        self.attention = MultiHeadAttention(64, heads=1, position=position, bias=True)
+        self.attention = MultiHeadAttention(
+            64, heads=1, position=position.in_attention(), bias=True
+        )
         self.head = nn.Linear(64, 16)
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
@@ -606,7 +608,9 @@ class WrongAxis(LearnedEmbedding):
 def order_sense(position: PositionEncoding) -> float:
     """How far outputs change beyond the shuffle itself; 0 where the layer sees a bag."""
     torch.manual_seed(0)
-    layer = MultiHeadAttention(64, heads=2, position=position, causal=False)
+    layer = MultiHeadAttention(
+        64, heads=2, position=position.in_attention(), causal=False
+    )
     x, at, order = torch.randn(8, 32, 64), torch.arange(32), torch.randperm(32)
     straight = layer(position.embed(x, at))
     shuffled = layer(position.embed(x[:, order], at))

@@ -1,9 +1,11 @@
-"""rope_lab: rotary position embeddings and their neighbours, short and exact."""
+"""rope_lab: rotary position embeddings and related encodings, in short and exact code."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # where each name comes from; `__getattr__` below fetches it when it is first used
-    from rope_lab.attention import KVCache, MultiHeadAttention
+    from rope_lab.attention import MultiHeadAttention
+    from rope_lab.cache import KVCache
+    from rope_lab.config import RoFormerConfig
     from rope_lab.encodings import (
         LearnedEmbedding,
         NoPE,
@@ -18,7 +20,7 @@ if TYPE_CHECKING:  # where each name comes from; `__getattr__` below fetches it 
         sinusoidal,
     )
     from rope_lab.local import LocalAttention, LocalCache, LocalConfig, LocalTransformer
-    from rope_lab.model import RoFormer, RoFormerConfig
+    from rope_lab.model import RoFormer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,7 +45,7 @@ __all__ = [
     "sinusoidal",
 ]
 
-_ROOMS = ("encodings", "attention", "local", "model")  # searched in this order
+_ROOMS = ("encodings", "cache", "attention", "config", "model", "local")  # searched in this order
 
 if not TYPE_CHECKING:
 

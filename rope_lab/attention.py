@@ -1,79 +1,19 @@
-"""Multi-head attention that takes any position encoding, and the cache that lets it decode token by token.
+"""Multi-head attention that takes any position encoding, and the masks that go with it.
 
 Source: Vaswani et al. 2017 (arXiv:1706.03762); grouped queries: Ainslie et al. 2023 (arXiv:2305.13245).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rope_lab.checks import check_integers
-from rope_lab.encodings import NoPE, PositionEncoding, RotaryEmbedding, RotaryEmbeddingND
-
-
-class KVCache:
-    """Keys, values and positions of the tokens a layer has seen, in memory taken at the first call.
-
-    It is written in place, for decoding: a gradient through two calls with it raises torch's error.
-
-    Args:
-        capacity: the most tokens it can hold, positive.
-
-    Attributes:
-        length: tokens held so far.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        check_integers(capacity=capacity)
-        self.capacity = capacity
-        self.length = 0
-        self._held: dict[str, Tensor] = {}
-        self._segmented = False
-
-    def append(
-        self, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Add the new tokens and return all that is held.
-
-        Args:
-            k, v: keys and values (B, H_k, N, D).
-            positions: (N,) or (B, N), the same form at every call.
-            segments: (B, N), or None where every token belongs to segment 0.
-
-        Returns:
-            k, v, positions and segments of all tokens so far; segments are None if none was ever given.
-
-        Raises:
-            ValueError: if the tokens exceed the capacity or differ from those held in shape or dtype; the
-                cache is then as it was.
-        """
-        end = self.length + k.shape[-2]
-        if end > self.capacity:
-            raise ValueError(
-                f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger capacity"
-            )
-        given = segments is not None
-        segments = positions.new_zeros(k.shape[0], k.shape[-2]) if segments is None else segments
-        # the token axis first, so that one slice serves all four
-        new = {"k": k.movedim(-2, 0), "v": v.movedim(-2, 0), "positions": positions.movedim(-1, 0)}
-        new["segments"] = segments.movedim(-1, 0).long()
-        for name, tensor in new.items():  # before anything is written
-            held = self._held.get(name, tensor)
-            wanted = (end - self.length, *held.shape[1:])
-            if tensor.shape != wanted or tensor.dtype != held.dtype:
-                got = f"{tuple(tensor.shape)} {tensor.dtype}"
-                raise ValueError(f"{name}, tokens first, must be {wanted} {held.dtype} as held, got {got}")
-        for name, tensor in new.items():
-            if name not in self._held:
-                self._held[name] = tensor.new_zeros(self.capacity, *tensor.shape[1:])
-            self._held[name][self.length : end] = tensor
-        self._segmented = self._segmented or given
-        self.length = end
-        k, v = (self._held[name][:end].movedim(0, -2) for name in ("k", "v"))
-        positions, segments = (self._held[name][:end].movedim(0, -1) for name in ("positions", "segments"))
-        return k, v, positions, segments if self._segmented else None
+from rope_lab.cache import KVCache
+from rope_lab.checks import check_integers, check_probability
+from rope_lab.encodings import PositionEncoding, Positions, attention_encoding, token_positions
 
 
 def attention_mask(
@@ -90,27 +30,30 @@ def attention_mask(
     Args:
         q_count, k_count: numbers of queries and keys.
         causal: a query sees no later key.
-        window: keys a query sees on the way back, itself included (if not causal, on the way forward too).
-        segments: integers (B, k_count); a query sees only its own segment, and −1 marks padding.
+        window: number of keys that a query sees on the way back, itself included (if not causal, on the way forward
+            too). Padding does not count.
+        segments: document ids (B, k_count); a query sees only its own segment, and −1 marks padding.
         device: of the result.
 
     Returns:
-        Boolean (1 or B, 1, q_count, k_count), True where attention is allowed; None where all is.
+        Boolean (1 or B, 1, q_count, k_count), True where attention is allowed; None if it is allowed everywhere.
 
     Raises:
-        ValueError: if there are more queries than keys, or `window` is no positive integer.
+        ValueError: if there are more queries than keys, or `window` is not a positive integer.
     """
     if q_count > k_count:
         raise ValueError(f"q_count must be at most k_count={k_count}, got {q_count}")
     check_integers(optional=True, window=window)
     allowed: Tensor | None = None
     if (causal and q_count > 1) or (window is not None and window < k_count):
-        q_index = torch.arange(k_count - q_count, k_count, device=device)
-        back = q_index[:, None] - torch.arange(k_count, device=device)  # tokens from key back to query
-        allowed = back >= 0 if causal else torch.ones_like(back, dtype=torch.bool)
+        index = torch.arange(k_count, device=device)
+        back = index[k_count - q_count :, None] - index  # tokens from key back to query
+        allowed = (back >= 0 if causal else torch.ones_like(back, dtype=torch.bool))[None, None]
         if window is not None:
+            if segments is not None:  # padding shares the place of the token before it
+                place = (segments >= 0).cumsum(-1)
+                back = place[:, None, k_count - q_count :, None] - place[:, None, None, :]
             allowed = allowed & (back.abs() < window)
-        allowed = allowed[None, None]
     if segments is not None:
         mine = segments[:, None, k_count - q_count :, None]
         same = (mine == segments[:, None, None, :]) & (mine >= 0)
@@ -121,10 +64,10 @@ def attention_mask(
 def own_positions(
     q_positions: Tensor, k_positions: Tensor, q_segments: Tensor, k_segments: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Positions counted from the first of the queries that is of the same segment; 0 where there is none.
+    """Positions counted from the first query of the same segment; 0 if no query is of that segment.
 
     For encodings whose queries share a centre: each of several packed texts gets its own, and tokens that no query
-    sees lie near.
+    sees are near it.
 
     Args:
         q_positions, k_positions: (N_q,) or (B, N_q), and (N_k,) or (B, N_k).
@@ -142,6 +85,32 @@ def own_positions(
         return (positions - origins.gather(1, place)).masked_fill(ordered.gather(1, place) != segments, 0)
 
     return since(q_positions, q_segments), since(k_positions, k_segments)
+
+
+def check_rows(batch: int, count: int, *, mask: Tensor | None, segments: Tensor | None) -> Tensor | None:
+    """The mask for every row, (B, N).
+
+    Raises:
+        ValueError: if `mask` is not boolean (1 or B, N), or `segments` are not integers (B, N).
+    """
+    if segments is not None and (
+        not isinstance(segments, Tensor)
+        or segments.is_floating_point()
+        or segments.dtype in (torch.bool, torch.complex64, torch.complex128)
+    ):
+        got = getattr(segments, "dtype", segments)
+        raise ValueError(f"segments must be integers (document ids; padding goes into mask), got {got}")
+    if segments is not None and segments.shape != (batch, count):
+        raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = getattr(mask, "dtype", mask)
+        raise ValueError(f"mask must be boolean, True for real tokens (mask.bool() of a 0/1 mask), got {got}")
+    if mask.shape not in ((1, count), (batch, count)):
+        wanted = f"(1, {count}) or ({batch}, {count}), one entry per new token"
+        raise ValueError(f"mask must have shape {wanted}, got {tuple(mask.shape)}")
+    return mask.expand(batch, count)
 
 
 def attend(
@@ -166,7 +135,7 @@ def attend(
         (B, H, N_q, D).
 
     Raises:
-        ValueError: if `allowed` is not as above.
+        ValueError: if `allowed` has another shape or dtype.
     """
     if allowed is not None:
         shape = (*q.shape[:3], k.shape[2])
@@ -178,9 +147,8 @@ def attend(
             allowed = allowed.expand(shape[2:])
     mask = None if bias is None else bias.to(q.dtype)
     if allowed is not None:
-        blind = ~allowed.any(
-            -1, keepdim=True
-        )  # let them see all and zero them below: no kernel divides 0 by 0
+        # let these see everything and zero them below, so that no kernel divides 0 by 0
+        blind = ~allowed.any(-1, keepdim=True)
         visible = allowed | blind
         mask = visible if mask is None else mask.masked_fill(~visible, -torch.inf)
     grouped = q.shape[1] != k.shape[1]
@@ -196,16 +164,21 @@ class MultiHeadAttention(nn.Module):
         heads: number of query heads H.
         kv_heads: number of key and value heads, a divisor of H; by default H.
         head_dim: width D of a head; by default C/H.
-        position: the encoding; by default none (NoPE).
+        position: the encoding; by default none (NoPE). An encoding that is added to the embeddings (sinusoidal,
+            learned) does nothing here: call its `embed` first and give `position.in_attention()`.
         causal: a token sees only itself and earlier ones.
-        window: sliding window, the number of keys a query sees, itself included; None is unlimited.
-        qk_norm: normalise queries and keys to unit root mean square before rotation (arXiv:2010.04245).
+        window: sliding window, the number of keys that a query sees, itself included; None is unlimited. It is a mask
+            over all N × N scores, so it takes more time and memory than none. `rope_lab.local.LocalSelfAttention`
+            computes the same in time and memory linear in N.
+        qk_norm: normalise queries and keys to unit root mean square before rotation (Henry et al. 2020,
+            arXiv:2010.04245). There is no learned gain, so no score q·k/√D exceeds √D.
         bias: give the projections a bias.
         dropout: of the attention weights.
 
     Raises:
-        ValueError: if a size is no positive integer, `heads` does not divide `dim`, `kv_heads` does not divide
-            `heads`, `dropout` is no probability below 1, or `position` turns coordinates that no head has.
+        ValueError: if a size is not a positive integer, `heads` does not divide `dim`, `kv_heads` does not divide
+            `heads`, `dropout` is not in [0, 1), or `position` is not an encoding, acts only on embeddings, or turns
+            coordinates that no head has.
     """
 
     def __init__(
@@ -223,24 +196,22 @@ class MultiHeadAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_integers(dim=dim, heads=heads)
-        check_integers(optional=True, kv_heads=kv_heads, head_dim=head_dim, window=window)
+        dim, heads = check_integers(dim=dim, heads=heads)
+        kv_heads, head_dim, window = check_integers(
+            optional=True, kv_heads=kv_heads, head_dim=head_dim, window=window
+        )
         kv_heads = heads if kv_heads is None else kv_heads
         if head_dim is None and dim % heads:
             raise ValueError(f"heads must divide dim={dim}, got {heads}")
         if heads % kv_heads:
             raise ValueError(f"kv_heads must divide heads={heads}, got {kv_heads}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        check_probability(dropout=dropout)
         head_dim = dim // heads if head_dim is None else head_dim
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
-        self.position = NoPE() if position is None else position
+        self.position = attention_encoding(position)
         if self.position.query_block and not causal:
             raise ValueError(f"causal must be True for {type(self.position).__name__}, got False")
-        reach = self.position.reach if isinstance(self.position, RotaryEmbedding) else 0
-        if isinstance(self.position, RotaryEmbeddingND):
-            reach = 2 * self.position.freqs.shape[-1]
-        if reach > head_dim:
+        if (reach := self.position.reach) > head_dim:
             raise ValueError(f"position must turn within the {head_dim} coordinates of a head, got {reach}")
         self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
         self.query = nn.Linear(dim, heads * head_dim, bias=bias)
@@ -248,76 +219,103 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(dim, kv_heads * head_dim, bias=bias)
         self.out = nn.Linear(heads * head_dim, dim, bias=bias)
 
+    def new_cache(self, capacity: int) -> KVCache:
+        """An empty key/value cache for `capacity` tokens."""
+        return KVCache(capacity)
+
+    __call__: Callable[..., Tensor]
+
     def forward(
         self,
         x: Tensor,
         *,
-        positions: Tensor | None = None,
+        positions: Positions | None = None,
         segments: Tensor | None = None,
+        mask: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Attend from every token of `x` to the tokens it may see, those in the cache included.
+        """Attend from every token of `x` to the tokens it may see, including those in the cache.
 
         Args:
             x: (B, N, C).
-            positions: of the new tokens, (N,) or (B, N); by default they go on from the cache.
-            segments: integers (B, N). Tokens see only their own segment, so that packed documents stay apart;
-                −1 marks padding. `segments=mask.long() - 1` turns a padding mask (True: real) into segments.
+            positions: of the new tokens, (N,) or (B, N); by default they continue from the cache, and padding counts.
+            segments: document ids (B, N). Tokens see only their own segment, so that packed documents stay apart;
+                −1 marks padding. With a cache, give them at every call or at none.
+            mask: for padding, in place of segments: True for real tokens, (1 or B, N). The cache remembers it, and
+                later calls may leave it out.
             cache: keys and values of earlier tokens; the new ones are added to it.
 
         Returns:
             (B, N, C).
 
         Raises:
-            ValueError: if a shape does not fit, `segments` are no integers, the cache is full, or there is a cache
-                but no causal mask.
+            ValueError: if a shape or dtype does not fit, both `segments` and `mask` are given, segments are given at
+                some calls of a cache but not at all, the cache is full or drops tokens that this layer sees, or there
+                is a cache but `causal` is False.
         """
-        q, k, v, positions = self._project(x, positions, segments, cache)
+        q, k, v, positions, mask = self._project(x, positions, segments, mask, cache)
         k_positions, count = positions, x.shape[1]
         past = 0 if cache is None else cache.length
         if cache is not None:
-            k, v, k_positions, segments = cache.append(k, v, positions, segments)
+            k, v, k_positions, segments = cache.append(k, v, positions, segments, mask=mask)
+        elif mask is not None:
+            segments = mask.long() - 1
 
         out = self._attend_all(q, k, v, k_positions, segments, past + count - k.shape[-2])
         out = self.position.unrotate(out, positions)
         return self.out(out.transpose(1, 2).flatten(-2))
 
     def weights(
-        self, x: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        positions: Positions | None = None,
+        segments: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """The attention weights themselves: what `forward` reads where the value of token n is the n-th unit vector.
+        """The attention weights themselves: what `forward` reads if the value of token n is the n-th unit vector.
 
-        It takes the same way through the same code, so a window, a bias or a dropout in training mode is in them.
+        They come from the same code as `forward`, so they include a window, a bias and, in training mode, dropout.
 
         Args:
-            x, positions, segments: as `forward`.
+            x, positions, segments, mask: as `forward`.
 
         Returns:
-            (B, H, N, N), a row a query. Each sums to 1, or is 0 where a query may attend to nothing.
+            (B, H, N, N), one row per query. Each sums to 1, or is 0 if a query may attend to nothing.
         """
-        q, k, _, positions = self._project(x, positions, segments, None)
+        q, k, _, positions, mask = self._project(x, positions, segments, mask, None)
+        segments = segments if mask is None else mask.long() - 1
         unit = torch.eye(x.shape[1], dtype=q.dtype, device=q.device).expand(*k.shape[:2], -1, -1)
         return self._attend_all(q, k, unit, positions, segments, 0)
 
+    def check_cache(self, cache: KVCache) -> None:
+        """Raise a ValueError if this layer cannot use the cache."""
+        if not isinstance(cache, KVCache):
+            raise ValueError(f"cache must be a KVCache, as new_cache makes it, got {type(cache).__name__}")
+        if not self.causal:
+            raise ValueError("cache must be None where causal=False: cached tokens cannot look ahead")
+        if not cache.holds_all:
+            raise ValueError(f"cache must hold every token for this layer, got a {type(cache).__name__}")
+
     def _project(
-        self, x: Tensor, positions: Tensor | None, segments: Tensor | None, cache: KVCache | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rotated queries, keys and values (B, H, N, D) of the new tokens, and their positions."""
+        self,
+        x: Tensor,
+        positions: Positions | None,
+        segments: Tensor | None,
+        mask: Tensor | None,
+        cache: KVCache | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """Rotated queries, keys and values (B, H, N, D) of the new tokens, their positions and their mask (B, N)."""
         if x.ndim != 3 or x.shape[-1] != self.query.in_features:
             raise ValueError(f"x must have shape (B, N, {self.query.in_features}), got {tuple(x.shape)}")
-        if cache is not None and not self.causal:
-            raise ValueError("cache must be None where causal=False: cached tokens cannot look ahead")
+        if cache is not None:
+            self.check_cache(cache)
         batch, count, _ = x.shape
         past = 0 if cache is None else cache.length
-        if positions is None:
-            positions = torch.arange(past, past + count, device=x.device)
-        if positions.shape not in ((count,), (batch, count)):
-            expected = f"({count},) or ({batch}, {count})"
-            raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
-        if segments is not None and segments.shape != (batch, count):
-            raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
-        if segments is not None and (segments.dtype == torch.bool or segments.is_floating_point()):
-            raise ValueError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
+        positions = token_positions(positions, batch, count, first=past, device=x.device)
+        mask = check_rows(batch, count, mask=mask, segments=segments)
+        if mask is not None and segments is not None:
+            raise ValueError("mask must be None where segments are given: mark padding with segment -1")
 
         q, k, v = (  # (B, N, H·D) -> (B, H, N, D)
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -326,14 +324,14 @@ class MultiHeadAttention(nn.Module):
         if self.qk_norm:
             q, k = F.rms_norm(q, (self.head_dim,)), F.rms_norm(k, (self.head_dim,))
         q, k, v = self.position.rotate(q, k, v, positions, count if cache is None else cache.capacity)
-        return q, k, v, positions
+        return q, k, v, positions, mask
 
     def _attend_all(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None, first: int
     ) -> Tensor:
         """Attention of the new tokens, as many at once as the encoding takes.
 
-        k, v, positions and segments are of all tokens at hand; `first` is the index of their first in the sequence.
+        k, v, positions and segments are of all tokens held; `first` is the index of the first one in the sequence.
         """
         count, past, step = q.shape[-2], k.shape[-2] - q.shape[-2], self.position.query_block
         if step is None or count <= step:

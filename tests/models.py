@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rope_lab import RoFormer, RoFormerConfig
-from rope_lab.model import Position
+from rope_lab.config import Position
 
 N, V = 8, 11
 SMALL = {"vocab_size": V, "context": 16, "dim": 32, "depth": 2, "heads": 4}

@@ -305,7 +305,7 @@ def test_weights_are_those_that_forward_sums_values_with(position, window, segme
     assert weights.shape == (B, H, N, N)
     assert (weights[~allowed] == 0).all()
     torch.testing.assert_close(weights.sum(-1), allowed.any(-1).double(), rtol=0, atol=1e-12)
-    _, _, v, positions = module._project(x, options["positions"], None, None)
+    _, _, v, positions, _ = module._project(x, options["positions"], None, None, None)
     out = module.position.unrotate(weights @ v.repeat_interleave(2, dim=1), positions)
     close = {"rtol": 0, "atol": 1e-12}
     torch.testing.assert_close(module.out(out.transpose(1, 2).flatten(-2)), module(x, **options), **close)

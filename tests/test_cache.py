@@ -89,11 +89,11 @@ def test_positions_of_each_row_and_spare_capacity(encoding):
         torch.testing.assert_close(full[row : row + 1, padding:], alone, rtol=0, atol=1e-12)
 
 
-def test_a_prompt_with_padding_goes_on_without_segments():
+def test_a_prompt_with_padding_goes_on_without_a_mask():
     net, tokens = model(torch.float64), ids()
     segments = SEGMENTS["left padding"]
     full, cache = net(tokens, segments=segments), net.new_cache(N)
-    net(tokens[:, :4], segments=segments[:, :4], cache=cache)
+    net(tokens[:, :4], mask=segments[:, :4] >= 0, cache=cache)
     torch.testing.assert_close(net(tokens[:, 4:], cache=cache), full[:, 4:], rtol=0, atol=1e-12)
 
 
@@ -136,7 +136,9 @@ def test_hooks_see_the_positions_of_the_cache(query_block):
 
 
 def held(cache: list[KVCache]) -> list[tuple]:
-    return [(c.length, c._segmented, {name: t.clone() for name, t in c._held.items()}) for c in cache]
+    return [
+        (c.length, c._numbered or c._padded, {name: t.clone() for name, t in c._held.items()}) for c in cache
+    ]
 
 
 def test_a_refused_call_leaves_the_cache_as_it_was():

@@ -6,8 +6,10 @@ from copy import deepcopy
 import pytest
 import torch
 from models import KINDS, POSITIONS, SMALL, N, V, close, ids, model
+from safetensors.torch import save_file
 
 from rope_lab import NoPE, RoFormer, RoFormerConfig, RotaryEmbedding
+from rope_lab.model import choose
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +132,7 @@ BAD_FIELDS = [
     {"attention_dropout": 1.0},
     {"attention_dropout": float("nan")},
     {"position": "rotary"},
-    {"position": "xpos", "causal": False},
+    {"causal": False, "position": "xpos"},
     {"rotary_dim": 3, "position": "roper"},
     {"proportion": 1.5},
     {"layout": "Half"},
@@ -165,13 +167,17 @@ def test_positions_of_another_shape_are_refused(position):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_position_module_serves_all_blocks_and_copies(kind):
     net, tokens = RoFormer(RoFormerConfig(**KINDS[kind])).eval(), ids()
-    assert all(block.attention.position is net.position for block in net.blocks)
+    inside = net.position.in_attention()  # an absolute encoding has no part in the blocks
+    shared = net.position if inside is net.position else net.blocks[0].attention.position
+    assert type(shared) is type(inside)
+    assert all(block.attention.position is shared for block in net.blocks)
     other = RoFormer(net.config).eval()
     other.load_state_dict(net.state_dict())
     copies = [other, deepcopy(net), pickle.loads(pickle.dumps(net))]
     for copy in copies:
         assert torch.equal(copy(tokens), net(tokens))
-        assert all(block.attention.position is copy.position for block in copy.blocks)
+        own = copy.position if inside is net.position else copy.blocks[0].attention.position
+        assert all(block.attention.position is own for block in copy.blocks)
         assert not {p.data_ptr() for p in copy.parameters()} & {p.data_ptr() for p in net.parameters()}
         assert len(list(copy.parameters())) == len(list(net.parameters()))
 
@@ -311,3 +317,81 @@ def test_compiles_whole_with_segments_and_gradients():
         for a, b in zip(*gradients, strict=True):
             close(a, b, 1e-5)
     assert 1 <= count.graphs <= 2
+
+
+def test_weights_start_as_the_comments_say():
+    """Standard deviation 0.02; where a residual sum takes the output, less by the root of the number of sublayers."""
+    net = RoFormer(RoFormerConfig(500, dim=64, heads=4, depth=8, tied=False, bias=True))
+    for name, p in net.named_parameters():
+        if name.endswith("bias"):
+            assert (p == 0).all(), name
+        elif p.ndim == 2:
+            residual = name.endswith(("attention.out.weight", "down.weight"))
+            assert p.std().item() == pytest.approx(0.02 / 4 if residual else 0.02, rel=0.1), name
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_norm_has_a_bias_where_the_config_says(bias):
+    net = RoFormer(RoFormerConfig(**(SMALL | {"norm": "layer", "bias": bias})))
+    names = [name for name, _ in net.named_parameters() if name.endswith("norm.bias")]
+    assert len(names) == (5 if bias else 0)
+    assert (net.blocks[0].attention.query.bias is not None) == bias
+
+
+def test_a_llama_is_what_its_paper_says():
+    config = RoFormerConfig.llama(11)
+    assert (config.norm, config.norm_eps, config.activation, config.layout) == ("rms", 1e-5, "swiglu", "half")
+    assert not any((config.qk_norm, config.bias, config.tied))
+    assert config.ff_width == 344  # 8/3 · 128, rounded up to a multiple of 8
+    assert RoFormerConfig.llama(11, norm_eps=1e-6).norm_eps == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "top_p", "kept"),
+    [
+        ([0.5, 0.25, 0.25], 0.5, {0}),  # 0 alone reaches it
+        ([0.5, 0.25, 0.25], 0.51, {0, 1}),
+        ([0.25, 0.5, 0.25], 0.75, {1, 0}),
+        ([0.25, 0.25, 0.25, 0.25], 0.5, {0, 1}),
+        ([0.5, 0.25, 0.25], 1.0, {0, 1, 2}),
+    ],
+)
+def test_top_p_keeps_the_fewest_tokens_that_reach_it(probabilities, top_p, kept):
+    logits = torch.tensor(probabilities, dtype=torch.float64).log()
+    draws = {choose(logits, 1.0, None, top_p, torch.Generator().manual_seed(seed)) for seed in range(40)}
+    assert draws == kept
+
+
+@pytest.mark.parametrize("bad", [-1, V, 10**6])
+def test_an_id_outside_the_vocabulary_is_named(bad):
+    tokens = ids()
+    tokens[1, 3] = bad
+    with pytest.raises(ValueError, match=rf"^ids must lie in 0\.\.10, the vocabulary, got .*{bad}"):
+        model()(tokens)
+    model()(torch.zeros(0, N, dtype=torch.long))  # nothing is outside
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.uint8])
+def test_ids_of_another_dtype_are_named(dtype):
+    with pytest.raises(ValueError, match=f"^ids must be int32 or int64, got {dtype}$"):
+        model()(torch.zeros(1, N, dtype=dtype))
+    net = model()
+    tokens = ids()
+    assert torch.equal(net(tokens.int()), net(tokens))
+
+
+@pytest.mark.parametrize("position", ["learned", "sinusoidal"])
+def test_an_absolute_encoding_is_in_no_block_and_in_the_file_once(position):
+    net = model(position=position)
+    assert all(type(block.attention.position) is NoPE for block in net.blocks)
+    assert sum("table" in name for name in net.state_dict()) == (position == "learned")
+
+
+def test_the_weights_of_a_run_are_pointed_to(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "checkpoint.safetensors")
+    with pytest.raises(
+        ValueError, match=r"it holds no config; for a run, .*checkpoint\.load\(folder\)\.model\(\)"
+    ):
+        RoFormer.load(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(OSError, match=r"^path "):
+        model().save(tmp_path)  # a folder

@@ -1,4 +1,4 @@
-"""Every position encoding, one per file, on one of three hooks."""
+"""Every position encoding, one per file, on the hooks of `base`."""
 
 from rope_lab.encodings.absolute import LearnedEmbedding, SinusoidalEmbedding, sinusoidal
 from rope_lab.encodings.axial import (
@@ -10,7 +10,15 @@ from rope_lab.encodings.axial import (
     mrope_frequencies,
     pixel_frequencies,
 )
-from rope_lab.encodings.base import NoPE, PositionEncoding
+from rope_lab.encodings.base import (
+    NoPE,
+    PositionEncoding,
+    Positions,
+    as_encoding,
+    attention_encoding,
+    table_device,
+    token_positions,
+)
 from rope_lab.encodings.bias import (
     ALiBi,
     DeBERTa,
@@ -30,7 +38,6 @@ from rope_lab.encodings.rotary import (
     keep_float32,
     reduce_turns,
     rotate,
-    table_device,
 )
 from rope_lab.encodings.scaling import (
     DynamicNTK,
@@ -59,6 +66,7 @@ __all__ = [
     "PRoPE",
     "PositionEncoding",
     "PositionInterpolation",
+    "Positions",
     "RotaryEmbedding",
     "RotaryEmbeddingND",
     "RotaryValueEmbedding",
@@ -72,6 +80,8 @@ __all__ = [
     "alibi_slopes",
     "angles",
     "angles_nd",
+    "as_encoding",
+    "attention_encoding",
     "axial_frequencies",
     "convert_layout",
     "convert_projection",
@@ -87,4 +97,5 @@ __all__ = [
     "sinusoidal",
     "t5_buckets",
     "table_device",
+    "token_positions",
 ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rope_lab.checks import check_integers
-from rope_lab.encodings.base import PositionEncoding
+from rope_lab.checks import can_read, check_integers
+from rope_lab.encodings.base import PositionEncoding, Positions, as_positions
 from rope_lab.encodings.rotary import angles, frequencies
 
 
 def sinusoidal(
-    positions: Tensor, dim: int, base: float = 10_000.0, *, dtype: torch.dtype = torch.float32
+    positions: Positions, dim: int, base: float = 10_000.0, *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Sinusoidal table: coordinate 2i is sin(m·θ_i), coordinate 2i + 1 is cos(m·θ_i), θ_i = base^(−2i/dim).
 
@@ -29,6 +29,7 @@ def sinusoidal(
 
     Source: Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
     """
+    positions = as_positions(positions)
     table = angles(positions, frequencies(dim, base, device=positions.device), dtype=dtype)
     table = table if positions.ndim == 1 else table[:, 0]
     return torch.stack((table.sin(), table.cos()), dim=-1).flatten(-2)
@@ -46,7 +47,7 @@ class SinusoidalEmbedding(PositionEncoding):
 
     def __init__(self, dim: int, *, base: float = 10_000.0) -> None:
         super().__init__()
-        frequencies(dim, base, device="cpu")  # refuses a bad dim or base here, not at the first call
+        frequencies(dim, base, device="cpu")  # a bad dim or base raises here, not at the first call
         self.dim, self.base = dim, float(base)
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -58,7 +59,10 @@ class SinusoidalEmbedding(PositionEncoding):
 
 
 class LearnedEmbedding(PositionEncoding):
-    """Adds a trained vector for each position; there is none past `max_positions`.
+    """Adds a trained vector for each position; beyond `max_positions` there is none.
+
+    A position outside the table raises a ValueError on the CPU. Elsewhere, where reading it back would make the device
+    wait, torch's own check stops the program.
 
     Args:
         max_positions: number of rows of the table.
@@ -76,11 +80,15 @@ class LearnedEmbedding(PositionEncoding):
         self.table = nn.Embedding(max_positions, dim)
         nn.init.normal_(self.table.weight, std=0.02)
 
+    @property
+    def max_positions(self) -> int:
+        return self.table.num_embeddings
+
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
             raise ValueError(f"positions must be integers for a learned table, got {positions.dtype}")
         rows, positions = self.table.num_embeddings, positions.long()
-        if not torch.compiler.is_compiling() and positions.numel() and positions.device.type != "meta":
+        if positions.numel() and can_read(positions):
             low, high = (int(bound) for bound in positions.aminmax())
             if low < 0 or high >= rows:
                 raise ValueError(f"positions must lie in 0..{rows - 1}, the learned table, got {low}..{high}")

@@ -1,11 +1,11 @@
 """RoPE in several dimensions: images, video, and text that holds both.
 
-A token at coordinates p = (p_1, …, p_A) turns pair i by Σ_a p_a·f_ai. The whole difference between the schemes is
-the matrix f of frequencies, A axes by D/2 pairs:
+A token at coordinates p = (p_1, …, p_A) turns pair i by Σ_a p_a·f_ai. The schemes differ only in the matrix f of
+frequencies, A axes by D/2 pairs:
 
     axial    each axis owns an equal share of the pairs (blocks of f are zero)
     M-RoPE   one spectrum over all pairs, each pair owned by one axis
-    mixed    every entry is learned, for each head its own
+    mixed    every entry is learned, separately for each head
 
 Sources: Heo et al. 2024, RoPE-ViT (arXiv:2403.13298); Wang et al. 2024, Qwen2-VL (arXiv:2409.12191).
 """
@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, SupportsIndex, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from rope_lab.checks import check_integers
-from rope_lab.encodings.base import PositionEncoding
-from rope_lab.encodings.rotary import Layout, frequencies, keep_float32, reduce_turns, rotate, table_device
+from rope_lab.checks import can_read, check_integers, check_positive, is_integer
+from rope_lab.encodings.base import PositionEncoding, Positions, as_positions, table_device
+from rope_lab.encodings.rotary import Layout, frequencies, keep_float32, reduce_turns, rotate
 
-Grid = Literal["index", "pixel"]
+Grid = Literal["index", "pixel", "centre"]
 
 
 def grid_coordinates(
@@ -32,37 +32,40 @@ def grid_coordinates(
     offsets: Sequence[float] | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Coordinates of every cell of a grid, the last axis running fastest (row-major, as `flatten` reads an image).
+    """Coordinates of every cell of a grid, with the last axis varying fastest (row-major order, in which `flatten`
+    reads an image).
 
     Args:
         sizes: cells along each axis, positive integers.
-        kind: "index" counts 0, 1, 2, … along an axis; "pixel" spans [−1, 1] whatever the size.
+        kind: "index" counts 0, 1, 2, … along an axis; "pixel" goes from −1 at the first cell to 1 at the last,
+            whatever the size; "centre" gives the centres of equal cells that together cover [−1, 1], as DINOv3 does
+            (arXiv:2508.10104).
         offsets: added along each axis.
 
     Returns:
         Float64, shape (N, A) with N the product of the A sizes.
 
     Raises:
-        ValueError: if a size is no positive integer, `kind` is unknown, or `offsets` has another length.
+        ValueError: if a size is not a positive integer, `kind` is unknown, or `offsets` has another length.
     """
     _check_grid(sizes, kind)
+    sizes = tuple(int(size) for size in sizes)
     offsets = (0.0,) * len(sizes) if offsets is None else tuple(offsets)
     if len(offsets) != len(sizes):
-        raise ValueError(f"offsets must have {len(sizes)} numbers, one an axis, got {len(offsets)}")
-    axes = [
-        offset
-        + (
-            torch.linspace(-1, 1, size, dtype=torch.float64, device=device)
-            if kind == "pixel"
-            else torch.arange(size, dtype=torch.float64, device=device)
-        )
-        for size, offset in zip(sizes, offsets, strict=True)
-    ]
+        raise ValueError(f"offsets must have {len(sizes)} numbers, one per axis, got {len(offsets)}")
+
+    def along(size: int) -> Tensor:
+        if kind == "pixel":
+            return torch.linspace(-1, 1, size, dtype=torch.float64, device=device)
+        index = torch.arange(size, dtype=torch.float64, device=device)
+        return index if kind == "index" else (2 * index + 1) / size - 1
+
+    axes = [offset + along(size) for size, offset in zip(sizes, offsets, strict=True)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
 
 
-def angles_nd(coordinates: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rotation angles Σ_a p_a·f_ai, in radians, formed in float64 and reduced to [−π, π].
+def angles_nd(coordinates: Positions, freqs: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rotation angles Σ_a p_a·f_ai, in radians, computed in float64 and reduced to [−π, π].
 
     Args:
         coordinates: p, integer or real, shape (N, A) or (B, N, A).
@@ -70,14 +73,13 @@ def angles_nd(coordinates: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.
         dtype: of the result, float32 or float64.
 
     Returns:
-        Shape (N, D/2) or (B, 1, N, D/2); with frequencies of each head (1 or B, H, N, D/2).
+        Shape (N, D/2) or (B, 1, N, D/2); with frequencies for each head (1 or B, H, N, D/2).
 
     Raises:
-        ValueError: if a shape differs from these, `coordinates` are boolean or complex, or `freqs` not real.
+        ValueError: if a shape differs from these, `coordinates` are boolean or complex, or `freqs` are not real.
     """
     _check_freqs(freqs)
-    if coordinates.dtype == torch.bool or coordinates.is_complex():
-        raise ValueError(f"coordinates must be integers or real numbers, got {coordinates.dtype}")
+    coordinates = as_positions(coordinates, name="coordinates")
     if coordinates.ndim not in (2, 3) or coordinates.shape[-1] != freqs.shape[0]:
         expected = f"(N, {freqs.shape[0]}) or (B, N, {freqs.shape[0]})"
         raise ValueError(f"coordinates must have shape {expected}, got {tuple(coordinates.shape)}")
@@ -92,7 +94,11 @@ def angles_nd(coordinates: Tensor, freqs: Tensor, *, dtype: torch.dtype = torch.
 
 
 def axial_frequencies(dim: int, axes: int, base: float = 100.0) -> Tensor:
-    """Each axis owns D/(2A) pairs in turn, with the frequencies of RoPE of dimension D/A; shape (A, D/2), float64."""
+    """Each axis owns D/(2A) adjacent pairs, with the frequencies of RoPE of dimension D/A; shape (A, D/2), float64.
+
+    The first pairs belong to axis 0, which in an image is y (rows). Models that give the first pairs to x, such as
+    RoPE-ViT, SAM 2 and the vision tower of Llama 4, need `axial_frequencies(dim, 2).flip(0)`.
+    """
     pairs = _pairs_of_an_axis(dim, axes)
     return torch.block_diag(*[frequencies(2 * pairs, base, device="cpu")[None]] * axes)
 
@@ -100,26 +106,26 @@ def axial_frequencies(dim: int, axes: int, base: float = 100.0) -> Tensor:
 def pixel_frequencies(dim: int, axes: int, max_freq: float = 10.0) -> Tensor:
     """Each axis owns D/(2A) pairs with frequencies from π to π·max_freq/2, for coordinates in [−1, 1]."""
     pairs = _pairs_of_an_axis(dim, axes)
-    if not 0 < max_freq < math.inf:
-        raise ValueError(f"max_freq must be positive and finite, got {max_freq!r}")
+    check_positive(max_freq=max_freq)
     one = torch.linspace(1, max_freq / 2, pairs, dtype=torch.float64, device="cpu") * math.pi
     return torch.block_diag(*[one[None]] * axes)
 
 
 def mrope_frequencies(sections: Sequence[int], base: float = 10_000.0) -> Tensor:
     """One spectrum over all pairs; the first sections[0] pairs belong to axis 0, the next to axis 1, …; (A, D/2)."""
-    if any(not isinstance(pairs, int) or pairs < 0 for pairs in sections) or not sum(sections):
+    if any(not is_integer(pairs) or pairs < 0 for pairs in sections) or not sum(sections):
         raise ValueError(f"sections must be integers from 0 with a positive sum, got {sections}")
+    sections = [int(pairs) for pairs in sections]
     spectrum = frequencies(2 * sum(sections), base, device="cpu")
-    return torch.block_diag(*[part[None] for part in spectrum.split(list(sections))])
+    return torch.block_diag(*[part[None] for part in spectrum.split(sections)])
 
 
 def mixed_frequencies(
     dim: int, heads: int, base: float = 10.0, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Where RoPE-Mixed starts: the two axes of axial RoPE, turned by a random angle in each head; (2, H, D/2)."""
+    """How RoPE-Mixed starts: the two axes of axial RoPE, rotated by a random angle per head; (2, H, D/2)."""
     size = frequencies(2 * _pairs_of_an_axis(dim, 2), base, device="cpu")  # base^(−4i/D)
-    check_integers(heads=heads)
+    (heads,) = check_integers(heads=heads)
     turn = 2 * math.pi * torch.rand(heads, 1, generator=generator, dtype=torch.float64, device="cpu")
     x = torch.cat((size * turn.cos(), size * (turn + math.pi / 2).cos()), dim=-1)
     y = torch.cat((size * turn.sin(), size * (turn + math.pi / 2).sin()), dim=-1)
@@ -129,14 +135,18 @@ def mixed_frequencies(
 class RotaryEmbeddingND(PositionEncoding):
     """RoPE for tokens with coordinates; the frequencies are one of the matrices above.
 
+    A position outside the grid raises a ValueError on the CPU. Elsewhere, where reading it back would make the device
+    wait, its token becomes NaN.
+
     Args:
-        freqs: real, (A, D/2), or (A, H, D/2) for each head its own.
+        freqs: real, (A, D/2), or (A, H, D/2) if each head has its own. With A = 1 and no grid this is RoPE on a line,
+            and (1, H, D/2) gives each head frequencies of its own there.
         sizes: the grid of a model's tokens: token `prefix + j` is cell j of it. Without a grid, token m has the
             coordinates (m, …, m), which makes M-RoPE on plain text the RoPE of one dimension.
-        kind: "index" or "pixel" coordinates of that grid.
-        prefix: tokens before the grid that do not turn (a CLS token, registers).
+        kind: coordinates of that grid, as `grid_coordinates`.
+        prefix: number of tokens before the grid that do not turn (a CLS token, registers).
         layout: "interleaved" or "half".
-        learned: train the frequencies, as RoPE-Mixed does; they are float32 and stay so whatever the cast.
+        learned: train the frequencies, as RoPE-Mixed does; they stay in float32 whatever the module is cast to.
 
     Raises:
         ValueError: if an argument is not as above.
@@ -157,12 +167,13 @@ class RotaryEmbeddingND(PositionEncoding):
         super().__init__()
         if layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
-        check_integers(0, prefix=prefix)
+        (prefix,) = check_integers(0, prefix=prefix)
         _check_freqs(freqs)
         if sizes is not None and len(sizes) != freqs.shape[0]:
-            raise ValueError(f"sizes must have {freqs.shape[0]} numbers, one an axis, got {len(sizes)}")
+            raise ValueError(f"sizes must have {freqs.shape[0]} numbers, one per axis, got {len(sizes)}")
         _check_grid(sizes, kind)
-        self.sizes, self.kind, self.prefix, self.layout = sizes, kind, prefix, layout
+        self.sizes = None if sizes is None else tuple(int(size) for size in sizes)
+        self.kind, self.prefix, self.layout = kind, prefix, layout
         # No buffer, so that nothing casts it.
         self.fixed_freqs = freqs.detach().to(table_device(freqs.device)).double().clone()
         self.learned_freqs: nn.Parameter | None = None
@@ -183,7 +194,17 @@ class RotaryEmbeddingND(PositionEncoding):
         """Radians per unit of each coordinate, (A, D/2) or (A, H, D/2)."""
         return self.fixed_freqs if self.learned_freqs is None else self.learned_freqs
 
-    def forward(self, q: Tensor, k: Tensor, *, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def reach(self) -> int:
+        return 2 * self.freqs.shape[-1]
+
+    @property
+    def max_positions(self) -> int | None:
+        return None if self.sizes is None else self.prefix + math.prod(self.sizes)
+
+    __call__: Callable[..., tuple[Tensor, Tensor]]
+
+    def forward(self, q: Tensor, k: Tensor, *, coordinates: Positions) -> tuple[Tensor, Tensor]:
         """Rotate queries and keys.
 
         Args:
@@ -194,7 +215,7 @@ class RotaryEmbeddingND(PositionEncoding):
             Rotated q and k.
 
         Raises:
-            ValueError: if the shapes differ from these, or `freqs` are of other heads than q and k.
+            ValueError: if the shapes differ from these, or `freqs` have another number of heads than q and k.
         """
         self._check_heads(q, k)
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
@@ -214,17 +235,19 @@ class RotaryEmbeddingND(PositionEncoding):
         self._check_heads(q, k)
         axes, positions = self.freqs.shape[0], positions.to(table_device(positions.device))
         self._check_positions(positions)
+        outside = positions < 0
         if self.sizes is None:
             cells = (positions - self.prefix).clamp(min=0)
             coordinates = cells[..., None].expand(*cells.shape, axes).double()
         else:
             grid = grid_coordinates(*self.sizes, kind=self.kind, device=positions.device)
-            coordinates = nn.functional.pad(grid, (0, 0, self.prefix, 0))[positions.long()]
-        still = positions < self.prefix
+            index, last = positions.long(), self.prefix + len(grid) - 1
+            outside = outside | (index > last)
+            coordinates = nn.functional.pad(grid, (0, 0, self.prefix, 0))[index.clamp(0, last)]
+        coordinates = coordinates.masked_fill((positions < self.prefix)[..., None], 0.0)
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-        table = angles_nd(coordinates.masked_fill(still[..., None], 0.0), self.freqs, dtype=dtype).to(
-            q.device
-        )
+        table = angles_nd(coordinates.masked_fill(outside[..., None], math.nan), self.freqs, dtype=dtype)
+        table = table.to(q.device)
         return rotate(q, table, self.layout), rotate(k, table, self.layout), v
 
     def _check_positions(self, positions: Tensor) -> None:
@@ -237,9 +260,9 @@ class RotaryEmbeddingND(PositionEncoding):
         refused = positions.is_floating_point() and self.sizes is not None
         if refused or positions.dtype == torch.bool or positions.is_complex():
             raise ValueError(f"positions must be {allowed}, got {positions.dtype}")
-        if not torch.compiler.is_compiling() and positions.numel() and positions.device.type != "meta":
+        if positions.numel() and can_read(positions):
             low, high = (bound.item() for bound in positions.aminmax())
-            if not (low >= 0 and high <= last and high < math.inf):  # so that nan is refused
+            if not (low >= 0 and high <= last and high < math.inf):  # so that NaN raises it too
                 raise ValueError(f"positions must be {allowed}, got {low}..{high}")
 
     def _check_heads(self, q: Tensor, k: Tensor) -> None:
@@ -264,14 +287,12 @@ def _check_freqs(freqs: Tensor) -> None:
 def _check_grid(sizes: Sequence[int] | None, kind: str) -> None:
     if kind not in get_args(Grid):
         raise ValueError(f"kind must be one of {get_args(Grid)}, got {kind!r}")
-    if sizes is not None and (
-        len(sizes) == 0 or any(not isinstance(size, SupportsIndex) or size <= 0 for size in sizes)
-    ):
+    if sizes is not None and (len(sizes) == 0 or any(not is_integer(size) or size <= 0 for size in sizes)):
         raise ValueError(f"sizes must be positive integers, got {sizes}")
 
 
 def _pairs_of_an_axis(dim: int, axes: int) -> int:
-    check_integers(axes=axes)
-    if not isinstance(dim, int) or dim <= 0 or dim % (2 * axes):
+    (axes,) = check_integers(axes=axes)
+    if not is_integer(dim) or dim <= 0 or dim % (2 * axes):
         raise ValueError(f"dim must be a positive multiple of 2·axes = {2 * axes}, got {dim!r}")
-    return dim // (2 * axes)
+    return int(dim) // (2 * axes)

@@ -1,7 +1,7 @@
 """Relative positions as a term added to the attention scores.
 
 Each class fills `bias(q, k, q_positions, k_positions)`; what it returns is added to q·kᵀ/√D. Positions are those of
-the queries and of the keys, (N,) or (B, N); the relative distance is always key minus query, n − m.
+the queries and of the keys, (N,) or (B, N); a relative position is always key minus query, n − m.
 
 T5 and ALiBi are exact and complete. Shaw, TransformerXL and DeBERTa are short teaching versions of terms that were
 published inside larger models.
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from rope_lab.checks import check_integers
 from rope_lab.encodings.absolute import sinusoidal
-from rope_lab.encodings.base import PositionEncoding
-from rope_lab.encodings.rotary import table_device
+from rope_lab.encodings.base import PositionEncoding, table_device
 
 
 def relative_positions(q_positions: Tensor, k_positions: Tensor) -> Tensor:
@@ -28,24 +27,24 @@ def relative_positions(q_positions: Tensor, k_positions: Tensor) -> Tensor:
 def t5_buckets(
     relative: Tensor, *, buckets: int = 32, max_distance: int = 128, causal: bool = False
 ) -> Tensor:
-    """Bucket of every relative position n − m: near ones each their own, far ones in logarithmic ranges.
+    """Bucket of every relative position n − m: each near one has its own, far ones share logarithmic ranges.
 
     Args:
         relative: integers n − m, any shape.
         buckets: number of buckets; without `causal`, half of them are for keys ahead of the query.
-        max_distance: from here on all distances share the last bucket.
+        max_distance: all distances from this one on share the last bucket.
         causal: keys ahead of the query (which the mask hides) fall into bucket 0.
 
     Returns:
         Integers in 0..buckets − 1, shape of `relative`.
 
     Raises:
-        ValueError: if either is no positive integer, `buckets` is too small or not to be halved, or `max_distance`
+        ValueError: if either is not a positive integer, `buckets` is too small or cannot be halved, or `max_distance`
             does not exceed the exact range.
 
     Source: Raffel et al. 2019 (arXiv:1910.10683), section 2.1.
     """
-    check_integers(buckets=buckets, max_distance=max_distance)
+    buckets, max_distance = check_integers(buckets=buckets, max_distance=max_distance)
     side = buckets if causal else buckets // 2
     exact = side // 2
     if exact < 1 or buckets != (side if causal else 2 * side):
@@ -75,7 +74,8 @@ class T5Bias(PositionEncoding):
         buckets, max_distance, causal: as `t5_buckets`.
 
     Raises:
-        ValueError: as `t5_buckets`, or if `heads` is no positive integer; by `bias`, if queries have other heads.
+        ValueError: as `t5_buckets`, or if `heads` is not a positive integer; by `bias`, if the queries have another
+            number of heads.
 
     Source: Raffel et al. 2019 (arXiv:1910.10683), section 2.1.
     """
@@ -86,8 +86,8 @@ class T5Bias(PositionEncoding):
         super().__init__()
         check_integers(heads=heads)
         empty = torch.empty(0, dtype=torch.long)
-        t5_buckets(empty, buckets=buckets, max_distance=max_distance, causal=causal)  # refuses bad ones here
-        self.max_distance, self.causal = max_distance, causal
+        t5_buckets(empty, buckets=buckets, max_distance=max_distance, causal=causal)  # bad ones raise here
+        self.max_distance, self.causal = int(max_distance), causal
         self.table = nn.Embedding(buckets, heads)
         nn.init.normal_(self.table.weight, std=0.02)
 
@@ -107,11 +107,11 @@ def alibi_slopes(heads: int) -> Tensor:
     of those of 2P.
 
     Raises:
-        ValueError: if `heads` is no positive integer.
+        ValueError: if `heads` is not a positive integer.
 
     Source: Press et al. 2021 (arXiv:2108.12409), section 3; its released code for other head counts.
     """
-    check_integers(heads=heads)
+    (heads,) = check_integers(heads=heads)
     power = 2 ** int(math.log2(heads))
     slopes = torch.pow(2.0, -8 * torch.arange(1, power + 1, dtype=torch.float64) / power)
     between = torch.pow(2.0, -8 * torch.arange(1, 2 * power + 1, 2, dtype=torch.float64) / (2 * power))
@@ -119,21 +119,20 @@ def alibi_slopes(heads: int) -> Tensor:
 
 
 class ALiBi(PositionEncoding):
-    """Scores fall in proportion to the distance, at a slope of each head's own: −slope·|m − n|.
+    """Scores fall in proportion to the distance, with a different slope in each head: −slope·|m − n|.
 
     Args:
         heads: number of query heads H.
 
     Raises:
-        ValueError: if `heads` is no positive integer; by `bias`, if queries have other heads.
+        ValueError: if `heads` is not a positive integer; by `bias`, if the queries have another number of heads.
 
     Source: Press et al. 2021 (arXiv:2108.12409), section 3.
     """
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        check_integers(heads=heads)
-        self.heads = heads
+        (self.heads,) = check_integers(heads=heads)
 
     def bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
         _check_hook(q, k, q_positions, k_positions, heads=self.heads, real=True)
@@ -156,14 +155,14 @@ class Shaw(PositionEncoding):
         max_distance: distances beyond it share a vector.
 
     Raises:
-        ValueError: if an argument is no positive integer; by `bias`, if heads are of another width.
+        ValueError: if an argument is not a positive integer; by `bias`, if the heads have another width.
 
     Source: Shaw et al. 2018 (arXiv:1803.02155), section 3.2.
     """
 
     def __init__(self, head_dim: int, *, max_distance: int = 16) -> None:
         super().__init__()
-        check_integers(head_dim=head_dim, max_distance=max_distance)
+        head_dim, max_distance = check_integers(head_dim=head_dim, max_distance=max_distance)
         self.max_distance = max_distance
         self.table = nn.Embedding(2 * max_distance + 1, head_dim)
         nn.init.normal_(self.table.weight, std=0.02)
@@ -172,7 +171,7 @@ class Shaw(PositionEncoding):
         _check_hook(q, k, q_positions, k_positions, head_dim=self.table.embedding_dim)
         limit = self.max_distance
         index = relative_positions(q_positions, k_positions).clamp(-limit, limit) + limit
-        scores = q @ self.table.weight.to(q.dtype).T  # (B, H, N_q, 2·limit + 1): one score a distance
+        scores = q @ self.table.weight.to(q.dtype).T  # (B, H, N_q, 2·limit + 1): one score per distance
         return scores.gather(-1, _fit(index, scores)) / q.shape[-1] ** 0.5
 
 
@@ -184,15 +183,15 @@ class TransformerXL(PositionEncoding):
         head_dim: D, even.
 
     Raises:
-        ValueError: if an argument is no positive integer or `head_dim` is odd; by `bias`, if queries have other
-            heads or another width.
+        ValueError: if an argument is not a positive integer or `head_dim` is odd; by `bias`, if the queries have
+            another number of heads or another width.
 
     Source: Dai et al. 2019 (arXiv:1901.02860), section 3.3.
     """
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
-        check_integers(heads=heads, head_dim=head_dim)
+        heads, head_dim = check_integers(heads=heads, head_dim=head_dim)
         if head_dim % 2:
             raise ValueError(f"head_dim must be a positive even integer, got {head_dim}")
         self.project = nn.Parameter(0.02 * torch.randn(heads, head_dim, head_dim))
@@ -211,11 +210,11 @@ class TransformerXL(PositionEncoding):
 
 
 class DeBERTa(PositionEncoding):
-    """Disentangled attention: content to position and position to content, beside content to content.
+    """Disentangled attention: content to position and position to content, in addition to content to content.
 
     With δ the distance clipped to [−K, K), the score is (q·k + q·key(δ(m, n)) + k·query(δ(n, m)))/√(3D). The queries
     are divided by √3 first, so that the content term has the same scale as the other two. The released code reads the
-    queries' table at δ(m, n), which only turns the order of its rows about.
+    queries' table at δ(m, n), which only reverses the order of its rows.
 
     Args:
         heads: number of heads H.
@@ -223,14 +222,17 @@ class DeBERTa(PositionEncoding):
         max_distance: K.
 
     Raises:
-        ValueError: if an argument is no positive integer; by `bias`, if queries have other heads or another width.
+        ValueError: if an argument is not a positive integer; by `bias`, if the queries have another number of heads or
+            another width.
 
     Source: He et al. 2020 (arXiv:2006.03654), section 3.1.
     """
 
     def __init__(self, heads: int, head_dim: int, *, max_distance: int = 16) -> None:
         super().__init__()
-        check_integers(heads=heads, head_dim=head_dim, max_distance=max_distance)
+        heads, head_dim, max_distance = check_integers(
+            heads=heads, head_dim=head_dim, max_distance=max_distance
+        )
         self.max_distance = max_distance
         self.key = nn.Parameter(0.02 * torch.randn(heads, 2 * max_distance, head_dim))
         self.query = nn.Parameter(0.02 * torch.randn(heads, 2 * max_distance, head_dim))
@@ -263,7 +265,7 @@ def _check_hook(
     head_dim: int | None = None,
     real: bool = False,
 ) -> None:
-    """Queries (B, heads, N, head_dim), keys whose heads divide theirs, positions that can be subtracted."""
+    """Check for queries (B, heads, N, head_dim), keys whose heads divide theirs, positions that can be subtracted."""
     shape, shared = tuple(q.shape), tuple(k.shape)
     if len(shape) != 4 or heads not in (None, shape[1]) or head_dim not in (None, shape[3]):
         raise ValueError(f"q must have shape (B, {heads or 'H'}, N, {head_dim or 'D'}), got {shape}")

@@ -1,4 +1,4 @@
-"""From one layout to the other: reorder the coordinates of tensors, or once and for all those of weights."""
+"""From one layout to the other: reorder the coordinates of tensors, or those of weights once and for all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from rope_lab.checks import is_integer
 from rope_lab.encodings.rotary import Layout
 
 
@@ -22,14 +23,14 @@ def convert_layout(
         x: any tensor whose `axis` holds the D coordinates of a head.
         source: layout of `x`.
         target: layout of the result.
-        rotary_dim: number of rotated coordinates R; by default all of them.
+        rotary_dim: number of rotated coordinates R; by default all.
         axis: the axis of the coordinates.
 
     Returns:
         A tensor of the shape of `x`.
 
     Raises:
-        ValueError: if a layout is unknown, `axis` is not one of `x`, or `rotary_dim` does not fit it.
+        ValueError: if a layout is unknown, `axis` is not an axis of `x`, or `rotary_dim` does not fit it.
     """
     for name, layout in (("source", source), ("target", target)):
         if layout not in get_args(Layout):
@@ -38,8 +39,9 @@ def convert_layout(
         raise ValueError(f"axis must be one of the {x.ndim} of x, got {axis}")
     size = x.shape[axis]
     rotary_dim = size if rotary_dim is None else rotary_dim
-    if not isinstance(rotary_dim, int) or rotary_dim % 2 or not 0 <= rotary_dim <= size:
+    if not is_integer(rotary_dim) or rotary_dim % 2 or not 0 <= rotary_dim <= size:
         raise ValueError(f"rotary_dim must be an even integer from 0 to {size}, got {rotary_dim}")
+    rotary_dim = int(rotary_dim)
     if source == target:
         return x
     pairs = torch.arange(rotary_dim, device=x.device)
@@ -67,7 +69,7 @@ def convert_projection(
     """
     if weight.ndim not in (1, 2):
         raise ValueError(f"weight must have shape (heads·D, C) or (heads·D,), got {tuple(weight.shape)}")
-    if not isinstance(heads, int) or heads <= 0 or weight.shape[0] % heads:
+    if not is_integer(heads) or heads <= 0 or weight.shape[0] % heads:
         raise ValueError(f"heads must divide the {weight.shape[0]} rows of weight, got {heads}")
-    rows = weight.unflatten(0, (heads, -1))
+    rows = weight.unflatten(0, (int(heads), -1))
     return convert_layout(rows, source, target, rotary_dim=rotary_dim, axis=1).flatten(0, 1)

@@ -2,7 +2,7 @@
 
     frequencies(dim, base)          θ_i = base^(−2i/dim)
     angles(positions, freqs)        m·θ_i
-    rotate(x, angles, layout)       e^{i·m·θ_i} · x_i, one complex number a pair of coordinates
+    rotate(x, angles, layout)       e^{i·m·θ_i} · x_i, one complex number per pair of coordinates
 
 Source: Su et al. 2021, RoFormer (arXiv:2104.09864), section 3.2.
 """
@@ -10,20 +10,20 @@ Source: Su et al. 2021, RoFormer (arXiv:2104.09864), section 3.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rope_lab.checks import check_integers
-from rope_lab.encodings.base import PositionEncoding
+from rope_lab.checks import check_integers, check_positive, is_integer
+from rope_lab.encodings.base import PositionEncoding, Positions, as_positions, table_device, token_positions
 from rope_lab.encodings.scaling import Scaling
 from rope_lab.encodings.turning import turn
 
 Layout = Literal["interleaved", "half"]
-
-_WITHOUT_FLOAT64 = {"mps"}  # device types on which angles cannot be formed exactly; the CPU does it for them
+Offset: TypeAlias = "int | Tensor | Sequence[int] | np.ndarray[Any, Any]"
 
 
 def frequencies(dim: int, base: float = 10_000.0, *, device: torch.device | str | None = None) -> Tensor:
@@ -42,16 +42,15 @@ def frequencies(dim: int, base: float = 10_000.0, *, device: torch.device | str 
 
     Source: Su et al. 2021 (arXiv:2104.09864), section 3.2.2.
     """
-    if not isinstance(dim, int) or dim <= 0 or dim % 2:
+    if not is_integer(dim) or dim <= 0 or dim % 2:
         raise ValueError(f"dim must be a positive even integer, got {dim!r}")
-    if not 0 < base < math.inf:
-        raise ValueError(f"base must be positive and finite, got {base!r}")
-    exponents = torch.arange(0, dim, 2, dtype=torch.float64, device=table_device(device)) / dim
+    check_positive(base=base)
+    exponents = torch.arange(0, int(dim), 2, dtype=torch.float64, device=table_device(device)) / dim
     return torch.pow(float(base), -exponents)
 
 
 def angles(
-    positions: Tensor, freqs: Tensor, *, offset: float = 0, dtype: torch.dtype = torch.float32
+    positions: Positions, freqs: Tensor, *, offset: float = 0, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Rotation angles (m + offset)·θ_i of every position m, in radians.
 
@@ -61,20 +60,21 @@ def angles(
     Args:
         positions: token positions m, integer or real, shape (N,) or (B, N).
         freqs: θ_i in radians per position, shape (D/2,).
-        offset: added to every position, in float64 (a uint8 would wrap, a bfloat16 round).
+        offset: one number, added to every position in float64 (a uint8 would wrap, a bfloat16 round).
         dtype: of the result, float32 or float64.
 
     Returns:
         Angles on the device of `positions`, shape (N, D/2) or (B, 1, N, D/2).
 
     Raises:
-        ValueError: if `positions` is boolean or complex, `freqs` not floating-point, either of another shape, or
-            `dtype` another one.
+        ValueError: if `positions` are boolean or complex, `freqs` is not floating-point, `offset` is not one number,
+            a shape does not fit, or `dtype` is another one.
 
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 15.
     """
-    if positions.dtype == torch.bool or positions.is_complex():
-        raise ValueError(f"positions must be integers or real numbers, got {positions.dtype}")
+    positions = as_positions(positions)
+    if getattr(offset, "ndim", 0):
+        raise ValueError(f"offset must be one number, got {offset!r}")
     if not freqs.is_floating_point():
         raise ValueError(f"freqs must be a real floating-point tensor, got {freqs.dtype}")
     if dtype not in (torch.float32, torch.float64):
@@ -138,7 +138,7 @@ def rotate(
     if x.ndim < 2:
         raise ValueError(f"x must have a token axis and a last axis, got shape {tuple(x.shape)}")
     if not -x.ndim <= axis < x.ndim or axis in (-1, x.ndim - 1):
-        raise ValueError(f"axis must be one of x of shape {tuple(x.shape)}, not its last, got {axis}")
+        raise ValueError(f"axis must be an axis of x {tuple(x.shape)} other than the last, got {axis}")
     x = x.movedim(axis, -2)
     _check_fit(x, angles, start)
     stop = start + 2 * angles.shape[-1]
@@ -151,21 +151,23 @@ def rotate(
 class RotaryEmbedding(PositionEncoding):
     """RoPE for queries and keys.
 
-    Fixed frequencies are formed anew from `dim` and `base` at every call: there is no buffer that a cast to
+    Fixed frequencies are computed again from `dim` and `base` at every call: there is no buffer that a cast to
     bfloat16 could round, and nothing in the state dict. Learned frequencies are a float32 parameter and
-    stay float32 whatever the module is cast to.
+    stay in float32 whatever the module is cast to.
 
     Args:
-        dim: number of rotated coordinates, positive and even; below the head dimension the rest pass through.
+        dim: number of rotated coordinates, positive and even; if it is below the head dimension, the rest pass
+            through.
         base: of the frequencies θ_i = base^(−2i/dim).
         layout: "interleaved" or "half"; the weights of a trained model fit one of them.
         scaling: one of `rope_lab.encodings.scaling`, applied to the frequencies.
         learned: train the frequencies, starting from the fixed ones.
-        freqs: custom θ_i in place of those of `base`, shape (dim/2,).
+        freqs: custom θ_i in place of those of `base`, shape (dim/2,). For frequencies of each head's own, give
+            (1, H, dim/2) to `RotaryEmbeddingND`.
         start: the first coordinate of a head that turns.
-        heads: only so many query heads turn, and as many key heads as belong to them; by default all.
+        heads: turn only this many query heads, and as many key heads as belong to them; by default all.
         length: tokens the sequence may have in all, for scalings that depend on it; by default the capacity of
-            the cache, or else the tokens of the call.
+            the cache, or else the number of tokens in the call.
 
     Raises:
         ValueError: if an argument is not as above.
@@ -189,13 +191,16 @@ class RotaryEmbedding(PositionEncoding):
         super().__init__()
         if layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
-        frequencies(dim, base, device="cpu")  # refuses a bad dim or base here, not at the first call
+        frequencies(dim, base, device="cpu")  # a bad dim or base raises here, not at the first call
+        if scaling is not None and (isinstance(scaling, type) or not callable(scaling)):
+            raise ValueError(f"scaling must be one such as YaRN(factor, original_length), got {scaling!r}")
+        dim = int(dim)
         if freqs is not None and (freqs.shape != (dim // 2,) or not freqs.is_floating_point()):
             raise ValueError(
                 f"freqs must be real, of shape ({dim // 2},), got {freqs.dtype} {tuple(freqs.shape)}"
             )
-        check_integers(0, start=start)
-        check_integers(optional=True, heads=heads, length=length)
+        (start,) = check_integers(0, start=start)
+        heads, length = check_integers(optional=True, heads=heads, length=length)
         self.dim, self.base, self.layout, self.scaling = dim, float(base), layout, scaling
         self.start, self.heads, self.length = start, heads, length
         # No buffer, so that nothing casts it.
@@ -207,8 +212,13 @@ class RotaryEmbedding(PositionEncoding):
 
     @property
     def reach(self) -> int:
-        """Coordinates a head must have at least, those before `start` and the `dim` that turn."""
+        """Coordinates that a head must have at least: those before `start` and the `dim` that turn."""
         return self.start + self.dim
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the frequencies follow the length, which `length` has not fixed."""
+        return self.length is None and getattr(self.scaling, "depends_on_length", False)
 
     def reset_parameters(self) -> None:
         """Start learned frequencies from the fixed ones, as after `to_empty` on a module built on meta."""
@@ -237,30 +247,32 @@ class RotaryEmbedding(PositionEncoding):
             freqs, factor = self.scaling(freqs, self.length or length)
         return angles(positions, freqs, offset=offset, dtype=dtype), factor
 
+    __call__: Callable[..., tuple[Tensor, Tensor]]
+
     def forward(
         self,
         q: Tensor,
         k: Tensor,
         *,
-        positions: Tensor | None = None,
-        offset: int = 0,
+        positions: Positions | None = None,
+        offset: Offset = 0,
         length: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Rotate queries and keys by their positions.
 
         Args:
             q: queries, shape (B, H, N_q, D).
-            k: keys, shape (B, H_k, N_k, D). Where N_q < N_k, the queries are the last N_q of its tokens.
+            k: keys, shape (B, H_k, N_k, D). If N_q < N_k, the queries are the last N_q of its tokens.
             positions: of the keys, integer or real, shape (N_k,) or (B, N_k); by default 0, 1, …, N_k − 1.
-            offset: added to every position.
-            length: tokens the sequence may have in all, by default N_k + offset; see the class.
+            offset: an integer, or integers (B,), one per row; added to every position.
+            length: tokens the sequence may have in all, by default N_k plus the largest offset; see the class.
 
         Returns:
             Rotated q and k, with their shapes and dtypes.
 
         Raises:
-            ValueError: if shapes do not fit, `start + dim` exceeds D, there are more queries than keys, or
-                `length` is negative.
+            ValueError: if shapes do not fit, `start + dim` exceeds D, there are more queries than keys, `offset` is
+                not made of integers, or `length` is negative.
         """
         if q.ndim != 4 or k.ndim != 4:
             shapes = f"{tuple(q.shape)} and {tuple(k.shape)}"
@@ -273,11 +285,11 @@ class RotaryEmbedding(PositionEncoding):
             raise ValueError(f"dim must be at most the head dimension, {heads}, got {self.dim}")
         if length is not None and length < 0:
             raise ValueError(f"length must not be negative, got {length}")
-        if positions is None:
-            positions = torch.arange(n_k, device=k.device)
-        if positions.shape not in ((n_k,), (k.shape[0], n_k)):
-            expected = f"({n_k},) or ({k.shape[0]}, {n_k})"
-            raise ValueError(f"positions must have shape {expected}, got {tuple(positions.shape)}")
+        positions = token_positions(positions, k.shape[0], n_k, device=k.device)
+        if not isinstance(offset, int):
+            positions, offset, furthest = _shift(positions, offset, k.shape[0])
+            if self.depends_on_length and length is None and furthest is not None:
+                length = n_k + int(furthest)
         dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
         table, factor = self.table(positions, length or n_k + offset, offset=offset, dtype=dtype)
         return self._turn_heads(q, k, table[..., n_k - n_q :, :], table, factor)
@@ -285,10 +297,11 @@ class RotaryEmbedding(PositionEncoding):
     def _turn_heads(
         self, q: Tensor, k: Tensor, q_table: Tensor, k_table: Tensor, factor: float
     ) -> tuple[Tensor, Tensor]:
-        """Turn the heads that are to turn, queries by the angles of `q_table` and keys by those of `k_table`."""
+        """Rotate the heads that are to turn, queries by the angles of `q_table`, keys by those of `k_table`."""
         q_heads, k_heads = q.shape[1], k.shape[1]
         if self.heads is not None:  # and as many key heads as these query heads share
-            q_heads, k_heads, uneven = self.heads, *divmod(self.heads * k.shape[1], q.shape[1])
+            q_heads = self.heads
+            k_heads, uneven = divmod(q_heads * k.shape[1], q.shape[1])
             if uneven or q_heads > q.shape[1]:
                 allowed = (
                     f"at most {q.shape[1]} and a whole number of groups of {q.shape[1]}:{k.shape[1]} heads"
@@ -326,10 +339,22 @@ def keep_float32(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return move
 
 
-def table_device(device: torch.device | str | None) -> torch.device:
-    """Where float64 tables for `device` are formed: there, or on the CPU if it has no float64."""
-    chosen = torch.get_default_device() if device is None else torch.device(device)
-    return torch.device("cpu") if chosen.type in _WITHOUT_FLOAT64 else chosen
+def _shift(positions: Tensor, offset: Offset, batch: int) -> tuple[Tensor, int, Tensor | None]:
+    """Positions moved by an offset for each row, the offset that is left to add, and the largest of those added."""
+    if isinstance(offset, np.integer):
+        return positions, int(offset), None
+    try:
+        rows = torch.as_tensor(offset, device=positions.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"offset must be an integer or integers ({batch},), got {offset!r}") from error
+    if rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
+        raise ValueError(f"offset must be an integer or integers ({batch},), got {rows.dtype}")
+    if rows.shape not in ((), (batch,)):
+        raise ValueError(f"offset must be an integer or integers ({batch},), got shape {tuple(rows.shape)}")
+    exact = table_device(positions.device) == positions.device
+    wide = (torch.float64 if exact else torch.float32) if positions.is_floating_point() else torch.long
+    moved = positions.to(wide) + (rows[:, None] if rows.ndim else rows)
+    return moved, 0, rows.max() if rows.numel() else None
 
 
 def _check_fit(x: Tensor, angles: Tensor, start: int) -> None:

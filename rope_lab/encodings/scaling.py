@@ -1,8 +1,9 @@
-"""Frequency scalings: how a model trained on short texts is made to read longer ones.
+"""Frequency scalings: how a model trained on short sequences is made to read longer ones.
 
 Each is a function scaling(freqs, length) → (freqs, attention factor). It takes the frequencies θ_i of RoPE, float64,
-shape (D/2,), and the number of tokens the whole sequence will have; the attention factor multiplies cosine and
-sine, so that scores grow by its square. Dynamic NTK and LongRoPE depend on the length, the others do not.
+shape (D/2,), and the number of tokens that the whole sequence will have. The attention factor multiplies cosine and
+sine, so scores grow by its square. Dynamic NTK and LongRoPE depend on the length, whereas the others do not; a scaling
+of your own that depends on it says so by an attribute `depends_on_length = True`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from rope_lab.checks import check_positive, check_probability, is_real
 
 Scaling = Callable[[Tensor, int], tuple[Tensor, float]]
 
@@ -36,7 +39,7 @@ class PositionInterpolation:
 
 @dataclass(frozen=True)
 class NTKAware:
-    """base · factor^(D/(D−2)): the first frequency stays, the last is divided by `factor`.
+    """base · factor^(D/(D−2)): the first frequency stays the same, and the last is divided by `factor`.
 
     Source: bloc97 2023, cited in Peng et al. 2023, YaRN (arXiv:2309.00071), section 3.1.
     """
@@ -61,6 +64,7 @@ class DynamicNTK:
 
     factor: float
     original_length: int
+    depends_on_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
@@ -74,18 +78,19 @@ class DynamicNTK:
 
 @dataclass(frozen=True)
 class YaRN:
-    """Fast pairs stay, slow pairs are interpolated, a ramp over the pair index joins them; scores are sharpened.
+    """Fast pairs stay the same, slow pairs are interpolated, and a ramp over the pair index joins them; scores become
+    sharper.
 
-    A pair that turns more than `beta_fast` times in `original_length` tokens is fast, one that turns less than
-    `beta_slow` times is slow.
+    A pair that completes more than `beta_fast` full turns in `original_length` tokens is fast, and one that completes
+    fewer than `beta_slow` is slow.
 
     Args:
         factor: by how much the length grows, at least 1.
-        original_length: tokens the model was trained on.
-        beta_fast, beta_slow: turns at which the ramp begins and ends.
+        original_length: number of tokens that the model was trained on.
+        beta_fast, beta_slow: numbers of full turns at which the ramp begins and ends.
         mscale, mscale_all_dim: if both are given, the attention factor is the quotient of
             0.1·mscale·ln(factor) + 1 and 0.1·mscale_all_dim·ln(factor) + 1 (DeepSeek-V2, arXiv:2405.04434).
-        attention_factor: in place of 0.1·ln(factor) + 1.
+        attention_factor: used in place of 0.1·ln(factor) + 1.
         truncate: round the ends of the ramp outward to whole pairs.
 
     Source: Peng et al. 2023 (arXiv:2309.00071), sections 3.2 and 3.4.
@@ -102,9 +107,13 @@ class YaRN:
 
     def __post_init__(self) -> None:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
-        _check_positive(beta_fast=self.beta_fast, beta_slow=self.beta_slow)
-        _check_positive(mscale=self.mscale or None, mscale_all_dim=self.mscale_all_dim or None)
-        _check_positive(attention_factor=self.attention_factor)
+        check_positive(beta_fast=self.beta_fast, beta_slow=self.beta_slow)
+        check_positive(
+            optional=True,
+            mscale=self.mscale or None,
+            mscale_all_dim=self.mscale_all_dim or None,
+            attention_factor=self.attention_factor,
+        )
         if self.beta_slow >= self.beta_fast:
             raise ValueError(f"beta_slow must be below beta_fast={self.beta_fast}, got {self.beta_slow}")
 
@@ -136,8 +145,8 @@ class YaRN:
 
 @dataclass(frozen=True)
 class Llama3:
-    """Wavelengths under original_length / high_freq_factor stay, those over original_length / low_freq_factor are
-    divided by `factor`, those between are blended by their number of turns.
+    """Frequencies of wavelengths under original_length / high_freq_factor stay the same, those of wavelengths over
+    original_length / low_freq_factor are divided by `factor`, and those between are blended by their number of turns.
 
     Source: Grattafiori et al. 2024, the Llama 3 herd (arXiv:2407.21783); formula as released with Llama 3.1.
     """
@@ -149,7 +158,7 @@ class Llama3:
 
     def __post_init__(self) -> None:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
-        _check_positive(low_freq_factor=self.low_freq_factor, high_freq_factor=self.high_freq_factor)
+        check_positive(low_freq_factor=self.low_freq_factor, high_freq_factor=self.high_freq_factor)
         if self.low_freq_factor > self.high_freq_factor:
             allowed = f"at most high_freq_factor={self.high_freq_factor}"
             raise ValueError(f"low_freq_factor must be {allowed}, got {self.low_freq_factor}")
@@ -172,9 +181,9 @@ class LongRoPE:
 
     Args:
         short_factors, long_factors: λ_i for every pair, D/2 positive numbers each.
-        original_length: tokens the model was trained on, at least 2.
+        original_length: number of tokens that the model was trained on, at least 2.
         factor: by how much the length grows, at least 1; sets the attention factor √(1 + ln factor / ln original).
-        attention_factor: in place of that formula.
+        attention_factor: used in place of that formula.
 
     Source: Ding et al. 2024 (arXiv:2402.13753).
     """
@@ -184,22 +193,22 @@ class LongRoPE:
     original_length: int
     factor: float = 1.0
     attention_factor: float | None = None
+    depends_on_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_at_least_1(factor=self.factor, original_length=self.original_length)
         if self.original_length < 2:
             raise ValueError(f"original_length must be at least 2, got {self.original_length}")
-        _check_positive(attention_factor=self.attention_factor)
-        for short in self.short_factors:
-            _check_positive(short_factors=short)
-        for long in self.long_factors:
-            _check_positive(long_factors=long)
+        check_positive(optional=True, attention_factor=self.attention_factor)
+        for name in ("short_factors", "long_factors"):
+            for number in getattr(self, name):
+                check_positive(**{name: number})
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
         name = "long_factors" if length > self.original_length else "short_factors"
         factors = torch.tensor(getattr(self, name), dtype=freqs.dtype, device=freqs.device)
         if factors.shape != freqs.shape:
-            raise ValueError(f"{name} must have {freqs.numel()} numbers, one a pair, got {factors.numel()}")
+            raise ValueError(f"{name} must have {freqs.numel()} numbers, one per pair, got {factors.numel()}")
         attention = self.attention_factor
         if attention is None:
             attention = (
@@ -212,7 +221,7 @@ class LongRoPE:
 
 @dataclass(frozen=True)
 class PRoPE:
-    """Only the fastest fraction p of the pairs turns; the others carry content alone. p = 1 is RoPE, p = 0 NoPE.
+    """Only the fastest fraction p of the pairs turns; the others carry only content. p = 1 is RoPE, p = 0 is NoPE.
 
     Unlike partial rotation, the pairs that turn keep the frequencies they have in the full spectrum.
 
@@ -222,8 +231,7 @@ class PRoPE:
     p: float
 
     def __post_init__(self) -> None:
-        if not _is_real(self.p) or not 0 <= self.p <= 1:
-            raise ValueError(f"p must lie in [0, 1], got {self.p!r}")
+        check_probability(closed=True, p=self.p)
 
     def __call__(self, freqs: Tensor, length: int) -> tuple[Tensor, float]:
         turning = torch.arange(freqs.numel(), device=freqs.device) < int(self.p * freqs.numel())
@@ -238,20 +246,10 @@ def _raise_base(freqs: Tensor, factor: float) -> Tensor:
     return freqs * factor**-share
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, Real)
-
-
 def _check_at_least_1(**values: float) -> None:
     for name, value in values.items():
-        if not _is_real(value) or not 1 <= value < math.inf:
+        if not is_real(value) or not 1 <= value < math.inf:
             raise ValueError(f"{name} must be finite and at least 1, got {value!r}")
-
-
-def _check_positive(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and (not _is_real(value) or not 0 < value < math.inf):
-            raise ValueError(f"{name} must be positive and finite, got {value!r}")
 
 
 def _one_pair(freqs: Tensor) -> str:

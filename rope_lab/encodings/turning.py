@@ -1,6 +1,6 @@
-"""How `rotate` multiplies: in few passes over memory, which is what its time goes into.
+"""How `rotate` multiplies: in few passes over memory, because that is where its time goes.
 
-In eager mode one pass for the interleaved layout, a complex multiplication, and three for the half layout; a tensor
+In eager mode the interleaved layout takes one pass, a complex multiplication, and the half layout three. A tensor
 narrower than float32 goes through float32 in blocks that stay in the cache. A compiler gets real arithmetic.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 BLOCK = 2**18  # elements turned at a time in a wider dtype: 1 MB of float32
 
@@ -22,22 +23,32 @@ def turn(x: Tensor, angles: Tensor, factor: float, *, interleaved: bool) -> Tens
         x: real tensor, shape (..., N, R).
         angles: radians in the dtype of the product, shape (N, R/2) or as many axes as `x`, to broadcast with it.
         factor: multiplies cosine and sine.
-        interleaved: pairs are neighbours, else half of R apart.
+        interleaved: pairs are adjacent coordinates; otherwise they are half of R apart.
 
     Returns:
-        The turned tensor, shape and dtype of `x`.
+        The rotated tensor, shape and dtype of `x`.
     """
     cos, sin = angles.cos() * factor, angles.sin() * factor
-    if not (torch.compiler.is_compiling() or cos.requires_grad):
+    if torch.compiler.is_compiling():
+        return _turn_real(x, cos, sin, interleaved)
+    if not cos.requires_grad:
+        if _plain(x):  # a decoding step spends more time in autograd's bookkeeping than in the product
+            return _turn_in_blocks(x, cos, sin, interleaved)
         turned: Tensor = _Turn.apply(x, cos, sin, interleaved)
         return turned
-    if interleaved and not torch.compiler.is_compiling():  # autograd knows complex numbers
+    if interleaved:  # autograd knows complex numbers
         return turn_interleaved(x.to(cos.dtype), cos, sin).to(x.dtype)
     return _turn_real(x, cos, sin, interleaved)
 
 
+def _plain(x: Tensor) -> bool:
+    """Whether nobody differentiates the product or maps over it, by autograd, dual numbers or torch.func."""
+    wanted = x.requires_grad and torch.is_grad_enabled()
+    return not (wanted or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active())
+
+
 def turn_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(cos + i·sin)·x for neighbours read as one complex number, shape (..., N, R) and (..., N, R/2)."""
+    """(cos + i·sin)·x for adjacent coordinates read as one complex number, shapes (..., N, R) and (..., N, R/2)."""
     pairs = x.unflatten(-1, (-1, 2))
     if pairs.stride(-1) != 1 or pairs.storage_offset() % 2 or any(s % 2 for s in pairs.stride()[:-1]):
         pairs = pairs.clone(memory_format=torch.contiguous_format)  # contiguous() would keep an odd offset
@@ -75,20 +86,25 @@ def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def _turn_in_blocks(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+    """The rotation in eager mode, not for autograd; a narrow `x` is widened a block of tokens at a time."""
+    form = turn_interleaved if interleaved else turn_half
+    if x.dtype == cos.dtype:
+        return form(x, cos, sin)
+    out, length = torch.empty_like(x), x.shape[-2]
+    step = max(1, BLOCK * length // max(1, x.numel()))  # tokens
+    for first in range(0, length, step):
+        rows = (..., slice(first, first + step), slice(None))
+        out[rows] = form(x[rows].to(cos.dtype), cos[rows], sin[rows])
+    return out
+
+
 class _Turn(torch.autograd.Function):
-    """The turn in eager mode; its gradient is the opposite turn, so nothing is kept but the table."""
+    """The rotation in eager mode; its gradient is the opposite rotation, so nothing is kept but the table."""
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-        form = turn_interleaved if interleaved else turn_half
-        if x.dtype == cos.dtype:
-            return form(x, cos, sin)
-        out, length = torch.empty_like(x), x.shape[-2]
-        step = max(1, BLOCK * length // max(1, x.numel()))  # tokens
-        for first in range(0, length, step):
-            rows = (..., slice(first, first + step), slice(None))
-            out[rows] = form(x[rows].to(cos.dtype), cos[rows], sin[rows])
-        return out
+        return _turn_in_blocks(x, cos, sin, interleaved)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:

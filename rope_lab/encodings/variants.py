@@ -1,4 +1,4 @@
-"""Two ways to use a rotation otherwise: on the values as well, and with frequencies that grow with the text."""
+"""Two variants of RoPE: one also rotates the values, the other adapts its frequencies as the sequence grows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rope_lab.encodings.rotary import RotaryEmbedding, rotate
 
 
 class RotaryValueEmbedding(RotaryEmbedding):
-    """RoPER: values are rotated by their own position, the output is rotated back by the query's.
+    """RoPER: values are rotated by their own position, and the output is rotated back by the query's.
 
-    The output becomes Σ_n a_mn · R_{n−m} · v_n: what is read from a token depends on where it stands relative to the
-    reader, while RoPE lets only the weight a_mn know.
+    The output becomes Σ_n a_mn · R_{n−m} · v_n: what is read from a token depends on its position relative to the
+    reader, whereas with RoPE only the attention weight a_mn does.
 
     Args:
         dim: rotated coordinates of queries and keys.
@@ -53,12 +53,16 @@ class RotaryValueEmbedding(RotaryEmbedding):
 class GrowingRotaryEmbedding(RotaryEmbedding):
     """RoPE whose scaling follows the tokens seen so far instead of a length fixed beforehand.
 
-    Keys are cached unrotated and all of them are rotated anew at each step, so the newest token gets from one
-    attention layer exactly what a full pass would give it. From a stack of layers it does not: when the frequencies
-    change, a full pass also changes what layer 1 puts out for the old tokens, and so their keys and values in
-    layer 2, but those are cached. Use `RotaryEmbedding(..., length=...)` where decoding must equal the full pass.
-    Local attention, which never holds all keys, refuses it with a scaling that depends on the length.
+    Keys are cached unrotated, and all of them are rotated again at each step, so the newest token gets from one
+    attention layer exactly what a full pass would give it. A stack of layers does not give it that: when the
+    frequencies change, a full pass also changes the output of layer 1 for the old tokens, and so their keys and values
+    in layer 2, but those are cached. Use `RotaryEmbedding(..., length=...)` if decoding must equal the full pass.
+    Local attention never holds all keys, so it raises an error if the scaling depends on the length.
     """
+
+    @property
+    def needs_all_keys(self) -> bool:
+        return self.depends_on_length
 
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None

@@ -1,4 +1,4 @@
-"""xPos: RoPE whose pairs also fade with the distance, the fast ones first.
+"""xPos: RoPE whose pairs also decay with the distance, the fast ones first (we say: they fade).
 
     score(m, n) = Re Σ_i q_i · k_i* · e^{i(m−n)θ_i} · ζ_i^((m−n)/B),   ζ_i = (2i/D + 0.4)/1.4
 
@@ -12,13 +12,15 @@ Source: Sun et al. 2022, A Length-Extrapolatable Transformer (arXiv:2212.10554),
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rope_lab.checks import check_integers
-from rope_lab.encodings.rotary import RotaryEmbedding, table_device
+from rope_lab.checks import can_read, check_integers
+from rope_lab.encodings.base import Positions, table_device, token_positions
+from rope_lab.encodings.rotary import Offset, RotaryEmbedding
 
 
 class XPos(RotaryEmbedding):
@@ -26,9 +28,13 @@ class XPos(RotaryEmbedding):
 
     Attention takes its queries `scale_base` at a time, so `torch.compile` makes a graph for each number of blocks.
 
+    A key too far ahead of the query would grow beyond the range of the dtype. On the CPU that raises a ValueError;
+    elsewhere, where looking at the positions would make the device wait, the result is inf or NaN.
+
     Args:
         dim: number of rotated coordinates, positive and even.
-        scale_base: B, the distance at which pair i fades by ζ_i, in tokens; a positive integer. Larger fades less.
+        scale_base: B, the distance at which pair i fades by ζ_i, in tokens; a positive integer. A larger one fades
+            less.
         rotary: arguments of `RotaryEmbedding`; all heads turn, from the first coordinate on.
 
     Source: Sun et al. 2022 (arXiv:2212.10554), section 3.
@@ -37,7 +43,7 @@ class XPos(RotaryEmbedding):
     distances_only = True
 
     def __init__(self, dim: int, *, scale_base: int = 512, **rotary: Any) -> None:
-        check_integers(scale_base=scale_base)
+        (scale_base,) = check_integers(scale_base=scale_base)
         if rotary.keys() & {"heads", "start"}:
             raise ValueError(
                 "xPos turns and fades all heads from the first coordinate: leave out heads and start"
@@ -45,20 +51,29 @@ class XPos(RotaryEmbedding):
         super().__init__(dim, **rotary)
         self.scale_base = self.query_block = scale_base
 
-    def forward(self, q: Tensor, k: Tensor, **rotary: Any) -> tuple[Tensor, Tensor]:
+    __call__: Callable[..., tuple[Tensor, Tensor]]
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        *,
+        positions: Positions | None = None,
+        offset: Offset = 0,
+        length: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Rotate and scale q and k (B, H, N, D) about their first query; arguments as `RotaryEmbedding.forward`.
 
-        Meant for sequences of a few `scale_base`; attention layers go through `rotate` and `relate` block by block.
+        Meant for sequences of a few `scale_base`; attention layers call `rotate` and `relate` block by block instead.
 
         Raises:
             ValueError: if a scale leaves the range of the dtype, at scale_base · ln(max)/ln 3.5 tokens.
         """
-        positions = rotary.get("positions")
-        if positions is None:
-            positions = torch.arange(k.shape[-2], device=k.device)
-        q_rotated, k_rotated = super().forward(q, k, **rotary)
+        q_rotated, k_rotated = super().forward(q, k, positions=positions, offset=offset, length=length)
+        # an offset moves queries and keys alike, so it changes no distance
+        positions = token_positions(positions, k.shape[0], k.shape[-2], device=k.device)
         scaled = self.relate(q_rotated, k_rotated, positions[..., k.shape[-2] - q.shape[-2] :], positions)
-        if not torch.compiler.is_compiling() and k.isfinite().all() and not scaled[1].isfinite().all():
+        if can_read(k) and k.isfinite().all() and not scaled[1].isfinite().all():
             raise ValueError(f"k must be scaled over fewer tokens: a product leaves the range of {k.dtype}")
         return scaled
 
@@ -79,9 +94,9 @@ class XPos(RotaryEmbedding):
         return self._scale(q, q_positions - centre), self._scale(k, centre - k_positions)
 
     def _scale(self, x: Tensor, distance: Tensor) -> Tensor:
-        """x_i · ζ_i^(distance/B) for distances (N,) or (B, N); refused where that would leave the dtype."""
+        """x_i · ζ_i^(distance/B) for distances (N,) or (B, N); raises an error if that would leave the dtype."""
         reach = self.scale_base * math.log(torch.finfo(x.dtype).max) / math.log(3.5)
-        if not torch.compiler.is_compiling() and distance.numel() and -distance.amin() > reach:
+        if can_read(distance) and distance.numel() and -distance.amin() > reach:
             limit = f"{int(reach)} tokens at scale_base={self.scale_base} in {x.dtype}"
             raise ValueError(
                 f"positions must lie within {limit} of the first query, got {-distance.amin():g}"

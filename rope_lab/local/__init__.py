@@ -1,7 +1,8 @@
 """Local attention: a query sees the keys of a window."""
 
-from rope_lab.local.attention import LocalAttention, LocalCache, local_attention
+from rope_lab.local.attention import LocalAttention, local_attention
 from rope_lab.local.blocks import Window
+from rope_lab.local.cache import LocalCache
 from rope_lab.local.transformer import LocalConfig, LocalSelfAttention, LocalTransformer
 
 __all__ = [

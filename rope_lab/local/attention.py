@@ -1,16 +1,19 @@
 """Local attention: each query sees only the keys of a window around it, in time and memory linear in the length.
 
-Which keys j query i sees, for a window of W tokens, look_backward b and look_forward f:
+Which keys n query m sees, for a window of W tokens, look_backward b and look_forward f:
 
                 causal                        not causal                           keys seen (causal, b = 1)
-    exact       0 ≤ i − j < W·b               −W·f < i − j < W·b                   W
-    inclusive   0 ≤ i − j ≤ W·b               −W·f ≤ i − j ≤ W·b                   W + 1
-    block       j ≤ i, ⌊j/W⌋ ≥ ⌊i/W⌋ − b      ⌊i/W⌋ − b ≤ ⌊j/W⌋ ≤ ⌊i/W⌋ + f        W + 1 to 2·W
+    exact       0 ≤ m − n < W·b               −W·f < m − n < W·b                   W
+    inclusive   0 ≤ m − n ≤ W·b               −W·f ≤ m − n ≤ W·b                   W + 1
+    block       n ≤ m, ⌊n/W⌋ ≥ ⌊m/W⌋ − b      ⌊m/W⌋ − b ≤ ⌊n/W⌋ ≤ ⌊m/W⌋ + f        W + 1 to 2·W
 
-Fewer at the ends of the sequence. A query always sees itself, and at b = 0 or f = 0 nothing else of an exact window
-on that side. Exact windows (the default) count as `MultiHeadAttention(window=W)` does; `inclusive=True` as the
-local-attention library does for `exact_windowsize=True` and flash-attn for `window_size=(W, 0)`; `exact=False` gives
-block windows, as that library has by default.
+At the ends of the sequence a query sees fewer. A query always sees itself, and with b = 0 or f = 0 nothing else of an
+exact window on that side. Exact windows (the default) count as `MultiHeadAttention(window=W)` does; `inclusive=True`
+counts as the local-attention library does for `exact_windowsize=True` and flash-attention for `window_size=(W, 0)`;
+`exact=False` gives block windows, which that library has by default.
+
+`torch.compile` makes a graph for each length, because the number of blocks is part of it; for the same reason
+`torch.export` takes no dynamic length.
 
 Source: Beltagy et al. 2020, Longformer (arXiv:2004.05150), section 3.1.
 """
@@ -27,9 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rope_lab.attention import KVCache
-from rope_lab.encodings import DynamicNTK, GrowingRotaryEmbedding, LongRoPE, NoPE, PositionEncoding
+from rope_lab.attention import check_rows
+from rope_lab.checks import check_integers, check_probability, is_real
+from rope_lab.encodings import NoPE, PositionEncoding, Positions, attention_encoding, token_positions
 from rope_lab.local.blocks import Window, attend_in_blocks
+from rope_lab.local.cache import LocalCache, check_capacity
 
 Backend = Literal["sdpa", "flex"]
 
@@ -52,37 +57,38 @@ def local_attention(
     dropout: float = 0.0,
     scale: float | None = None,
     position: PositionEncoding | None = None,
-    positions: Tensor | None = None,
+    positions: Positions | None = None,
     first: int = 0,
     backend: Backend = "sdpa",
 ) -> Tensor:
     """softmax(scale·q·kᵀ + bias)·v over the keys in each query's window; a query that sees no key returns zeros.
 
-    Equal to dense attention under the mask of the table above, in O(N·W) time and O(N) memory; O(N·W) memory where
-    there is dropout, a learned bias, a `position` with a bias, or a mask that differs between the rows of a batch.
+    Equal to dense attention under the mask of the table above, in O(N·W) time and O(N) memory. Dropout, a learned bias,
+    a `position` with a bias, and a mask that differs between the rows of a batch take O(N·W) memory.
 
     Args:
         q: queries (B, H, N_q, D), any length. They are the last N_q of the N_k tokens.
         k, v: keys and values (B, H_k, N_k, D); H_k divides H.
         window: W, tokens.
         causal: a query sees no later key.
-        look_backward: b, windows seen on the way back.
-        look_forward: f, windows seen ahead; by default 0 if causal, else 1.
+        look_backward: b, number of windows seen on the way back.
+        look_forward: f, number of windows seen ahead; by default 0 if causal, else 1.
         exact: the window moves on with every query; False for block windows.
         inclusive: an exact window reaches one key further on each side.
-        mask: True for keys that may be seen, False for padding; (N_k,), (1, N_k) or (B, N_k).
-        segments: integers (B, N_k); a query sees only its own segment, and −1 marks padding.
-        bias: added to the scores, (1 or H, W, (b + 1 + f)·W): row i mod W, column j − (⌊i/W⌋ − b)·W, the same for
+        mask: True for keys that may be seen, False for padding; (N_k,), (1, N_k) or (B, N_k). Windows are counted by
+            index, so padding takes room in them.
+        segments: document ids (B, N_k); a query sees only its own segment, and −1 marks padding.
+        bias: added to the scores, (1 or H, W, (b + 1 + f)·W): row m mod W, column n − (⌊m/W⌋ − b)·W, the same for
             every window.
-        exclude_self: a query sees itself only where it sees no other key.
+        exclude_self: a query sees itself only if it sees no other key.
         dropout: probability of dropping an attention weight.
         scale: of the scores, by default 1/√D.
-        position: an encoding whose hooks `relate` and `bias` are applied; rotate q and k before.
+        position: an encoding whose hooks `relate` and `bias` are applied; rotate q and k beforehand.
         positions: of the keys, (N_k,) or (B, N_k), for `position`; by default first, first + 1, …
         first: index of the first key in its sequence, from which block windows and the rows of `bias` are counted.
         backend: "sdpa", or "flex" for `torch.nn.attention.flex_attention` (compiled on CUDA, elsewhere its slow
-            reference form), with the same results but no bias, exclude_self, dropout or position. It was tested on
-            a CPU only, so it is never chosen for you: measure it on your GPU.
+            reference form), which gives the same results but takes no bias, exclude_self, dropout or position. It was
+            tested only on a CPU, so it is never chosen automatically: measure it on your GPU.
 
     Returns:
         (B, H, N_q, D).
@@ -91,10 +97,12 @@ def local_attention(
         ValueError: naming the argument whose shape, dtype or value does not fit.
     """
     band = Window(window, causal, look_backward, look_forward, exact, inclusive)
-    position = NoPE() if position is None else position
-    mask = mask[None] if mask is not None and mask.ndim == 1 else mask
+    (first,) = check_integers(0, first=first)
+    position = attention_encoding(position)
     _check_tensors(q, k, v)
-    _check_rows(k, mask, segments, positions)
+    mask = _rows(mask)
+    check_rows(k.shape[0], k.shape[-2], mask=mask, segments=segments)
+    positions = token_positions(positions, k.shape[0], k.shape[-2], first=first, device=k.device)
     check_numbers(dropout, scale)
     check_position(position, band)
     rows_and_columns = (window, window * band.blocks)
@@ -104,8 +112,6 @@ def local_attention(
     ):
         wanted = f"(1 or {q.shape[1]}, {rows_and_columns[0]}, {rows_and_columns[1]})"
         raise ValueError(f"bias must have shape {wanted}, got {tuple(bias.shape)}")
-    if first < 0:
-        raise ValueError(f"first must be an index of at least 0, got {first}")
     _check_backend(backend)
     if not q.numel():
         return q.new_zeros(*q.shape[:-1], v.shape[-1])
@@ -115,8 +121,6 @@ def local_attention(
         if bias is not None or exclude_self or dropout or type(position) is not NoPE:
             raise ValueError("backend 'flex' takes no bias, exclude_self, dropout or position: use 'sdpa'")
         return _flex(q, k, v, band, mask, segments, first)
-    if positions is None:
-        positions = torch.arange(first, first + k.shape[-2], device=k.device)
     return attend_in_blocks(
         q, k, v, band, mask=mask, segments=segments, bias=bias, exclude_self=exclude_self, dropout=dropout,
         position=position, positions=positions, first=first,
@@ -129,12 +133,12 @@ def _flex(
     """The same by FlexAttention (arXiv:2412.05496), which skips the tiles that `sees` leaves empty."""
     past = k.shape[-2] - q.shape[-2]
 
-    def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        allowed = window.sees(first + past + i, first + j)
+    def seen(b: Tensor, h: Tensor, m: Tensor, n: Tensor) -> Tensor:
+        allowed = window.sees(first + past + m, first + n)
         if mask is not None:
-            allowed = allowed & mask[b % mask.shape[0], j]
+            allowed = allowed & mask[b % mask.shape[0], n]
         if segments is not None:
-            allowed = allowed & (segments[b, past + i] == segments[b, j]) & (segments[b, j] >= 0)
+            allowed = allowed & (segments[b, past + m] == segments[b, n]) & (segments[b, n] >= 0)
         return allowed
 
     from torch.nn.attention.flex_attention import create_block_mask
@@ -152,81 +156,28 @@ def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
     return torch.compile(kernel) if compiled else kernel
 
 
-class LocalCache(KVCache):
-    """Keys, values and positions of earlier tokens, only those that a later query can still see.
-
-    At most W·b − 1 tokens stay (exact), W·b (inclusive) or W·(b + 1) − 1 (block), however many have passed.
-
-    Args:
-        window: which keys a query sees, causal.
-        capacity: tokens the sequence may have in all, by default unlimited; it costs nothing, but scalings that
-            depend on the length need it.
-
-    Attributes:
-        length: tokens that have passed.
-    """
-
-    def __init__(self, window: Window, capacity: int | None = None) -> None:
-        if not window.causal:
-            raise ValueError("causal must be True for a cache: cached tokens cannot look ahead, got False")
-        super().__init__(sys.maxsize if capacity is None else capacity)
-        self.window = window
-
-    def append(
-        self, k: Tensor, v: Tensor, positions: Tensor, segments: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Add new tokens; return those the first of them may see, and them.
-
-        Arguments, results and errors as `KVCache.append`; the first key returned has the index
-        `length − k.shape[-2]`.
-        """
-        count = k.shape[-2]
-        end = self.length + count
-        if end > self.capacity:
-            raise ValueError(f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger one")
-        given = segments is not None
-        segments = positions.new_zeros(k.shape[0], count) if segments is None else segments
-        new = {"k": k, "v": v, "positions": positions, "segments": segments.long()}
-        axes = {"k": -2, "v": -2, "positions": -1, "segments": -1}
-        for name, tensor in new.items():  # before anything is held
-            held = self._held.get(name, tensor)
-            wanted = list(held.shape)
-            wanted[axes[name]] = count
-            if list(tensor.shape) != wanted or tensor.dtype != held.dtype:
-                got = f"{tuple(tensor.shape)} {tensor.dtype}"
-                raise ValueError(f"{name} must be {tuple(wanted)} {held.dtype} as held, got {got}")
-        full = {
-            name: torch.cat((self._held[name], x), axes[name]) if self._held else x for name, x in new.items()
-        }
-        kept = min(end - self.window.first_seen(end), full["k"].shape[-2])
-        self._held = {  # cloned, so that what is left behind is freed
-            name: x.narrow(axes[name], x.shape[axes[name]] - kept, kept).clone() for name, x in full.items()
-        }
-        self.length, self._segmented = end, self._segmented or given
-        return full["k"], full["v"], full["positions"], full["segments"] if self._segmented else None
-
-
 class LocalAttention(nn.Module):
     """Local attention of given queries, keys and values, with a position encoding and a cache.
 
-    Any length will do: the last block is padded inside and its padding never seen.
+    Any length will do: the last block is padded internally, and its padding is never seen.
 
     Args:
         window: W, tokens.
         causal: a query sees no later key.
-        look_backward: b, windows seen on the way back.
-        look_forward: f, windows seen ahead; by default 0 if causal, else 1.
+        look_backward: b, number of windows seen on the way back.
+        look_forward: f, number of windows seen ahead; by default 0 if causal, else 1.
         exact, inclusive: exact, inclusive or block windows; the table is at the top of this module.
-        position: the encoding, by default none (NoPE). Positions are those of the whole sequence, so a rotation
-            depends on the distance alone, causal or not.
+        position: the encoding, by default none (NoPE). Positions are those of the whole sequence, so with a rotation
+            only the distance matters, whether causal or not.
         shared_qk: queries and keys live in one space (Reformer, arXiv:2001.04451): keys are normalised to length 1,
-            and a query sees itself only where it sees no other key.
+            and a query sees itself only if it sees no other key.
         dropout: of the attention weights, in training.
         scale: of the scores, by default 1/√D.
         backend: as `local_attention`.
 
     Raises:
-        ValueError: naming the argument that is out of range; for an encoding that needs it, if not causal.
+        ValueError: naming the argument that is out of range; also if the encoding needs causal attention and `causal`
+            is False.
     """
 
     def __init__(
@@ -246,17 +197,19 @@ class LocalAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.window = Window(window, causal, look_backward, look_forward, exact, inclusive)
-        self.position = NoPE() if position is None else position
+        self.position = attention_encoding(position)
         check_position(self.position, self.window)
         check_numbers(dropout, scale)
         _check_backend(backend)
         self.shared_qk, self.dropout, self.scale, self.backend = shared_qk, dropout, scale, backend
 
-    def new_cache(self, capacity: int | None = None) -> LocalCache:
-        """An empty cache for this window; `capacity` as `LocalCache`."""
-        cache = LocalCache(self.window, capacity)
+    def new_cache(self, capacity: int | None = None, *, spare: int = 0) -> LocalCache:
+        """An empty cache for this window, in which padding counts; `capacity` and `spare` as `LocalCache`."""
+        cache = LocalCache(self.window, capacity, spare=spare, count_padding=True)
         check_capacity(self.position, cache)
         return cache
+
+    __call__: Callable[..., Tensor]
 
     def forward(
         self,
@@ -265,8 +218,9 @@ class LocalAttention(nn.Module):
         v: Tensor,
         *,
         mask: Tensor | None = None,
+        segments: Tensor | None = None,
         bias: Tensor | None = None,
-        positions: Tensor | None = None,
+        positions: Positions | None = None,
         cache: LocalCache | None = None,
     ) -> Tensor:
         """Attend from every token to those in its window.
@@ -274,46 +228,56 @@ class LocalAttention(nn.Module):
         Args:
             q: queries (B, H, N, D), or (B, N, D) for one head.
             k, v: keys and values (B, H_k, N, D), H_k a divisor of H, or (B, N, D).
-            mask: True for real tokens, False for padding; (N,), (1, N) or (B, N).
+            mask: True for real tokens, False for padding; (N,), (1, N) or (B, N). A cache remembers it.
+            segments: document ids (B, N); tokens see only their own segment, and −1 marks padding. With a cache, give
+                them at every call or at none.
             bias: as `local_attention`.
-            positions: (N,) or (B, N); by default they go on from the cache. Windows go by index, not by position.
+            positions: (N,) or (B, N); by default they continue from the cache. Windows are counted by index, not by
+                position, and padding counts.
             cache: keys and values of earlier tokens; the new ones are added to it. Causal attention only.
 
         Returns:
-            The shape of q.
+            A tensor of the shape of q.
 
         Raises:
-            ValueError: if a shape or dtype does not fit, the cache is full or unlimited where `position` depends on
-                the length, or it was made for another window.
+            ValueError: if a shape or dtype does not fit, both `mask` and `segments` are given, the cache is full, or
+                unlimited although `position` depends on the length, or it was made for another window.
         """
         if q.ndim == k.ndim == v.ndim == 3:
-            q, k, v = (x[:, None] for x in (q, k, v))
-            return self(q, k, v, mask=mask, bias=bias, positions=positions, cache=cache)[:, 0]
+            rest = {"mask": mask, "segments": segments, "bias": bias, "positions": positions, "cache": cache}
+            return self(q[:, None], k[:, None], v[:, None], **rest)[:, 0]
         _check_tensors(q, k, v)
         batch, count = k.shape[0], k.shape[-2]
         if q.shape[-2] != count:
             raise ValueError(f"q must be as long as k, {count} tokens, got {q.shape[-2]}")
+        if cache is not None and not isinstance(cache, LocalCache):
+            raise ValueError(f"cache must be a LocalCache, as new_cache makes it, got {type(cache).__name__}")
         if cache is not None and cache.window != self.window:
             raise ValueError(f"cache must be made for {self.window}, got {cache.window}")
         check_capacity(self.position, cache)
         past = 0 if cache is None else cache.length
-        if positions is None:
-            positions = torch.arange(past, past + count, device=k.device)
-        mask = mask[None] if mask is not None and mask.ndim == 1 else mask
-        _check_rows(k, mask, None, positions)
+        positions = token_positions(positions, batch, count, first=past, device=k.device)
+        mask = _rows(mask)
+        rows = check_rows(batch, count, mask=mask, segments=segments)
+        if mask is not None and segments is not None:
+            raise ValueError("mask must be None where segments are given: mark padding with segment -1")
+        if cache is not None and not cache.count_padding and not (mask is segments is None):
+            raise ValueError("cache must count padding, as here windows do: make it by new_cache")
         if self.shared_qk:
             k = F.normalize(k, dim=-1)
         length = past + count if cache is None or cache.capacity == sys.maxsize else cache.capacity
         q, k, v = self.position.rotate(q, k, v, positions, length)
         k_positions = positions
         if cache is not None:
-            padding = None if mask is None else mask.expand(batch, count).long() - 1
-            k, v, k_positions, padding = cache.append(k, v, positions, padding)
-            mask = None if padding is None else padding >= 0
+            k, v, k_positions, held = cache.append(k, v, positions, segments, mask=rows)
+            if segments is None:  # a mask hides keys; unlike segments it leaves the queries of padding alone
+                mask = None if held is None else held >= 0
+            else:
+                segments = held
         w = self.window
         out = local_attention(
             q, k, v, window=w.size, causal=w.causal, look_backward=w.look_backward, look_forward=w.look_forward,
-            exact=w.exact, inclusive=w.inclusive, mask=mask, bias=bias, exclude_self=self.shared_qk,
+            exact=w.exact, inclusive=w.inclusive, mask=mask, segments=segments, bias=bias, exclude_self=self.shared_qk,
             dropout=self.dropout if self.training else 0.0, scale=self.scale, position=self.position,
             positions=k_positions, first=past + count - k.shape[-2], backend=self.backend,
         )  # fmt: skip
@@ -328,21 +292,10 @@ def check_position(position: PositionEncoding, window: Window) -> None:
     if position.query_block is not None and not window.causal:
         name = type(position).__name__
         raise ValueError(f"causal must be True for {name}, which takes queries in blocks, got False")
-    growing = isinstance(position, GrowingRotaryEmbedding) and position.length is None
-    if growing and isinstance(position.scaling, DynamicNTK | LongRoPE):
-        why = f"in a window, which never holds all the keys that {type(position.scaling).__name__} counts"
-        raise ValueError(f"length must be given to a GrowingRotaryEmbedding {why}, got None")
-
-
-def check_capacity(position: PositionEncoding, cache: KVCache | None) -> None:
-    """Raise a ValueError if frequencies depend on the length and neither the encoding nor the cache fixes it."""
-    scaling = getattr(position, "scaling", None)
-    open_ended = (
-        cache is not None and cache.capacity == sys.maxsize and getattr(position, "length", 0) is None
-    )
-    if open_ended and isinstance(scaling, DynamicNTK | LongRoPE):
-        why = f"for {type(scaling).__name__}, which depends on the length (or the encoding a length)"
-        raise ValueError(f"capacity must be given {why}, got None")
+    if position.needs_all_keys:
+        counts = type(getattr(position, "scaling", position)).__name__
+        why = f"in a window, which never holds all the keys that {counts} counts"
+        raise ValueError(f"length must be given to a {type(position).__name__} {why}, got None")
 
 
 def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -359,28 +312,16 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(f"q, k and v must be real, of one dtype, got {q.dtype}, {k.dtype} and {v.dtype}")
 
 
-def _check_rows(k: Tensor, mask: Tensor | None, segments: Tensor | None, positions: Tensor | None) -> None:
-    batch, count = k.shape[0], k.shape[-2]
-    if mask is not None and mask.dtype != torch.bool:
-        raise ValueError(f"mask must be boolean, True for real tokens, got {mask.dtype}")
-    if mask is not None and mask.shape not in ((1, count), (batch, count)):
-        wanted = f"({count},), (1, {count}) or ({batch}, {count})"
-        raise ValueError(f"mask must have shape {wanted}, got {tuple(mask.shape)}")
-    if segments is not None and (segments.dtype == torch.bool or segments.is_floating_point()):
-        raise ValueError(f"segments must be integers (mask.long() - 1 for a mask), got {segments.dtype}")
-    if segments is not None and segments.shape != (batch, count):
-        raise ValueError(f"segments must have shape ({batch}, {count}), got {tuple(segments.shape)}")
-    if positions is not None and positions.shape not in ((count,), (batch, count)):
-        wanted = f"({count},) or ({batch}, {count})"
-        raise ValueError(f"positions must have shape {wanted}, got {tuple(positions.shape)}")
+def _rows(mask: Tensor | None) -> Tensor | None:
+    """A mask (N,) as one row."""
+    return mask[None] if isinstance(mask, Tensor) and mask.ndim == 1 else mask
 
 
 def check_numbers(dropout: float, scale: float | None) -> None:
-    """Raise a ValueError if the dropout is no probability below 1, or the scale not finite."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale must be finite, got {scale}")
+    """Raise a ValueError if the dropout is not in [0, 1), or the scale is not finite."""
+    check_probability(dropout=dropout)
+    if scale is not None and not (is_real(scale) and math.isfinite(scale)):
+        raise ValueError(f"scale must be finite, got {scale!r}")
 
 
 def _check_backend(backend: str) -> None:

@@ -1,8 +1,8 @@
 """The engine of local attention: which keys a window shows, and attention block by block.
 
 The queries are cut into blocks. All queries of a block see keys of one contiguous range, so a block is a small dense
-attention. The ranges of neighbouring blocks overlap and are views of the keys, not copies. Blocks go through the
-fused kernel a chunk at a time, so that the gradients of the overlapping ranges never stand in memory all at once.
+attention. The ranges of adjacent blocks overlap and are views of the keys, not copies. Blocks go through the fused
+kernel a chunk at a time, so that the gradients of the overlapping ranges are never in memory all at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rope_lab.attention import attend, own_positions
 from rope_lab.checks import check_integers
 from rope_lab.encodings import PositionEncoding
 
-_CHUNK_BYTES = 2**25  # of the keys of a chunk: what a cache holds, in few calls
+_CHUNK_BYTES = 2**25  # of the keys in a chunk: as much as a processor's cache holds, in few calls
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Window:
     Args:
         size: W, tokens.
         causal: a query sees no later key.
-        look_backward: b, windows (or blocks) seen on the way back.
-        look_forward: f, likewise ahead; by default 0 if causal, else 1.
+        look_backward: b, number of windows (or blocks) seen on the way back.
+        look_forward: f, the same ahead; by default 0 if causal, else 1.
         exact: the window moves on with every query; otherwise with every W queries ("block").
         inclusive: an exact window reaches one key further on each side.
 
@@ -49,8 +49,10 @@ class Window:
     def __post_init__(self) -> None:
         if self.look_forward is None:
             object.__setattr__(self, "look_forward", 0 if self.causal else 1)
-        check_integers(window=self.size)
-        check_integers(0, look_backward=self.look_backward, look_forward=self.look_forward)
+        (size,) = check_integers(window=self.size)
+        back, ahead = check_integers(0, look_backward=self.look_backward, look_forward=self.look_forward)
+        for name, value in (("size", size), ("look_backward", back), ("look_forward", ahead)):
+            object.__setattr__(self, name, value)
         if self.causal and self.look_forward:
             raise ValueError(f"look_forward must be 0 where causal=True, got {self.look_forward}")
         if self.inclusive and not self.exact:
@@ -82,13 +84,13 @@ class Window:
         block_start = (index // self.size - self.look_backward) * self.size
         return index - self.back if self.exact else block_start
 
-    def sees(self, i: Tensor, j: Tensor) -> Tensor:
-        """Whether query i sees key j, for tensors of indices that broadcast."""
+    def sees(self, m: Tensor, n: Tensor) -> Tensor:
+        """Whether query m sees key n, for tensors of indices that broadcast."""
         if self.exact:
-            return (i - j <= self.back) & (j - i <= self.ahead)
-        blocks_back = i // self.size - j // self.size
+            return (m - n <= self.back) & (n - m <= self.ahead)
+        blocks_back = m // self.size - n // self.size
         near = (blocks_back <= self.look_backward) & (-blocks_back <= (self.look_forward or 0))
-        return near & (j <= i) if self.causal else near
+        return near & (n <= m) if self.causal else near
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ class _Grid:
     """How queries are cut into blocks, and the keys that go with each; all in tokens.
 
     Attributes:
-        block: queries of a block.
-        back, ahead: keys before and after those of the block's own tokens, multiples of `block`.
-        chunk: queries that go through the kernel at once, a multiple of `block`.
-        uniform: every block sees the same pattern of its keys, but for the ends of the sequence.
+        block: number of queries in a block.
+        back, ahead: numbers of keys before and after those of the block's own tokens, multiples of `block`.
+        chunk: number of queries that go through the kernel at once, a multiple of `block`.
+        uniform: every block sees the same pattern of its keys, except at the ends of the sequence.
     """
 
     block: int
@@ -116,7 +118,7 @@ class _Grid:
         return -(-tokens // self.block) * self.block
 
     def chunks(self, past: int, queries: int, *, split: bool) -> list[tuple[int, int]]:
-        """Spans of queries; with `split`, blocks whose keys stick out of the sequence stand in spans of their own."""
+        """Spans of queries; with `split`, blocks whose keys reach beyond the sequence get spans of their own."""
         ends = [0, queries]
         inner = self.up(max(self.back - past, 0)), (queries - self.ahead) // self.block * self.block
         if split and self.uniform and inner[0] < inner[1]:
@@ -128,10 +130,10 @@ class _Grid:
 
     @classmethod
     def plan(cls, window: Window, queries: int, index: int, biased: bool, hop: int | None, row: int) -> _Grid:
-        """For `queries` of which the first has this `index`; `hop` limits the chunk, `row` is bytes of a token's k."""
+        """For `queries` of which the first has this `index`; `hop` limits the chunk, `row` is a token's bytes in k."""
         size = window.size
         periodic = biased or not window.exact  # the pattern moves on W tokens at a time, not one
-        # small blocks waste least on keys that only some of their queries see, large ones need least memory
+        # small blocks waste the least on keys that only some of their queries see, large ones need the least memory
         block = size * -(-64 // size) if periodic else max(64, min(512, size // 4))
         block = min(block, queries, hop or queries)
         uniform = not periodic or (index % size == 0 and block % size == 0)
@@ -183,11 +185,10 @@ def attend_in_blocks(
     """`local_attention` for arguments that were checked; at least one query."""
     n_q, n_k, groups = q.shape[-2], k.shape[-2], q.shape[1] // k.shape[1]
     past = n_k - n_q
-    grid = _Grid.plan(
-        window, n_q, first + past, bias is not None, position.query_block, k.nbytes // max(n_k, 1)
-    )
+    row = k.shape[0] * k.shape[1] * k.shape[3] * k.element_size()  # nbytes needs a size known when compiled
+    grid = _Grid.plan(window, n_q, first + past, bias is not None, position.query_block, row)
     chunks = grid.chunks(past, n_q, split=mask is None and segments is None)
-    # the keys of each chunk, which may stick out at either end, and the part of them that exists
+    # the keys of each chunk, which may reach beyond either end, and the part of them that exists
     ranges = [(past + low - grid.back, past + low + grid.up(high - low) + grid.ahead) for low, high in chunks]
     real = [(max(start, 0), min(stop, n_k)) for start, stop in ranges]
     outputs = []
@@ -204,18 +205,18 @@ def attend_in_blocks(
             _Ranges.apply(F.pad(x, (0, 0, a - start, stop - b)), grid.keys, grid.block) for x in (k_c, v_c)
         )
         starts = start + grid.block * torch.arange(q_b.shape[2], device=q.device)[:, None]
-        i = starts + grid.back + torch.arange(grid.block, device=q.device)  # (blocks, block), in tokens of k
-        j = starts + torch.arange(grid.keys, device=q.device)  # (blocks, keys)
+        m = starts + grid.back + torch.arange(grid.block, device=q.device)  # (blocks, block), in tokens of k
+        n = starts + torch.arange(grid.keys, device=q.device)  # (blocks, keys)
 
-        added = _encoding_bias(position, q_b, k_b, positions, i, j)  # (B, H, blocks, block, keys)
+        added = _encoding_bias(position, q_b, k_b, positions, m, n)  # (B, H, blocks, block, keys)
         inner = grid.uniform and (start, stop) == (a, b) and mask is None and segments is None
         if inner:
-            i, j = i[:1], j[:1]
+            m, n = m[:1], n[:1]
         if bias is not None:
-            table = _window_bias(bias, window, first + i, first + j)
+            table = _window_bias(bias, window, first + m, first + n)
             added = table if added is None else added + table
-        allowed = _allowed(window, i, j, n_k, first, mask, segments, exclude_self)
-        if inner:  # where every query sees a key, a sum does for the mask
+        allowed = _allowed(window, m, n, n_k, first, mask, segments, exclude_self)
+        if inner:  # every query sees a key here, so the mask can be a term of the sum
             wall = torch.zeros_like(allowed, dtype=q.dtype).masked_fill(~allowed, -torch.inf)
             added = wall if added is None else added + wall
 
@@ -238,8 +239,8 @@ def attend_in_blocks(
 def _slices(x: Tensor, spans: list[tuple[int, int]]) -> Iterator[Tensor]:
     """x[..., a:b, :] for each span (a, b), one at a time.
 
-    Where a gradient is wanted, x is cut once and the slices put together from the pieces: the gradient of a plain
-    slice is as long as x, and there are as many as slices.
+    If a gradient is wanted, x is cut once and the slices are put together from the pieces, because the gradient of a
+    plain slice is as long as x, and there is one per slice.
     """
     if len(spans) == 1 or not (x.requires_grad and torch.is_grad_enabled()):
         yield from (x[..., a:b, :] for a, b in spans)
@@ -254,8 +255,8 @@ def _slices(x: Tensor, spans: list[tuple[int, int]]) -> Iterator[Tensor]:
 
 def _allowed(
     window: Window,
-    i: Tensor,
-    j: Tensor,
+    m: Tensor,
+    n: Tensor,
     count: int,
     first: int,
     mask: Tensor | None,
@@ -263,12 +264,12 @@ def _allowed(
     exclude_self: bool,
 ) -> Tensor:
     """Which of its keys each query of a block may see, (1 or B, 1, blocks, block, keys)."""
-    query, key = i[..., None], j[:, None]
+    query, key = m[..., None], n[:, None]
     allowed = (window.sees(first + query, first + key) & (key >= 0) & (key < count))[None]
     if mask is not None:
-        allowed = allowed & mask[:, j.clamp(0, count - 1)][:, :, None]
+        allowed = allowed & mask[:, n.clamp(0, count - 1)][:, :, None]
     if segments is not None:
-        mine, theirs = (segments[:, x.clamp(0, count - 1)] for x in (i, j))
+        mine, theirs = (segments[:, x.clamp(0, count - 1)] for x in (m, n))
         allowed = allowed & (mine[..., None] == theirs[:, :, None]) & (mine >= 0)[..., None]
     if exclude_self:
         others = allowed & (query != key)
@@ -276,21 +277,21 @@ def _allowed(
     return allowed[:, None]
 
 
-def _window_bias(bias: Tensor, window: Window, i: Tensor, j: Tensor) -> Tensor:
-    """The bias (1 or H, W, (b + 1 + f)·W) of queries i and keys j, (1, 1 or H, blocks, block, keys)."""
-    begin = i // window.size * window.size - window.look_backward * window.size
-    column = (j[:, None] - begin[..., None]).clamp(0, bias.shape[-1] - 1)  # beyond it no key is seen
-    return bias[:, (i % window.size)[..., None], column][None]
+def _window_bias(bias: Tensor, window: Window, m: Tensor, n: Tensor) -> Tensor:
+    """The bias (1 or H, W, (b + 1 + f)·W) of queries m and keys n, (1, 1 or H, blocks, block, keys)."""
+    begin = m // window.size * window.size - window.look_backward * window.size
+    column = (n[:, None] - begin[..., None]).clamp(0, bias.shape[-1] - 1)  # beyond it no key is seen
+    return bias[:, (m % window.size)[..., None], column][None]
 
 
 def _encoding_bias(
-    position: PositionEncoding, q: Tensor, k: Tensor, positions: Tensor, i: Tensor, j: Tensor
+    position: PositionEncoding, q: Tensor, k: Tensor, positions: Tensor, m: Tensor, n: Tensor
 ) -> Tensor | None:
     """What the hook `bias` adds in each block, (B, H, blocks, block, keys): every block is a row of its batch."""
     if type(position).bias is PositionEncoding.bias:
         return None
     batch, heads, blocks, block, _ = q.shape
-    at = (positions[..., x.clamp(0, positions.shape[-1] - 1)].expand(batch, *x.shape) for x in (i, j))
+    at = (positions[..., x.clamp(0, positions.shape[-1] - 1)].expand(batch, *x.shape) for x in (m, n))
     rows = (x.transpose(1, 2).flatten(0, 1) for x in (q, k))
     bias = position.bias(*rows, *(x.flatten(0, 1) for x in at))
     if bias is None:

@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rope_lab.model import RoFormer, RoFormerConfig
+from rope_lab.config import RoFormerConfig
+from rope_lab.model import RoFormer
 from rope_lab.training.presets import TrainConfig
 
 FILE = "checkpoint.safetensors"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from rope_lab.checks import check_integers
-from rope_lab.model import LLAMA, RoFormerConfig
+from rope_lab.config import LLAMA, RoFormerConfig
 
 Optimizer = Literal["muon", "adamw"]
 Schedule = Literal["linear", "cosine", "rsqrt"]

@@ -113,12 +113,17 @@ class Layer(nn.Module):
 
     def __init__(self, position: PositionEncoding, **options: Any) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(C, H, position=position, **options)
+        self.attention = MultiHeadAttention(C, H, **options)
+        self.take(position)
+
+    def take(self, position: PositionEncoding) -> None:
+        self.attention.position = position.in_attention()
+        self.position = position
 
     def forward(self, x: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
         past = 0 if cache is None else cache.length
         m = torch.arange(past, past + x.shape[1], device=x.device) if positions is None else positions
-        x = self.attention.position.embed(x, m)
+        x = self.position.embed(x, m)
         return self.attention(x, positions=positions, cache=cache)
 
 
@@ -265,7 +270,7 @@ def test_bfloat16_errs_at_most_twice_as_much_as_exact_hooks(
     options = {"window": window, "kv_heads": H if name in OF_EACH_HEAD else kv_heads}
     layer = build(name, seed, **options).bfloat16()
     double, reference = copy.deepcopy(layer).double(), copy.deepcopy(layer)
-    reference.attention.position = ExactHooks(double.attention.position)
+    reference.take(ExactHooks(double.position))
     start = min(start, 3) if name in BOUNDED else start
     x, positions = draw(seed, length), torch.arange(start, start + length)
 
@@ -317,8 +322,9 @@ def test_only_absolute_encodings_see_a_shift(name, near, far, length, seed) -> N
 @pytest.mark.parametrize("rows", [False, True])
 def test_gradients_of_inputs_and_parameters(name, rows) -> None:
     layer = build(name)
-    own = dict(layer.attention.position.named_parameters(prefix="attention.position"))
-    others = {k: p.detach().double() for k, p in layer.named_parameters() if k not in own}
+    own = dict(layer.position.named_parameters(prefix="position"))
+    others = {k: p.detach().double() for k, p in layer.attention.named_parameters(prefix="attention")}
+    others = {k: p for k, p in others.items() if ".position." not in k}
     positions = positions_with_gaps(0, 6, 0, rows=rows)
 
     def call(x: Tensor, *parameters: Tensor) -> Tensor:  # float32 frequencies too are float64 here
@@ -386,7 +392,7 @@ def test_same_bits_after(name, by) -> None:
     for parameter in layer.parameters():  # of which a copy must know nothing
         parameter.detach().zero_()
     assert torch.equal(after(x), before)
-    encoding = after.attention.position
+    encoding = after.position
     assert set(encoding.state_dict()) == set(dict(encoding.named_parameters()))
     assert not list(encoding.buffers())  # a table in a buffer would be cast
 
@@ -402,6 +408,7 @@ def test_an_encoding_born_on_meta_starts_as_any_other(name) -> None:
     elif list(encoding.parameters()):
         return  # a table starts at random
     layer, x = build(name), draw(0, 7, torch.float32)
-    layer.attention.position = ENCODINGS[name]()
-    before, layer.attention.position = layer(x), encoding
+    layer.take(ENCODINGS[name]())
+    before = layer(x)
+    layer.take(encoding)
     assert torch.equal(layer(x), before)

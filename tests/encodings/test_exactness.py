@@ -16,7 +16,7 @@ from properties import EPS, assert_close, reference, size
 from torch import Tensor, nn
 from without_float64 import WithoutFloat64
 
-import rope_lab.encodings.rotary
+import rope_lab.encodings.base
 from rope_lab import RotaryEmbedding, SinusoidalEmbedding, angles, frequencies, rotate
 from rope_lab.encodings import (
     ALiBi,
@@ -264,7 +264,7 @@ def test_learned_frequencies_are_born_where_the_module_is() -> None:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(rope_lab.encodings.rotary, "_WITHOUT_FLOAT64", {"meta"})
+    monkeypatch.setattr(rope_lab.encodings.base, "_WITHOUT_FLOAT64", {"meta"})
     return "meta"
 
 

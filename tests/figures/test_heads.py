@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rope_lab import LocalTransformer, RoFormer, RoFormerConfig
+from rope_lab.config import Position
 from rope_lab.figures.heads import attention_by_distance, even_by_distance, heads_by_distance, keys_attended
 from rope_lab.local import LocalConfig
-from rope_lab.model import Position
 
 V, N = 11, 24
 SMALL = {"vocab_size": V, "context": 32, "dim": 32, "depth": 2, "heads": 4}

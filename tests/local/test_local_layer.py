@@ -234,8 +234,8 @@ def test_a_refused_append_leaves_the_cache_as_it_was():
     first = layer(q, k, v, cache=cache)
     for bad, name in (
         (qkv(1, 1, count=4), "capacity"),
-        (qkv(2, 1, count=1), "k,|k must"),
-        ([x.float() for x in qkv(1, 1, count=1)], "k must"),
+        (qkv(2, 1, count=1), "^k, tokens first, must be"),
+        ([x.float() for x in qkv(1, 1, count=1)], "^k, tokens first, must be"),
     ):
         with pytest.raises(ValueError, match=name):
             layer(*bad, cache=cache)

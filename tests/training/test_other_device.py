@@ -20,7 +20,7 @@ from without_float64 import WithoutFloat64
 
 import rope_lab.training.loop
 from rope_lab import RoFormer
-from rope_lab.encodings import rotary
+from rope_lab.encodings import base
 from rope_lab.figures.heads import attention_by_distance
 from rope_lab.interop import local_attention as la
 from rope_lab.interop import rotary_embedding_torch as ret
@@ -35,7 +35,7 @@ IDS = torch.randint(12, (2, 40), generator=torch.Generator().manual_seed(0))
 def there(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "meta" is a device to train on; torch has no autocast for it."""
     autocast = torch.autocast
-    monkeypatch.setattr(rotary, "_WITHOUT_FLOAT64", {"meta"})
+    monkeypatch.setattr(base, "_WITHOUT_FLOAT64", {"meta"})
     monkeypatch.setattr(distributed, "choose_device", lambda name: torch.device(name or "cpu"))
     monkeypatch.setattr(
         torch, "autocast", lambda kind, *a, **k: nullcontext() if kind == "meta" else autocast(kind, *a, **k)

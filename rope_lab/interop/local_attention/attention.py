@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from operator import index
-from typing import SupportsIndex
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +57,8 @@ class LocalAttention(nn.Module):
     ) -> None:
         super().__init__()
         look_forward = int(not causal) if look_forward is None else look_forward
-        check_integers(kind=SupportsIndex, window_size=window_size)
-        check_integers(0, kind=SupportsIndex, look_backward=look_backward, look_forward=look_forward)
+        check_integers(window_size=window_size)
+        check_integers(0, look_backward=look_backward, look_forward=look_forward)
         window_size, look_backward, look_forward = map(index, (window_size, look_backward, look_forward))
         Window(window_size, causal, look_backward, look_forward)
         local.check_numbers(dropout, scale)
@@ -74,7 +73,7 @@ class LocalAttention(nn.Module):
         if use_rotary_pos_emb and dim is not None:
             dim, base = index(dim), window_size // 2 if xpos_scale_base is None else xpos_scale_base
             if use_xpos:
-                check_integers(kind=SupportsIndex, xpos_scale_base=base)
+                check_integers(xpos_scale_base=base)
                 base = index(base)
             self.position = (
                 XPos(dim, scale_base=base, layout="half") if use_xpos else RotaryEmbedding(dim, layout="half")
@@ -111,7 +110,7 @@ class LocalAttention(nn.Module):
         window = self.window_size if window_size is None else window_size
         if window_size is not None and not self.use_xpos:
             raise ValueError("window_size can only be changed with use_xpos=True")
-        check_integers(kind=SupportsIndex, window_size=window)
+        check_integers(window_size=window)
         window = index(window)
         sizes = [(t.shape[:-2].numel(), *t.shape[-2:]) for t in (q, k, v)]  # (B·H, N, D)
         if sizes[0] != sizes[1] or sizes[1][:2] != sizes[2][:2]:

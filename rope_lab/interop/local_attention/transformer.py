@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from typing import Any, NamedTuple, SupportsIndex, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +50,7 @@ class LocalMHA(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        check_integers(kind=SupportsIndex, dim=dim, dim_head=dim_head, heads=heads)
+        check_integers(dim=dim, dim_head=dim_head, heads=heads)
         self.norm = nn.LayerNorm(dim) if prenorm else None
         self.heads, self.causal, self.qk_rmsnorm = heads, causal, qk_rmsnorm
         self.to_qkv = nn.Linear(dim, 3 * dim_head * heads, bias=False)
@@ -193,10 +193,10 @@ class LocalTransformer(nn.Module):
         if num_residual_streams != 1:
             why = "hyper-connections are no matter of positions and are not rebuilt here"
             raise ValueError(f"num_residual_streams must be 1, got {num_residual_streams}: {why}")
-        check_integers(0, kind=SupportsIndex, depth=depth)
-        check_integers(optional=True, kind=SupportsIndex, num_tokens=num_tokens)
+        check_integers(0, depth=depth)
+        check_integers(optional=True, num_tokens=num_tokens)
         check_integers(
-            kind=SupportsIndex, max_seq_len=max_seq_len, dim=dim, dim_head=dim_head, heads=heads,
+            max_seq_len=max_seq_len, dim=dim, dim_head=dim_head, heads=heads,
             local_attn_window_size=local_attn_window_size,
         )  # fmt: skip
         if use_dynamic_pos_bias and not causal:
@@ -293,7 +293,7 @@ class LocalTransformer(nn.Module):
         """
         if not self.has_embed_unembed:
             raise ValueError("num_tokens must be given to generate")
-        check_integers(0, kind=SupportsIndex, seq_len=seq_len)
+        check_integers(0, seq_len=seq_len)
         if prime.ndim != 2 or not prime.shape[1]:
             raise ValueError(f"prime must have shape (B, N), N ≥ 1, got {tuple(prime.shape)}")
         if not 0 <= temperature < math.inf:
