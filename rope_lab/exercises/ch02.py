@@ -2,137 +2,249 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from rope_lab.encodings import angles, convert_layout, frequencies, rotate, sinusoidal
-from rope_lab.exercises.feedback import Feedback, compare
+from rope_lab.exercises.checker import Draw, Exercise, Inputs
+from rope_lab.exercises.formulas import EXPONENTS, half_order, matrix, theta
 
 
-def check_position_table(position_table: Callable[[int, int, float], Tensor]) -> Feedback:
-    """Exercise 2.1: `position_table(length, dim, base)`, all sines first, shape (length, dim)."""
-    length, dim, base = 7, 6, 100.0
-    i = torch.arange(dim // 2, dtype=torch.float64)
-    column = torch.arange(dim)
+def _halves(length: int, freqs: Tensor, first: int = 0) -> Tensor:
+    angle = torch.arange(first, first + length, dtype=torch.float64)[:, None] * freqs
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
-    def halves(theta: Tensor, first: int = 0) -> Tensor:
-        angle = torch.arange(first, first + length, dtype=torch.float64)[:, None] * theta
-        return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
-    expected = halves(base ** (-2 * i / dim))
-    by_column = torch.arange(length, dtype=torch.float64)[:, None] * base ** (-2 * column.double() / dim)
-    mistakes = {
-        "this is the interleaved order; here all sines come first": convert_layout(
-            expected, "half", "interleaved"
+def _position_table(length: int, dim: int, base: float) -> Tensor:
+    return _halves(length, theta(dim, base))
+
+
+def _table_draws(d: Draw) -> Iterator[Inputs]:
+    yield 1, 2, 50.0
+    yield 2, 4, d.one_of(20.0, 50.0)
+    yield 3, 4, d.one_of(30.0, 70.0)
+    yield d.whole(4, 6), 6, d.one_of(30.0, 70.0, 500.0)
+    yield d.whole(7, 9), 8, 10_000.0
+
+
+def _by_column(length: int, dim: int, base: float) -> Tensor:
+    column = torch.arange(dim, dtype=torch.float64)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * base ** (-2 * column / dim)
+    return torch.where(column < dim // 2, angle.sin(), angle.cos())
+
+
+check_position_table = Exercise(
+    "2.1",
+    "position_table",
+    _position_table,
+    _table_draws,
+    {
+        "this is the interleaved order; here all sines come first": lambda length, dim, base: _position_table(
+            length, dim, base
+        )[:, half_order(dim).argsort()],
+        "the sines come first, then the cosines": lambda length, dim, base: _position_table(
+            length, dim, base
+        ).roll(dim // 2, -1),
+        "positions are counted from 0": lambda length, dim, base: _halves(length, theta(dim, base), first=1),
+        "each column has its own frequency; sine and cosine of a pair share one": _by_column,
+        "rows are positions and columns are coordinates; this is the transpose": lambda *a: (
+            _position_table(*a).T
         ),
-        "the sines come first, then the cosines": expected.roll(dim // 2, -1),
-        "the minus in the exponent is missing: the speeds fall from 1": halves(base ** (2 * i / dim)),
-        "the exponent is −2i/dim, not −i/dim": halves(base ** (-i / dim)),
-        "the exponent divides by dim, not by the number of pairs": halves(base ** (-4 * i / dim)),
-        "the exponent divides by dim/2 − 1, as the paper's code does; the formula divides by dim/2": halves(
-            base ** (-i / (dim // 2 - 1))
-        ),
-        "positions are counted from 0": halves(base ** (-2 * i / dim), first=1),
-        "pairs are counted from 0, so that the first speed is 1": halves(base ** (-2 * (i + 1) / dim)),
-        "each column has its own speed; sine and cosine of a pair share one": torch.where(
-            column < dim // 2, by_column.sin(), by_column.cos()
-        ),
+        "there are only sines": lambda length, dim, base: _position_table(length, dim, base)[:, : dim // 2],
     }
-    right = "a vector for every position, and nothing stored."
-    return compare("2.1", position_table(length, dim, base), expected, mistakes, right=right)
+    | {why: lambda length, dim, base, f=f: _halves(length, f(dim, base)) for why, f in EXPONENTS.items()},
+    right="a vector for every position, and nothing stored.",
+    properties={
+        "position 0 has sines of 0 and cosines of 1": lambda y, length, dim, base: torch.allclose(
+            y[0], torch.tensor([0.0, 1.0], dtype=torch.float64).repeat_interleave(dim // 2), atol=1e-5
+        )
+    },
+)
+"""Exercise 2.1: `position_table(length, dim, base)`, all sines first, shape (length, dim)."""
 
 
-def check_move_on(move_on: Callable[[Tensor, float, float], Tensor]) -> Feedback:
-    """Exercise 2.2: `move_on(p, t, base)` takes vectors (N, C) of unknown positions t positions further."""
-    dim, base, k = 6, 100.0, 5.0
-    m = torch.tensor([3.0, 40.0, 12.0, 7.5], dtype=torch.float64)
-    theta = frequencies(dim, base, device="cpu")
+def _at(positions: Tensor, freqs: Tensor) -> Tensor:
+    """The vectors of positions: sine and cosine of each pair are neighbours."""
+    angle = positions.to(torch.float64)[:, None] * freqs
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
-    def at(positions: Tensor) -> Tensor:
-        return sinusoidal(positions, dim, base, dtype=torch.float64)
 
-    def turned(freqs: Tensor, by: float) -> Tensor:
-        return rotate(at(m), (by * freqs).expand(len(m), -1))
+def _moved(p: Tensor, angle: Tensor, below: int = -1, *, reused: bool = False) -> Tensor:
+    sin, cos = p[:, ::2], p[:, 1::2]
+    first = sin * angle.cos() + cos * angle.sin()
+    second = cos * angle.cos() + below * (first if reused else sin) * angle.sin()
+    return torch.stack((first, second), dim=-1).flatten(-2)
 
-    sin, cos = at(m)[:, ::2], at(m)[:, 1::2]
-    turn_sin, turn_cos = (k * theta).sin(), (k * theta).cos()
-    reused = sin * turn_cos + cos * turn_sin
-    mistakes = {
-        "this moves back by t: with the sine first, to move on is to turn clockwise": at(m - k),
-        "you move on by one; the angles are t·θ_i": at(m + 1),
-        "nothing moved": at(m),
-        "you take the rows for positions 0, 1, …; their positions are not told": at(
-            torch.arange(len(m), dtype=torch.float64) + k
+
+def _move_on(p: Tensor, t: float, base: float) -> Tensor:
+    return _moved(p, t * theta(p.shape[-1], base))
+
+
+def _move_draws(d: Draw) -> Iterator[Inputs]:
+    for dim, base in ((2, 50.0), (4, d.one_of(20.0, 70.0)), (6, d.one_of(30.0, 50.0)), (6, 10_000.0)):
+        m = torch.tensor([d.real(1, 9), float(d.whole(40, 90)), 1000 + d.real(0, 99)], dtype=torch.float64)
+        yield _at(m, theta(dim, base)), d.one_of(5.0, 7.0, d.real(2, 9)), base
+    yield _at(torch.tensor([3.0, 2000.5]), theta(6, 50.0)), -d.real(2, 9), 50.0
+    yield _at(torch.tensor([12.5]), theta(4, 70.0)), 0.0, 70.0
+
+
+def _by_slowest(p: Tensor, t: float, base: float) -> Tensor:
+    freqs = theta(p.shape[-1], base)
+    position = torch.atan2(p[:, -2], p[:, -1]) % (2 * math.pi) / freqs[-1]
+    return _at(position + t, freqs)
+
+
+def _step_of_halves(p: Tensor, t: float, base: float) -> Tensor:
+    order = half_order(p.shape[-1])
+    return _move_on(p[:, order.argsort()], t, base)[:, order]
+
+
+check_move_on = Exercise(
+    "2.2",
+    "move_on",
+    _move_on,
+    _move_draws,
+    {
+        "this moves back by t: with the sine first, to move on is to turn clockwise": lambda p, t, base: (
+            _move_on(p, -t, base)
         ),
-        "the two vectors are added; angles add, vectors do not": at(m) + at(torch.full_like(m, k)),
-        "all pairs turn at one speed": turned(torch.ones_like(theta), -k),
-        "the second row uses the first result; both take the old sine and cosine": torch.stack(
-            (reused, cos * turn_cos - reused * turn_sin), dim=-1
-        ).flatten(-2),
-        "the minus of the second row is missing": torch.stack(
-            (reused, cos * turn_cos + sin * turn_sin), dim=-1
-        ).flatten(-2),
-        "these are pairs (i, i + C/2); here sine and cosine are neighbours": rotate(
-            at(m), (-k * theta).expand(len(m), -1), "half"
+        "you move on by one; the angles are t·θ_i": lambda p, t, base: _move_on(p, 1, base),
+        "nothing moved": lambda p, t, base: p,
+        "you assume that the rows are positions 0, 1, …; you are not told their positions": lambda p, t, base: (
+            _at(torch.arange(len(p)) + t, theta(p.shape[-1], base))
         ),
-    }
-    right = "one rule for all positions, the unknown ones too."
-    return compare("2.2", move_on(at(m), k, base), at(m + k), mistakes, right=right)
-
-
-def check_look_back(look_back: Callable[[float, int, float], Tensor]) -> Feedback:
-    """Exercise 2.3: `look_back(r, dim, base)` is the A with p_m^T A p_n = Σ cos((m − n − r)·θ_i), (dim, dim)."""
-    r, dim, base = 3.0, 6, 100.0
-    theta = frequencies(dim, base, device="cpu")
-
-    def turn(by: float, freqs: Tensor = theta) -> Tensor:
-        """R of a position as a matrix: the turned unit vectors are its columns."""
-        return rotate(torch.eye(dim, dtype=torch.float64), (by * freqs).expand(dim, -1)).mT
-
-    order = torch.arange(dim).view(-1, 2).T.flatten()
-    vectors = sinusoidal(torch.tensor([0, 3]), dim, base, dtype=torch.float64)
-    mistakes = {
-        "this is R_r; it looks r tokens ahead": turn(r),
-        "this is the identity: it peaks at the query itself": turn(0),
-        "this looks one token back, whatever r": turn(-1),
-        "this looks twice as far": turn(-2 * r),
-        "each score is the negative of the right one": -turn(-r),
-        "this is right for tables with all sines first; here pairs are neighbours": turn(-r)[order][:, order],
-        "all pairs turn at one speed": turn(-r, torch.ones_like(theta)),
-        "a product of two position vectors fits one place alone; A has to serve every m": torch.outer(
-            vectors[1], vectors[0]
+        "you read the position off the slowest hand, which fails once that hand has completed a turn; move each pair "
+        "by its own angle": _by_slowest,
+        "the two vectors are added; angles add, vectors do not": lambda p, t, base: (
+            p + _at(torch.full((len(p),), float(t)), theta(p.shape[-1], base))
         ),
-        "only the cosines are there: without the sines it looks both ways": turn(-r).diag().diag(),
+        "the second row uses the first result; both take the old sine and cosine": lambda p, t, base: _moved(
+            p, t * theta(p.shape[-1], base), reused=True
+        ),
+        "the minus of the second row is missing": lambda p, t, base: _moved(
+            p, t * theta(p.shape[-1], base), 1
+        ),
+        "these are pairs (i, i + C/2); here sine and cosine are neighbours": _step_of_halves,
+        "t is cut to a whole number; it can be real": lambda p, t, base: _move_on(p, int(t), base),
     }
-    right = "a head that looks back, in C numbers."
-    return compare("2.3", look_back(r, dim, base), turn(-r), mistakes, right=right)
+    | {why: lambda p, t, base, f=f: _moved(p, t * f(p.shape[-1], base)) for why, f in EXPONENTS.items()},
+    right="one rule for all positions, including those that you do not know.",
+    properties={
+        "sin² + cos² of every pair stays 1, and here it does not": lambda y, p, t, base: torch.allclose(
+            y.unflatten(-1, (-1, 2)).norm(dim=-1), torch.ones(1, dtype=torch.float64), atol=1e-4
+        )
+    },
+    tolerance=1e-4,
+)
+"""Exercise 2.2: `move_on(p, t, base)` takes vectors (N, C) of unknown positions t positions further."""
 
 
-def check_position_of(position_of: Callable[[Tensor, float], Tensor]) -> Feedback:
-    """Exercise 2.4: `position_of(p, base)` reads whole positions below 1,000 off rounded vectors (N, C)."""
-    dim, base, limit = 16, 10_000.0, 1000
-    m = torch.tensor([0, 1, 7, 44, 517, 998, 999])
-    table = sinusoidal(torch.arange(limit), dim, base, dtype=torch.float64)
-    given = (100 * table[m]).round() / 100
-    theta, turn = frequencies(dim, base, device="cpu"), 2 * torch.pi
-    hand = torch.atan2(given[:, ::2], given[:, 1::2]) % turn  # (N, pairs)
+def _look_back(r: float, dim: int, base: float) -> Tensor:
+    return matrix(-r * theta(dim, base))
 
-    def read(pair: int) -> Tensor:
-        return (hand[:, pair] / theta[pair]).round().long()
 
-    other = angles(torch.arange(limit), theta.flip(0), dtype=torch.float64)
-    wrong_table = torch.stack((other.sin(), other.cos()), dim=-1).flatten(-2)
-    mistakes = {
-        "this reads the fastest hand alone, which is back after six positions": read(0),
-        "this reads the slowest hand alone; the rounding hides its steps": read(dim // 2 - 1),
-        "positions are counted from 0": m + 1,
-        "the pairs are in the wrong order: the fastest comes first": (given @ wrong_table.T).argmax(dim=-1),
-        "this is the farthest position: take the largest inner product": (given @ table.T).argmin(dim=-1),
+def _look_draws(d: Draw) -> Iterator[Inputs]:
+    yield 1.0, 2, 50.0
+    yield d.real(2.1, 3.9), 2, 50.0
+    yield 0.0, 4, 70.0
+    yield 3.0, 4, d.one_of(30.0, 70.0)
+    yield d.real(2.1, 7.9), 6, d.one_of(30.0, 70.0, 500.0)
+    yield d.real(2.1, 7.9), 6, 10_000.0
+
+
+def _outer(r: float, dim: int, base: float) -> Tensor:
+    then, now = _at(torch.tensor([0.0, r]), theta(dim, base))
+    return torch.outer(now, then)
+
+
+check_look_back = Exercise(
+    "2.3",
+    "look_back",
+    _look_back,
+    _look_draws,
+    {
+        "this is R_r; it looks r tokens ahead": lambda r, dim, base: _look_back(-r, dim, base),
+        "this is the identity: it peaks at the query itself": lambda r, dim, base: _look_back(0, dim, base),
+        "this looks one token back, whatever r": lambda r, dim, base: _look_back(1, dim, base),
+        "this looks one token ahead, whatever r": lambda r, dim, base: _look_back(-1, dim, base),
+        "this looks twice as far": lambda r, dim, base: _look_back(2 * r, dim, base),
+        "each score is the negative of the correct one": lambda r, dim, base: -_look_back(r, dim, base),
+        "this is correct for tables with all sines first; here pairs are neighbours": lambda r, dim, base: (
+            _look_back(r, dim, base)[half_order(dim)][:, half_order(dim)]
+        ),
+        "a product of two position vectors fits only one position; A has to serve every m": _outer,
+        "only the cosines are there: without the sines it looks both ways": lambda r, dim, base: (
+            _look_back(r, dim, base).diag().diag()
+        ),
+        "r is cut to a whole number; it can be real": lambda r, dim, base: _look_back(int(r), dim, base),
     }
-    answer: object = position_of(given.clone(), base)
-    if isinstance(answer, Tensor) and (answer.is_floating_point() or answer.is_complex()):
-        return Feedback("2.4", False, f"return whole numbers, got {answer.dtype}.")
-    right = "every hand was read, and the clock told the position."
-    return compare("2.4", answer, m, mistakes, right=right)
+    | {why: lambda r, dim, base, f=f: matrix(-r * f(dim, base)) for why, f in EXPONENTS.items()},
+    right="a head that looks back, in C numbers.",
+    properties={
+        "A is orthogonal, AᵀA = 1, and this matrix is not": lambda y, r, dim, base: torch.allclose(
+            y.mT @ y, torch.eye(dim, dtype=torch.float64), atol=1e-4
+        )
+    },
+)
+"""Exercise 2.3: `look_back(r, dim, base)` is the A with p_m^T A p_n = Σ cos((m − n − r)·θ_i), (dim, dim)."""
+
+LIMIT = 1000
+
+
+def _best(p: Tensor, base: float, freqs: Tensor | None = None) -> Tensor:
+    table = _at(torch.arange(LIMIT), theta(p.shape[-1], base) if freqs is None else freqs)
+    return p.double() @ table.T
+
+
+def _position_of(p: Tensor, base: float) -> Tensor:
+    return _best(p, base).argmax(dim=-1)
+
+
+def _position_draws(d: Draw) -> Iterator[Inputs]:
+    for dim, base in ((16, 10_000.0), (12, 2_000.0), (14, 5_000.0)):
+        for chosen in (
+            [d.whole(20, 400)],
+            [0, 1, d.whole(2, 9), d.whole(30, 500), d.whole(501, 997), 998, 999],
+        ):
+            yield (100 * _at(torch.tensor(chosen), theta(dim, base))).round() / 100, base
+
+
+def _by_hand(p: Tensor, base: float, pair: int) -> Tensor:
+    hand = torch.atan2(p[:, 2 * pair], p[:, 2 * pair + 1]) % (2 * math.pi)
+    return (hand / theta(p.shape[-1], base)[pair]).round().long()
+
+
+check_position_of = Exercise(
+    "2.4",
+    "position_of",
+    _position_of,
+    _position_draws,
+    {
+        "this reads only the fastest hand, which is back after six positions": lambda p, base: _by_hand(
+            p, base, 0
+        ),
+        "this reads only the slowest hand; the rounding hides its steps": lambda p, base: _by_hand(
+            p, base, p.shape[-1] // 2 - 1
+        ),
+        "positions are counted from 0: yours are one too high": lambda p, base: _position_of(p, base) + 1,
+        "positions are counted from 0: yours are one too low, as if the table began at 1": lambda p, base: (
+            _position_of(p, base) - 1
+        ),
+        "the pairs are in the wrong order: the fastest comes first": lambda p, base: _best(
+            p, base, theta(p.shape[-1], base).flip(0)
+        ).argmax(dim=-1),
+        "this is the farthest position: take the largest inner product": lambda p, base: _best(
+            p, base
+        ).argmin(dim=-1),
+        "the argument base is not used: this is the table for 10,000": lambda p, base: _position_of(
+            p, 10_000.0
+        ),
+        "asin gives the same angle on both sides of a quarter turn; atan2 of sine and cosine tells them apart": (
+            lambda p, base: (p[:, -2].clamp(-1, 1).asin() / theta(p.shape[-1], base)[-1]).round().long()
+        ),
+    },
+    right="every hand was read, and the clock told the position.",
+)
+"""Exercise 2.4: `position_of(p, base)` reads whole positions below 1,000 off rounded vectors (N, C)."""

@@ -1,5 +1,6 @@
 """The checkers of chapter 1 pass right answers and name each known mistake."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +13,14 @@ def blind(layer, x: Tensor, axis: int = 1) -> bool:
     return torch.allclose(layer(x.index_select(axis, order)), layer(x).index_select(axis, order))
 
 
-@pytest.mark.parametrize("answer", [blind, lambda layer, x: torch.tensor(blind(layer, x))])
+def same_set(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.sort(1).values, b.sort(1).values)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [blind, lambda layer, x: np.bool_(blind(layer, x)), lambda layer, x: torch.tensor(blind(layer, x))],
+)
 def test_is_order_blind_right(answer) -> None:
     assert check_is_order_blind(answer)
 
@@ -25,8 +33,15 @@ def test_is_order_blind_right(answer) -> None:
         (lambda layer, x: not blind(layer, x), "turned round"),
         (lambda layer, x: blind(layer, x, axis=0), "the texts of the batch"),
         (lambda layer, x: blind(layer, x, axis=2), "the coordinates"),
-        (lambda layer, x: False, "attention without positions: expected True, got False."),
+        (lambda layer, x: False, "return False for every layer"),
+        (
+            lambda layer, x: torch.allclose(layer(x.roll(1, 1)).mean(1), layer(x).mean(1)),
+            "the mean over the tokens",
+        ),
+        (lambda layer, x: same_set(layer(x.roll(1, 1)), layer(x)), "as a set"),
+        (lambda layer, x: torch.equal(layer(x.roll(2, 1)), layer(x).roll(2, 1)), "rounded differently"),
         (lambda layer, x: layer(x) == x, "one truth value"),
+        (lambda layer, x: (layer(x.roll(1, 1)) - layer(x).roll(1, 1)).abs().max().item(), "one truth value"),
         (lambda layer, x: None, "nothing yet"),
     ],
 )
@@ -47,6 +62,8 @@ def mean(v: Tensor) -> Tensor:
 def test_causal_mean_right() -> None:
     assert check_causal_mean(mean)
     assert check_causal_mean(lambda v: torch.stack([v[: m + 1].mean(0) for m in range(len(v))]))
+    assert check_causal_mean(lambda v: mean(v).tolist())
+    assert check_causal_mean(lambda v: np.cumsum(v.numpy(), 0) / np.arange(1, len(v) + 1)[:, None])
 
 
 @pytest.mark.parametrize(
@@ -59,8 +76,12 @@ def test_causal_mean_right() -> None:
         (lambda v: torch.cat((torch.zeros_like(v[:1]), mean(v)[:-1])), "also sees itself"),
         (lambda v: v.cumsum(1) / torch.arange(1, v.shape[1] + 1), "tokens are on axis 0"),
         (lambda v: mean(v.flip(0)).flip(0), "runs from the end"),
-        (lambda v: v.mean(0), "expected shape (5, 3), got (3,)"),
-        (lambda v: mean(v).tolist(), "got list"),
+        (lambda v: v.mean(0), "expected shape (1, 2), got (2,)"),
+        (
+            lambda v: torch.ones(len(v), len(v), dtype=v.dtype).tril().softmax(-1) @ v,
+            "mask of zeros and ones",
+        ),
+        (lambda v: mean(v).half(), "few digits of torch.float16"),
         (lambda v: None, "nothing yet"),
     ],
 )
@@ -95,6 +116,8 @@ def test_distance_bias_right() -> None:
         (lambda table, q, k: clipped(table, back(q, k)).mT, "changed places"),
         (lambda table, q, k: clipped(table, back(q, k)).permute(1, 2, 0), "heads come first"),
         (lambda table, q, k: clipped(table[:1], back(q, k)).expand(2, -1, -1), "one head"),
+        (lambda table, q, k: table[:, back(q, k).clamp(max=table.shape[1] - 1)], "counts from the end"),
+        (lambda table, q, k: clipped(table, back(q, k)) * (back(q, k) >= 0), "not the number 0"),
         (lambda table, q, k: clipped(table, back(q, k)) + 1, "first difference at [0, 0, 0]"),
         (lambda table, q, k: None, "nothing yet"),
     ],

@@ -51,15 +51,17 @@ def test_position_table_right() -> None:
         ),
         (with_exponent(lambda i, dim: 2 * i / dim), "minus in the exponent"),
         (with_exponent(lambda i, dim: -i / dim), "not −i/dim"),
-        (with_exponent(lambda i, dim: -2 * i / (dim / 2)), "not by the number of pairs"),
+        (with_exponent(lambda i, dim: -2 * i / (dim / 2)), "i counts coordinates"),
         (with_exponent(lambda i, dim: -i / (dim / 2 - 1)), "dim/2 − 1"),
         (with_exponent(lambda i, dim: -2 * (i + 1) / dim), "pairs are counted from 0"),
         (
             lambda length, dim, base: halves(length, speeds(dim, base), first=1),
             "positions are counted from 0",
         ),
-        (by_column, "its own speed"),
-        (lambda length, dim, base: halves(length, speeds(dim, base)).T, "expected shape (7, 6), got (6, 7)"),
+        (lambda length, dim, base: halves(length, speeds(dim, 10_000.0)), "base is not used"),
+        (with_exponent(lambda i, dim: -2 * (2 * i) / dim), "i counts coordinates"),
+        (by_column, "its own frequency"),
+        (lambda length, dim, base: halves(length, speeds(dim, base)).T, "expected shape (1, 2), got (2, 1)"),
         (lambda length, dim, base: halves(length, speeds(dim, base)) + 1, "first difference at [0, 0]"),
         (lambda length, dim, base: None, "nothing yet"),
     ],
@@ -92,6 +94,11 @@ def at(positions: Tensor, p: Tensor, base: float) -> Tensor:
     return sinusoidal(positions, p.shape[-1], base, dtype=torch.float64)
 
 
+def slowest_hand(p: Tensor, k: float, base: float) -> Tensor:
+    m = torch.atan2(p[:, -2], p[:, -1]) % (2 * torch.pi) / speeds(p.shape[-1], base)[-1]
+    return at(m + k, p, base)
+
+
 def test_move_on_right() -> None:
     assert check_move_on(lambda p, k, base: turn(p, k * speeds(p.shape[-1], base)))
 
@@ -102,13 +109,15 @@ def test_move_on_right() -> None:
         (lambda p, k, base: turn(p, -k * speeds(p.shape[-1], base)), "moves back"),
         (lambda p, k, base: turn(p, speeds(p.shape[-1], base)), "move on by one"),
         (lambda p, k, base: p, "nothing moved"),
-        (lambda p, k, base: at(torch.arange(len(p)) + k, p, base), "positions are not told"),
+        (lambda p, k, base: at(torch.arange(len(p)) + k, p, base), "not told their positions"),
         (lambda p, k, base: p + at(torch.full((len(p),), k), p, base), "vectors do not"),
-        (lambda p, k, base: turn(p, k * torch.ones(p.shape[-1] // 2)), "at one speed"),
+        (lambda p, k, base: turn(p, k * torch.ones(p.shape[-1] // 2)), "at one frequency"),
         (overwritten, "uses the first result"),
         (lambda p, k, base: turn(p, k * speeds(p.shape[-1], base), lower=1), "minus of the second row"),
+        (slowest_hand, "slowest hand"),
+        (lambda p, k, base: turn(p, k * speeds(p.shape[-1], 10_000.0)), "base is not used"),
         (in_halves, "sine and cosine are neighbours"),
-        (lambda p, k, base: p[0], "expected shape (4, 6), got (6,)"),
+        (lambda p, k, base: p[0], "expected shape (1, 4), got (4,)"),
         (lambda p, k, base: p + 1, "first difference at [0, 0]"),
         (lambda p, k, base: None, "nothing yet"),
     ],
@@ -129,7 +138,7 @@ def matrix(by: float, dim: int, base: float, *, one_speed: bool = False) -> Tens
 
 
 def outer(r: float, dim: int, base: float) -> Tensor:
-    now, then = sinusoidal(torch.tensor([int(r), 0]), dim, base, dtype=torch.float64)
+    now, then = sinusoidal(torch.tensor([r, 0]), dim, base, dtype=torch.float64)
     return torch.outer(now, then)
 
 
@@ -155,10 +164,10 @@ def test_look_back_right() -> None:
             ),
             "all sines first",
         ),
-        (lambda r, dim, base: matrix(r, dim, base, one_speed=True).T, "at one speed"),
-        (outer, "one place alone"),
+        (lambda r, dim, base: matrix(r, dim, base, one_speed=True).T, "at one frequency"),
+        (outer, "only one position"),
         (lambda r, dim, base: matrix(r, dim, base).diag().diag(), "only the cosines"),
-        (lambda r, dim, base: matrix(r, dim, base)[0], "expected shape (6, 6), got (6,)"),
+        (lambda r, dim, base: matrix(r, dim, base)[0], "expected shape (2, 2), got (2,)"),
         (lambda r, dim, base: matrix(r, dim, base) + 1, "first difference at [0, 0]"),
         (lambda r, dim, base: None, "nothing yet"),
     ],
@@ -185,6 +194,7 @@ def backwards(p: Tensor, base: float) -> Tensor:
 
 def test_position_of_right() -> None:
     assert check_position_of(lambda p, base: products(p, base).argmax(-1))
+    assert check_position_of(lambda p, base: products(p, base).argmax(-1).tolist())
     assert check_position_of(
         lambda p, base: torch.cdist(p, at(torch.arange(1000), p, base)).argmin(-1).to(torch.int32)
     )
@@ -193,14 +203,15 @@ def test_position_of_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda p, base: hand(p, base, 0), "fastest hand alone"),
-        (lambda p, base: hand(p, base, p.shape[-1] // 2 - 1), "slowest hand alone"),
+        (lambda p, base: hand(p, base, 0), "only the fastest hand"),
+        (lambda p, base: hand(p, base, p.shape[-1] // 2 - 1), "only the slowest hand"),
         (lambda p, base: products(p, base).argmax(-1) + 1, "counted from 0"),
         (backwards, "fastest comes first"),
         (lambda p, base: products(p, base).argmin(-1), "largest inner product"),
-        (lambda p, base: products(p, base).argmax(-1).double(), "return whole numbers"),
-        (lambda p, base: products(p, base).argmax(-1).tolist(), "got list"),
-        (lambda p, base: products(p, base).argmax(0), "expected shape (7,), got (1000,)"),
+        (lambda p, base: products(p, base).argmax(-1).double(), "return integers"),
+        (lambda p, base: products(p, base).argmax(-1) - 1, "one too low"),
+        (lambda p, base: products(p, 10_000.0).argmax(-1), "base is not used"),
+        (lambda p, base: products(p, base).argmax(0), "expected shape (1,), got (1000,)"),
         (lambda p, base: None, "nothing yet"),
     ],
 )

@@ -29,6 +29,9 @@ def overwritten(x: Tensor, m: float, theta: float) -> Tensor:
 
 def test_turn_right() -> None:
     assert check_turn(turn)
+    assert check_turn(
+        lambda x, m, theta: x @ torch.tensor(blocks([m * theta]).tolist()).T
+    )  # only in single precision
     assert check_turn(lambda x, m, theta: rows(x, m, theta, -1, 1))
 
 
@@ -41,9 +44,13 @@ def test_turn_right() -> None:
         (lambda x, m, theta: turn(x, 1, theta), "the angle is m·theta"),
         (lambda x, m, theta: turn(x, m, math.radians(theta)), "not in degrees"),
         (lambda x, m, theta: turn(x, 1, theta**m), "not theta^m"),
+        (
+            lambda x, m, theta: torch.cat([turn(row[None], n, theta) for n, row in enumerate(x)]),
+            "row n turns",
+        ),
         (overwritten, "both rows take the old coordinates"),
         (lambda x, m, theta: torch.view_as_complex(turn(x, m, theta)), "return a real tensor"),
-        (lambda x, m, theta: turn(x, m, theta).T, "expected shape (4, 2), got (2, 4)"),
+        (lambda x, m, theta: turn(x, m, theta).T, "expected shape (1, 2), got (2, 1)"),
         (lambda x, m, theta: x, "first difference at [0, 0]"),
         (lambda x, m, theta: None, "nothing yet"),
     ],
@@ -78,6 +85,7 @@ def with_exponent(exponent):
 
 def test_rotation_matrix_right() -> None:
     assert check_rotation_matrix(right)
+    assert check_rotation_matrix(lambda m, dim, base: right(m, dim, base).tolist())
 
 
 @pytest.mark.parametrize(
@@ -87,8 +95,11 @@ def test_rotation_matrix_right() -> None:
         (with_exponent(lambda i, d: 2 * i / d), "minus in the exponent is missing"),
         (with_exponent(lambda i, d: -i / d), "not −i/dim"),
         (with_exponent(lambda i, d: -2 * (i + 1) / d), "counted from 0"),
-        (with_exponent(lambda i, d: -2 * i / (d / 2)), "divides by dim"),
-        (with_exponent(lambda i, d: 0), "one speed"),
+        (with_exponent(lambda i, d: -2 * i / (d / 2)), "divide by the number of pairs"),
+        (with_exponent(lambda i, d: 0), "one frequency"),
+        (with_exponent(lambda i, d: -2 * (2 * i) / d), "i counts coordinates"),
+        (lambda m, dim, base: right(m, dim, 10_000.0), "base is not used"),
+        (lambda m, dim, base: torch.matrix_power(right(1, dim, base), int(m)), "cut to a whole number"),
         (lambda m, dim, base: right(1, dim, base), "the position is missing"),
         (
             lambda m, dim, base: blocks(
@@ -96,7 +107,7 @@ def test_rotation_matrix_right() -> None:
             ),
             "i + dim/2",
         ),
-        (lambda m, dim, base: right(m, dim - 2, base), "expected shape (6, 6), got (4, 4)"),
+        (lambda m, dim, base: right(m, dim - 2, base), "expected shape (2, 2), got (0, 0)"),
         (lambda m, dim, base: None, "nothing yet"),
     ],
 )
@@ -125,6 +136,10 @@ def halves(x: Tensor) -> Tensor:
 
 def test_score_right() -> None:
     assert check_score(lambda q, k, distance, base: terms(q, k, distance, base).sum().real)
+    assert check_score(lambda q, k, distance, base: terms(q, k, distance, base).sum().real.item())
+    assert check_score(
+        lambda q, k, distance, base: q.float() @ right(-distance, len(q), base).float() @ k.float()
+    )
     assert check_score(lambda q, k, distance, base: q @ right(-distance, len(q), base) @ k)
 
 
@@ -136,6 +151,12 @@ def test_score_right() -> None:
             lambda q, k, distance, base: terms(q, conj(k), distance, base).sum().real,
             "conjugate of k is missing",
         ),
+        (
+            lambda q, k, distance, base: terms(conj(q), conj(k), distance, base).sum().real,
+            "conjugated instead of k",
+        ),
+        (lambda q, k, distance, base: terms(q, k, distance, 10_000.0).sum().real, "base is not used"),
+        (lambda q, k, distance, base: terms(q, k, distance, base**2).sum().real, "i counts coordinates"),
         (lambda q, k, distance, base: q @ k, "at distance 0"),
         (lambda q, k, distance, base: terms(q, k, distance, base).sum().abs(), "length of the sum"),
         (lambda q, k, distance, base: terms(q, k, distance, base).sum().imag, "imaginary part"),
@@ -146,7 +167,7 @@ def test_score_right() -> None:
             "neighbours here",
         ),
         (lambda q, k, distance, base: terms(q, k, distance, base).sum(), "return a real tensor"),
-        (lambda q, k, distance, base: 1.0, "got float"),
+        (lambda q, k, distance, base: 1.0, "got 1."),
         (lambda q, k, distance, base: None, "nothing yet"),
     ],
 )

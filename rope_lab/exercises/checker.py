@@ -1,0 +1,267 @@
+"""An exercise as data: its reference, how its inputs are drawn, its properties and its known mistakes.
+
+From these a checker finds the smallest input on which an answer is wrong, and the mistake that gives the same results
+as the answer on every input. One input could fit several mistakes; the inputs together tell them apart.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rope_lab.exercises.calling import Outcome, call
+from rope_lab.exercises.feedback import Feedback
+from rope_lab.exercises.values import Values, first_difference, fit, number, read, same
+
+PUBLIC = 0  # the seed of the pages; whoever grades takes another one
+SECONDS = 10.0  # for one call
+NAMES = {"truth": "truth value", "whole": "integer", "real": "number", "complex": "complex number"}
+ROUND = {"torch.float16", "torch.bfloat16", "numpy.float16"}
+
+
+class Draw:
+    """Random inputs from one seed. Real numbers have one decimal, so that a message can show them as they are."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number from low to high, both included."""
+        return self._random.randint(low, high)
+
+    def real(self, low: float, high: float) -> float:
+        """A number from low to high with one decimal that is not 0 and not whole."""
+        return next(
+            x / 10 for x in iter(lambda: self.whole(round(10 * low), round(10 * high)), None) if x % 10
+        )
+
+    def one_of(self, *choices: Any) -> Any:
+        """One of the choices."""
+        return self._random.choice(choices)
+
+    def tensor(self, *shape: int, low: float = -3, high: float = 3) -> Tensor:
+        """Real numbers in float64, none of them 0."""
+        count = torch.Size(shape).numel()
+        return torch.tensor([self.real(low, high) for _ in range(count)], dtype=torch.float64).reshape(shape)
+
+    def wholes(self, *shape: int, low: int, high: int) -> Tensor:
+        """Whole numbers from low to high, both included, in int64."""
+        count = torch.Size(shape).numel()
+        return torch.tensor([self.whole(low, high) for _ in range(count)], dtype=torch.int64).reshape(shape)
+
+    def order(self, n: int) -> Tensor:
+        """The numbers 0 to n - 1 in random order."""
+        return torch.tensor(self._random.sample(range(n), n), dtype=torch.int64)
+
+
+Inputs = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input with its right result."""
+
+    inputs: Inputs
+    expected: Values
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A checker. Call it with a function, and it returns a verdict that says what is wrong.
+
+    Attributes:
+        number: of the exercise, such as "3.1".
+        name: of the function that the student writes.
+        reference: the correct function, which also has the names of the arguments.
+        draws: the inputs for a source of random numbers; a few small ones, each edge case, and some that are larger.
+        mistakes: diagnosis → the function that this mistake gives, the likeliest first.
+        right: what to say when the answer is correct.
+        properties: sentence → whether the property it names holds for (result as a tensor, *inputs). The sentence of
+            the first property that fails is said where no mistake fits.
+        tolerance: the largest difference that counts as equal, in parts of the larger of 1 and the expected number.
+    """
+
+    number: str
+    name: str
+    reference: Callable[..., Any]
+    draws: Callable[[Draw], Iterable[Inputs]]
+    mistakes: Mapping[str, Callable[..., Any]]
+    right: str
+    properties: Mapping[str, Callable[..., bool]] = field(default_factory=dict)
+    tolerance: float = 1e-5
+    _public: tuple[Case, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # computed with the module, before a student's code can have replaced anything that it uses
+        object.__setattr__(self, "_public", self._cases(PUBLIC))
+
+    def __call__(
+        self, function: Callable[..., Any], *, seed: int = PUBLIC, seconds: float = SECONDS
+    ) -> Feedback:
+        """The verdict on a function.
+
+        Args:
+            function: the student's.
+            seed: of the inputs.
+            seconds: for one call, after which the function is stopped.
+        """
+        cases = self.cases(seed)
+        return self.judge(self.ask(function, seed=seed, seconds=seconds, cases=cases), seed=seed, cases=cases)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of the arguments."""
+        return tuple(inspect.signature(self.reference).parameters)
+
+    def cases(self, seed: int = PUBLIC) -> tuple[Case, ...]:
+        """The inputs of a seed with their right results, the smallest first."""
+        return self._public if seed == PUBLIC else self._cases(seed)
+
+    def _cases(self, seed: int) -> tuple[Case, ...]:
+        cases = [Case(inputs, read(self.reference(*inputs))) for inputs in self.draws(Draw(seed))]
+        return tuple(sorted(cases, key=_size))
+
+    def ask(
+        self,
+        function: object,
+        *,
+        seed: int = PUBLIC,
+        seconds: float = SECONDS,
+        cases: Sequence[Case] | None = None,
+    ) -> list[Outcome]:
+        """Call a function with every input. Only this runs what the student wrote."""
+        if not callable(function):
+            return [
+                Outcome(None, f"hand over the function {self.name} itself, got {type(function).__name__}.")
+            ]
+        outcomes: list[Outcome] = []
+        for case in self.cases(seed) if cases is None else cases:
+            outcomes.append(call(function, self.arguments, case.inputs, seconds=seconds))
+            if outcomes[-1].ended:
+                break
+        return outcomes
+
+    def judge(
+        self, outcomes: Sequence[Outcome], *, seed: int = PUBLIC, cases: Sequence[Case] | None = None
+    ) -> Feedback:
+        """The verdict on the outcomes of `ask`, which may come from another process."""
+        cases = self.cases(seed) if cases is None else cases
+        wrongs = [self._wrong(case, outcome) for case, outcome in zip(cases, outcomes, strict=False)]
+        if len(outcomes) < len(cases) and not any(wrongs):
+            wrongs.append("there is no result for some inputs.")
+        place = next((i for i, wrong in enumerate(wrongs) if wrong), None)
+        if place is None:
+            return Feedback(self.number, True, self.right)
+        message = self._told(cases[place].inputs, wrongs[place])
+        return Feedback(self.number, False, message + self._why(cases, outcomes, place))
+
+    def _told(self, inputs: Inputs, wrong: str) -> str:
+        if wrong.startswith(("your function returns nothing", "hand over")):
+            return wrong
+        return f"for {self._shown(inputs)}: {wrong}"
+
+    def _shown(self, inputs: Inputs) -> str:
+        return ", ".join(f"{name} {shown(x)}" for name, x in zip(self.arguments, inputs, strict=True))
+
+    def _wrong(self, case: Case, outcome: Outcome) -> str:
+        """What is wrong with one outcome, or nothing."""
+        if outcome.values is None:
+            return outcome.failure
+        if odd := sorted(case.expected.keys() ^ outcome.values.keys()):
+            if "" in case.expected:
+                return "return a tensor or numbers, got a dict."
+            return f"return a dict with the names {', '.join(sorted(case.expected))}; look at {odd[0]!r}."
+        for name, expected in case.expected.items():
+            actual, form = fit(outcome.values[name], expected, self.tolerance)
+            whose = f"{name}: " if name else ""
+            if form:
+                return whose + form
+            if actual.shape != expected.shape and expected.shape == ():
+                return f"{whose}return one {NAMES[expected.kind]} (shape ()), got shape {actual.shape}."
+            if actual.shape != expected.shape:
+                return f"{whose}expected shape {expected.shape}, got {actual.shape}."
+            if not same({"": actual}, {"": expected}, self.tolerance):
+                if actual.form in ROUND and same({"": actual}, {"": expected}, 0.02):
+                    return f"{whose}correct only to the few digits of {actual.form}; compute in float32 or float64."
+                return whose + first_difference(actual, expected, self.tolerance)
+        if outcome.changed:
+            return f"the result is correct, but your function changes {outcome.changed[0]} in place; work on a copy."
+        return ""
+
+    def _why(self, cases: Sequence[Case], outcomes: Sequence[Outcome], place: int) -> str:
+        """The mistakes that give the same results on every input, or else the first property that fails."""
+        given = [
+            (case, self._fitted(case, o.values)) for case, o in zip(cases, outcomes, strict=False) if o.values
+        ]
+        values = outcomes[place].values
+        if not given:
+            return ""
+        if values and same(self._fitted(cases[place], values), cases[place].expected, self.tolerance):
+            return ""
+        likely = [
+            why
+            for why, mistake in self.mistakes.items()
+            if all(self._alike(mistake, *pair) for pair in given)
+        ]
+        likely = [
+            why for why in likely if not all(self._alike(self.mistakes[why], c, c.expected) for c, _ in given)
+        ]
+        if likely:
+            return f" Likely: {'; or: '.join(likely)}."
+        case = cases[place]
+        if (
+            values is not None
+            and values.keys() == {""}
+            and values[""].shape == case.expected.get("", values[""]).shape
+        ):
+            for sentence, holds in self.properties.items():
+                with suppress(Exception):  # a property may be impossible to compute for such a result
+                    if not holds(values[""].tensor(), *case.inputs):
+                        return f" {sentence[0].upper()}{sentence[1:]}."
+        count = sum(not self._wrong(*pair) for pair in zip(cases, outcomes, strict=False))
+        return f" ({count} of {len(cases)} inputs are right.)" if count else ""
+
+    def _fitted(self, case: Case, values: Values) -> Values:
+        expected = case.expected
+        return {
+            name: fit(v, expected[name], self.tolerance)[0] if name in expected else v
+            for name, v in values.items()
+        }
+
+    def _alike(self, mistake: Callable[..., Any], case: Case, values: Values) -> bool:
+        try:
+            wrong = read(mistake(*case.inputs))
+        except Exception:  # a mistake may be impossible for some inputs
+            return False
+        return same(values, wrong, self.tolerance)
+
+
+def shown(x: object) -> str:
+    """An input in words."""
+    if isinstance(x, Tensor):
+        if x.numel() <= 8:
+            return f"= {_digits(x.tolist())}"
+        return f"of shape {tuple(x.shape)}"
+    if isinstance(x, Mapping):
+        return f"with {len(x)} entries"
+    if callable(x):
+        return f"= {getattr(x, '__name__', 'a function')}"
+    return f"= {x}"
+
+
+def _digits(x: Any) -> str:
+    return f"[{', '.join(map(_digits, x))}]" if isinstance(x, list) else number(x, 6)
+
+
+def _size(case: Case) -> tuple[int, int, float]:
+    """How large a case is: by its result, then by its tensors, then by its numbers."""
+    tensors = [x for x in case.inputs if isinstance(x, Tensor)]
+    numbers = [abs(x) for x in case.inputs if isinstance(x, (int, float))]
+    return sum(len(v.flat) for v in case.expected.values()), sum(x.numel() for x in tensors), sum(numbers)

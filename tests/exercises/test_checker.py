@@ -1,0 +1,163 @@
+"""The mechanism of the checkers on an exercise of its own: what it says, what it accepts, what it survives."""
+
+import json
+import sys
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rope_lab.exercises.calling import Outcome
+from rope_lab.exercises.checker import Draw, Exercise
+
+
+def draws(d: Draw):
+    yield d.tensor(2), 2
+    yield d.tensor(5), d.whole(3, 9)
+    yield d.tensor(30), 4
+
+
+times = Exercise(
+    "9.1",
+    "times",
+    lambda x, n: x * n,
+    draws,
+    {
+        "you add": lambda x, n: x + n,
+        "you take the power": lambda x, n: x**n,
+        "you multiply by n + 2 − 2": lambda x, n: x + n + 0,
+    },
+    right="well multiplied.",
+    properties={"the sign stays the same": lambda y, x, n: bool((y.sign() == x.sign()).all())},
+)
+total = Exercise("9.2", "total", lambda x, n: int(n), draws, {}, right="counted.")
+blind = Exercise("9.3", "blind", lambda x, n: n > 2, draws, {}, right="seen.")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x, n: x * n,
+        lambda x, n: (x * n).tolist(),
+        lambda x, n: tuple(x * n),
+        lambda x, n: [Fraction(v) * n for v in x.tolist()],
+        lambda x, n: x.numpy() * np.float32(n),
+        lambda x, n: x.float() * n,
+    ],
+)
+def test_every_form_of_a_correct_answer_passes(answer) -> None:
+    assert times(answer)
+
+
+def test_a_function_in_single_precision_is_asked_in_single_precision() -> None:
+    assert times(lambda x, n: torch.eye(len(x)) @ x * n)  # float32 @ float64 raises an error
+
+
+@pytest.mark.parametrize(
+    "answer", [int, float, np.int64, np.float64, torch.tensor, lambda n: torch.tensor([n])]
+)
+def test_one_number_may_be_of_any_kind(answer) -> None:
+    assert total(lambda x, n: answer(n))
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "words"),
+    [
+        (times, lambda x, n: x + n, "Likely: you add; or: you multiply by n + 2 − 2."),
+        (times, lambda x, n: -x * n, "The sign stays the same."),
+        (times, lambda x, n: x * 2, "(1 of 3 inputs are right.)"),
+        (times, lambda x, n: x * n + 1e-3, "first difference at [0]: expected "),
+        (times, lambda x, n: (x * n).half(), "few digits of torch.float16"),
+        (times, lambda x, n: (x * n).to(torch.complex64), "return a real tensor"),
+        (times, lambda x, n: x > 0, "return numbers, got torch.bool"),
+        (times, lambda x, n: {"": x}, "first difference"),
+        (times, lambda x, n: {"a": x}, "got a dict"),
+        (times, lambda x, n: [[1], [1, 2]], "different shapes"),
+        (times, lambda x, n: x.to("meta"), "meta device"),
+        (times, lambda x, n: x * float("nan"), "got nan"),
+        (times, lambda x, n: x.mul_(n), "changes x in place"),
+        (times, lambda x, n: x[:1] * n, "expected shape (2,), got (1,)"),
+        (times, lambda x, n: [0] * 10_000_000, "got 10,000,000 of them"),
+        (times, lambda x, n: sys.exit("bye"), "raises SystemExit: bye"),
+        (times, lambda x, n: n.missing, "raises AttributeError"),
+        (total, lambda x, n: n + 0.5, "return an integer, got 2.5 (float)"),
+        (total, lambda x, n: True, "return an integer, got True (bool)"),
+        (total, lambda x, n: x, "return an integer, got torch.float64 of shape (2,)"),
+        (total, lambda x, n: x.long(), "return one integer (shape ()), got shape (2,)"),
+        (total, lambda x, n: 10**400, "expected 2, got 1000"),
+        (blind, lambda x, n: 1.0, "return one truth value, got 1.0 (float)"),
+    ],
+)
+def test_what_is_wrong_is_said(exercise: Exercise, answer, words: str) -> None:
+    verdict = exercise(answer)
+    assert not verdict
+    assert words in verdict.message
+
+
+def test_as_many_digits_as_tell_two_numbers_apart() -> None:
+    exercise = Exercise("9.4", "f", lambda x: 1.0, lambda d: [(0,)], {}, right="", tolerance=1e-9)
+    assert "expected 1, got 1.0000002." in exercise(lambda x: 1.0000002).message
+
+
+def test_the_smallest_failing_input_is_shown() -> None:
+    def answer(x: Tensor, n: int) -> Tensor:
+        return x * n if len(x) == 2 else x * 0
+
+    assert "for x = [" in times(answer).message
+    assert len(times.cases()[1].inputs[0]) == 5
+
+
+def forever(x: Tensor, n: int) -> Tensor:
+    while True:
+        pass
+
+
+def test_an_endless_loop_ends() -> None:
+    assert "runs for more than 0.2 seconds" in times(forever, seconds=0.2).message
+
+
+def test_an_endless_loop_ends_in_another_thread_too() -> None:
+    messages: list[str] = []
+    thread = threading.Thread(target=lambda: messages.append(times(forever, seconds=0.2).message))
+    thread.start()
+    thread.join(20)
+    assert "runs for more than 0.2 seconds" in messages[0]
+
+
+def test_little_is_printed(capsys) -> None:
+    def loud(x: Tensor, n: int) -> Tensor:
+        print("a" * 3_000_000)
+        return x * n
+
+    assert times(loud)
+    assert len(capsys.readouterr().out) < 10_000
+
+
+def test_patching_torch_does_not_help(monkeypatch) -> None:
+    def patching(x: Tensor, n: int) -> Tensor:
+        monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
+        monkeypatch.setattr(torch, "equal", lambda *_: True)
+        monkeypatch.setattr(Tensor, "__eq__", lambda *_: True)
+        monkeypatch.setattr(Tensor, "__mul__", lambda a, _: a)
+        return x
+
+    assert not times(patching)
+    assert not times(lambda x, n: x * n)  # multiplication is still replaced, the expected values are not
+
+
+def test_random_numbers_go_on_as_before() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    times(lambda x, n: x * torch.rand(1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_outcome_survives_json() -> None:
+    for outcome in (
+        times.ask(lambda x, n: x * n) + times.ask(lambda x, n: x * 1j) + times.ask(lambda x, n: 1 / 0)
+    ):
+        assert Outcome.of(json.loads(json.dumps(outcome.plain()))) == outcome

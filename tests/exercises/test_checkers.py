@@ -1,0 +1,69 @@
+"""What holds for every checker: it accepts its reference, names each of its mistakes, and cannot be memorised."""
+
+import importlib
+
+import pytest
+
+from rope_lab.exercises.checker import PUBLIC, Exercise
+
+MODULES = [importlib.import_module(f"rope_lab.exercises.ch{number:02d}") for number in (1, 2, 3)]
+EXERCISES = {x.number: x for module in MODULES for x in vars(module).values() if isinstance(x, Exercise)}
+SEEDS = (PUBLIC, 11, 12)
+every = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
+
+
+@every
+def test_the_reference_passes_under_every_seed(exercise: Exercise) -> None:
+    for seed in SEEDS:
+        assert exercise(exercise.reference, seed=seed)
+
+
+@every
+def test_each_mistake_fails_with_its_own_words_and_no_others(exercise: Exercise) -> None:
+    assert len(exercise.mistakes) >= 3
+    for seed in SEEDS:
+        for why, mistake in exercise.mistakes.items():
+            verdict = exercise(mistake, seed=seed)
+            assert not verdict
+            assert verdict.message.split(" Likely: ")[-1] == f"{why}.", (seed, why)
+
+
+def memorised(exercise: Exercise, seed: int):
+    results = [(repr(case.inputs), exercise.reference(*case.inputs)) for case in exercise.cases(seed)]
+    return lambda *inputs: dict(results).get(repr(inputs), results[0][1])
+
+
+@every
+def test_a_memorised_constant_fails(exercise: Exercise) -> None:
+    for case in exercise.cases():
+        constant = exercise.reference(*case.inputs)
+        assert not exercise(lambda *inputs, constant=constant: constant)
+
+
+@every
+def test_results_of_the_public_seed_do_not_pass_under_another(exercise: Exercise) -> None:
+    if any("function" in repr(case.inputs) for case in exercise.cases()):
+        pytest.skip("a function has another address each time")
+    assert exercise(memorised(exercise, PUBLIC))
+    assert not exercise(memorised(exercise, PUBLIC), seed=11)
+
+
+@every
+def test_what_a_function_may_do_besides_is_a_sentence(exercise: Exercise) -> None:
+    def leave(*inputs):
+        raise SystemExit(3)
+
+    for answer, words in [
+        (lambda *inputs: None, "returns nothing yet"),
+        (lambda *inputs: "text", "got str"),
+        (lambda *inputs: iter([1]), "list() on it"),
+        (lambda *inputs: 1 / 0, "raises ZeroDivisionError"),
+        (leave, "raises SystemExit: 3"),
+        (lambda: 0, "raises TypeError"),
+        (42, f"hand over the function {exercise.name} itself"),
+        (lambda *inputs: float("nan"), "got"),
+    ]:
+        verdict = exercise(answer)
+        assert not verdict
+        assert words in verdict.message
+        assert "\n" not in verdict.message
