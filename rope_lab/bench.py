@@ -352,8 +352,8 @@ def summary(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines += [
         "",
-        f"Between {ends[0]:,} and {ends[-1]:,} tokens, local attention never took more than {most:.2f} times as long per "
-        "token as at the shortest length.",
+        f"Between {ends[0]:,} and {ends[-1]:,} tokens, local attention never took more than {most:.2f} times as long "
+        "per token as at the shortest length.",
         f"Measured on {results['device']}, {results['threads']} threads, with {versions}.",
     ]
     return "\n".join(lines).strip()

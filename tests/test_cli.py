@@ -14,7 +14,7 @@ import torch
 from runs import TEXT, corpus, tiny
 
 import rope_lab
-import rope_lab.__main__ as cli
+from rope_lab import arguments
 from rope_lab.__main__ import main
 from rope_lab.training import PRESETS, checkpoint, train
 
@@ -348,7 +348,7 @@ def test_a_llama_trains_goes_on_measures_writes_and_leaves(capsys, tmp_path):
 def test_info_without_a_run_shows_the_presets(capsys):
     code, out, _ = call(capsys, "info")
     assert code == 0
-    assert re.findall(r"^preset (\w+)$", out, re.M) == [*PRESETS] == [*cli._PRESETS]
+    assert re.findall(r"^preset (\w+)$", out, re.M) == [*PRESETS] == [*arguments.PRESETS]
     assert re.findall(r"^  steps +(\d+)$", out, re.M) == [str(config.steps) for config in PRESETS.values()]
 
 

@@ -1,0 +1,162 @@
+"""What the command line takes: its commands, their arguments and the help for each. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import rope_lab
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]+", text):  # int() would take "1_000" and digits of every script
+        raise ValueError
+    return int(text)
+
+
+def _real(text: str) -> float:
+    if not text.isascii() or "_" in text:
+        raise ValueError
+    return float(text)
+
+
+_whole.__name__, _real.__name__ = "int", "float"  # argparse names them where they fail
+CHANGES: dict[str, Callable[[str], Any]] = {
+    "steps": _whole,
+    "seed": _whole,
+    "batch": _whole,
+    "accumulate": _whole,
+    "architecture": str,
+    "position": str,
+    "context": _whole,
+    "dim": _whole,
+    "depth": _whole,
+}
+CHANGES |= {"heads": _whole, "dropout": _real, "attention_dropout": _real, "lr": _real, "matrix_lr": _real}
+CHANGES |= {"bfloat16": bool, "compile": bool}
+
+
+PRESETS = ("smoke", "cpu", "laptop", "gpu")
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False} | settings)
+
+    def error(self, message: str) -> NoReturn:  # one line, without the usage above it
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and what each takes."""
+    root = _Parser("rope-lab", description="Train a RoFormer on a text, measure it and let it write.")
+    root.add_argument("--version", action="version", version=rope_lab.__version__)
+    commands = root.add_subparsers(
+        dest="command", required=True, metavar="train | sample | evaluate | export | reproduce | bench | info"
+    )
+
+    command = commands.add_parser("train", help="train a model", description="Train a model.")
+    command.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default cpu")
+    command.add_argument(  # torchrun takes --run for an option of its own
+        "--run", "--folder", metavar="FOLDER", help="what it leaves; default runs/PRESET"
+    )
+    command.add_argument("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its settings")
+    _add_text(command)
+    _add_device(command)
+    group = command.add_argument_group("settings that differ from the preset's")
+    for name, kind in CHANGES.items():
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction)
+        else:
+            group.add_argument(flag, type=kind, metavar=str(kind.__name__).upper())
+
+    command = commands.add_parser("sample", help="write text", description="Write text, as it is drawn.")
+    _add_run(command)
+    command.add_argument("--prompt", help="what the text starts with; default a new line")
+    command.add_argument("--characters", type=_whole, default=500, help="to write; default 500")
+    command.add_argument("--temperature", type=_real, default=0.8, help="0 takes the likeliest; default 0.8")
+    command.add_argument("--top-k", type=_whole, help="draw among the K likeliest")
+    command.add_argument(
+        "--top-p", type=_real, help="draw among the likeliest that hold P of the probability"
+    )
+    command.add_argument("--seed", type=_whole, default=0, help="fixes the draw; default 0")
+    _add_device(command)
+
+    command = commands.add_parser(
+        "evaluate", help="measure a model", description="The loss on the whole validation split."
+    )
+    _add_run(command)
+    command.add_argument(
+        "--lengths",
+        type=_whole,
+        nargs="+",
+        metavar="N",
+        help="in segments of N characters, shorter or longer than trained",
+    )
+    _add_text(command)
+    _add_device(command)
+
+    command = commands.add_parser(
+        "export",
+        help="write a Llama for transformers",
+        description="Write the Llama of a run as a checkpoint of Hugging Face transformers.",
+    )
+    _add_run(command)
+    command.add_argument("folder", help="where it goes: a new or empty folder")
+
+    command = commands.add_parser(
+        "reproduce",
+        help="run a recorded experiment",
+        description="Run what is not recorded yet of an experiment, and print its table.",
+    )
+    command.add_argument("experiment", nargs="?", metavar="NAME", help="without it, a list of them all")
+    command.add_argument("--seeds", type=_whole, default=3, metavar="N", help="of every variant; default 3")
+    command.add_argument("--scale", default="cpu", metavar="NAME", help="smoke, cpu or gpu; default cpu")
+    command.add_argument("--out", default="results", metavar="FOLDER", help="of the records; default results")
+    command.add_argument(
+        "--cache",
+        default="runs/experiments",
+        metavar="FOLDER",
+        help="of the models; default runs/experiments",
+    )
+    command.add_argument(
+        "--check",
+        nargs="?",
+        const="",
+        metavar="VARIANT",
+        help="see that the code at hand gives a record again",
+    )
+    _add_text(command)
+    _add_device(command)
+
+    command = commands.add_parser(
+        "bench", help="speed beside the neighbours", description="Speed beside the neighbours, as ratios."
+    )
+    command.add_argument("--out", metavar="FOLDER", help="write bench.json and bench.svg there too")
+    command.add_argument("--quick", action="store_true", help="small tensors, to see that everything works")
+    _add_device(command)
+
+    command = commands.add_parser(
+        "info", help="what a run is, or this machine", description="Show a run's record."
+    )
+    command.add_argument(
+        "run", nargs="?", help="the folder of a run; without it, this machine and the presets"
+    )
+    return root
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", help="the folder of a run, or the checkpoint in it")
+
+
+def _add_text(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--text", metavar="FILE", help="a text of your own in UTF-8; default Tiny Shakespeare"
+    )
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", metavar="NAME", help="cuda, mps or cpu; default the first there is")
