@@ -37,20 +37,22 @@ MODELS = {
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("split", [[5, 1, 1, 1], [2, 4, 2], [8]])
-def test_padding_anywhere_is_as_if_it_were_not_there(kind, split):
+@pytest.mark.parametrize("as_segments", [False, True])
+def test_padding_anywhere_is_as_if_it_were_not_there(kind, split, as_segments):
     """Prompts padded on the left, on the right, and in between, then decoded on: as each row without its padding."""
     net, tokens = MODELS[kind](), ids()
     mask = torch.tensor([[0, 1, 1, 0, 0, 1, 1, 1], [1, 1, 1, 1, 0, 1, 0, 1]]).bool()
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-    for batch, cached in ((mask, True), (mask, False)):
+    given = {"positions": positions} | ({"segments": mask.long() - 1} if as_segments else {"mask": mask})
+    for cached in (True, False):
         if cached:
             cache, parts = net.new_cache(N), []
             for part in torch.arange(N).split(split):
-                now = {"mask": batch[:, part], "positions": positions[:, part], "cache": cache}
-                parts.append(net(tokens[:, part], **now))
+                now = {name: t[:, part] for name, t in given.items()}
+                parts.append(net(tokens[:, part], cache=cache, **now))
             out = torch.cat(parts, dim=1)
         else:
-            out = net(tokens, mask=batch, positions=positions)
+            out = net(tokens, **given)
         for row in range(2):
             alone = net(tokens[row : row + 1, mask[row]])
             close(out[row : row + 1, mask[row]], alone, 1e-12)
