@@ -120,6 +120,39 @@ def mrope_frequencies(sections: Sequence[int], base: float = 10_000.0) -> Tensor
     return torch.block_diag(*[part[None] for part in spectrum.split(sections)])
 
 
+def interleaved_mrope_frequencies(
+    sections: Sequence[int], base: float = 10_000.0, *, spectrum: Tensor | None = None
+) -> Tensor:
+    """M-RoPE whose axes take turns, so that each has fast and slow pairs (Qwen3-VL, Qwen3.5); (A, D/2), float64.
+
+    Of A axes, axis a > 0 owns pairs a, a + A, a + 2A, …, as many as its section says; axis 0 owns all others.
+
+    Args:
+        sections: number of pairs that each axis owns.
+        base: of the spectrum.
+        spectrum: θ_i in place of those of `base`, shape (D/2,), such as the first result of a scaling (YaRN). Its
+            attention factor, the second, multiplies the rotated queries and keys.
+
+    Raises:
+        ValueError: if the sections are not integers from 0, do not fit the turns, or the spectrum has another shape.
+    """
+    pairs, axes = sum(sections), len(sections)
+    if any(not isinstance(count, int) or count < 0 for count in sections) or not pairs:
+        raise ValueError(f"sections must be integers from 0 with a positive sum, got {sections}")
+    if any(count and axis + axes * (count - 1) >= pairs for axis, count in enumerate(sections) if axis):
+        raise ValueError(
+            f"sections must leave room for the turns of {axes} axes in {pairs} pairs, got {sections}"
+        )
+    freqs = frequencies(2 * pairs, base, device="cpu") if spectrum is None else spectrum.double()
+    if freqs.shape != (pairs,):
+        raise ValueError(f"spectrum must have {pairs} numbers, one per pair, got shape {tuple(freqs.shape)}")
+    owner = torch.zeros(pairs, dtype=torch.long)
+    for axis, count in enumerate(sections):
+        if axis:
+            owner[axis : axes * count : axes] = axis
+    return torch.where(owner == torch.arange(axes)[:, None], freqs, 0.0)
+
+
 def mixed_frequencies(
     dim: int, heads: int, base: float = 10.0, *, generator: torch.Generator | None = None
 ) -> Tensor:

@@ -2,12 +2,13 @@
 
     from rope_lab.interop.labml_nn import RotaryPositionalEmbeddings, RotaryPEMultiHeadAttention
 
-Parameters have the neighbour's names, so its checkpoints load. Where it differs on purpose:
+Parameters have the original names, so checkpoints of labml_nn load. It differs on purpose in these points:
 
-- Angles are exact, in the device and dtype of the tensor at hand; there, tables are cached as plain attributes that
-  follow neither, and a bfloat16 input comes back as float32.
-- An odd number of rotated coordinates is refused by name; there, it is a shape error inside.
-- A query that may see no key gets zeros; there, it gets NaN.
+- Angles are exact and are formed on the device and in the dtype of the input. In the original, tables are cached as
+  plain attributes that follow neither, and a bfloat16 input comes back as float32.
+- An odd number of rotated coordinates raises an error that names the argument; in the original it is a shape error
+  inside.
+- A query that may see no key gets zeros; in the original it gets NaN.
 """
 
 from __future__ import annotations

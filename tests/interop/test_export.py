@@ -3,9 +3,10 @@
 import json
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
+import safetensors
 import torch
 import transformers
 from runs import corpus, tiny
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from rope_lab import NoPE, RoFormer, RoFormerConfig, RotaryEmbedding
 from rope_lab.encodings import ALiBi, PositionInterpolation
-from rope_lab.interop.huggingface import export_llama
+from rope_lab.interop.huggingface import convert_layout, export_llama, import_llama
 from rope_lab.training import sample, train
 
 V, N = 23, 32
@@ -171,7 +172,7 @@ def test_the_characters_stand_beside_it(tmp_path):
         ({"norm": "layer"}, "norm must be 'rms' in a Llama, got 'layer'"),
         ({"post_norm": True}, "post_norm must be False in a Llama, got True"),
         ({"proportion": 0.5}, "proportion must be 1.0 in a Llama, got 0.5"),
-        ({"rotary_dim": 8}, "rotary_dim must be 12, that is a whole head, in a Llama, got 8"),
+        ({"rotary_dim": 8}, "rotary_dim must be 12, a whole head, in a Llama, got 8"),
         *(
             ({"position": word}, f"position must be 'rope' in a Llama, got a model with {name}")
             for word, name in {
@@ -188,7 +189,9 @@ def test_the_characters_stand_beside_it(tmp_path):
     ids=str,
 )
 def test_what_is_no_llama_is_refused_by_the_name_of_the_field(fields, message, tmp_path):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(
+        ValueError, match=f"^{message}(; RoFormerConfig.llama and .* --architecture llama.*)?$"
+    ):
         export_llama(llama(**fields), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -230,8 +233,114 @@ def test_nothing_is_overwritten_and_nothing_is_left_half(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_text", full)
     with pytest.raises(OSError, match="No space left"):
+        export_llama(llama(), tmp_path / "new" / "inside")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OSError, match="No space left"):
+        export_llama(llama(), tmp_path / "empty")
+    assert not any((tmp_path / "empty").iterdir())
+
+
+def test_a_full_disk_is_the_error_of_the_system_and_leaves_no_folder(tmp_path, monkeypatch):
+    """safetensors raises an error of its own, whose text ends with the number of the system's."""
+
+    def full(*_, **__):
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '.*model\.safetensors'$"):
         export_llama(llama(), tmp_path / "new")
-    assert [*(tmp_path / "new").iterdir()] == []
+    assert not (tmp_path / "new").exists()
+
+    def broken(*_, **__):
+        raise safetensors.SafetensorError("something else")
+
+    monkeypatch.setattr("safetensors.torch.save_file", broken)
+    with pytest.raises(safetensors.SafetensorError, match=r"^something else$"):
+        export_llama(llama(), tmp_path / "new")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_exported_comes_back_with_the_same_logits(kind, tmp_path):
+    model = llama(**KINDS[kind])
+    export_llama(model, tmp_path)
+    back = import_llama(tmp_path)
+    changed = {"dropout": 0.0, "layout": "half", "ff_mult": back.config.ff_mult, "ff_multiple": 1}
+    changed |= {"norm_eps": model.norm.eps}
+    assert back.config == replace(model.config, **changed)
+    assert back.config.ff_width == model.config.ff_width
+    with torch.no_grad():
+        torch.testing.assert_close(back(tokens()), model(tokens()), rtol=0, atol=1e-5)
+
+
+SCALED = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
+SCALED |= {"original_max_position_embeddings": 16}
+THEIRS = {
+    "vocab_size": V,
+    "hidden_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 80,
+}
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"rope_parameters": SCALED}, {"num_key_value_heads": 2, "dtype": "bfloat16"}]
+)
+def test_a_llama_of_transformers_becomes_a_roformer(fields, layout, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        **THEIRS, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, **fields
+    )
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        expected = theirs(tokens()).logits
+    convert_layout(theirs, layout)
+    theirs.save_pretrained(tmp_path)
+    for source in (theirs, tmp_path):
+        ours = import_llama(source)
+        assert ours.position.layout == layout
+        assert not ours.training
+        with torch.no_grad():
+            logits = ours(tokens())
+        assert logits.dtype == expected.dtype
+        if expected.dtype == torch.float32:
+            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_what_is_no_llama_is_not_imported(tmp_path):
+    config = transformers.LlamaConfig(**THEIRS, bos_token_id=1, eos_token_id=2)
+    model = transformers.LlamaForCausalLM(config)
+    for name, value, message in (
+        (
+            "attention_bias",
+            True,
+            "^attention_bias must be False in a Llama that becomes a RoFormer, got True$",
+        ),
+        ("hidden_act", "gelu", "^hidden_act must be 'silu'"),
+        ("model_type", "mistral", "^source must be a Llama, got LlamaConfig of model type 'mistral'$"),
+        ("head_dim", 16, "^head_dim must be hidden_size / heads = 12, got 16$"),
+        (
+            "num_hidden_layers",
+            1,
+            r"^source must hold the tensors of a Llama, but has 'model\.layers\.1\..*'$",
+        ),
+        ("num_hidden_layers", 3, "^source must hold this model's parameters, but lacks"),
+    ):
+        before = getattr(config, name)
+        setattr(config, name, value)
+        with pytest.raises(ValueError, match=message):
+            import_llama(model)
+        setattr(config, name, before)
+    with pytest.raises(FileNotFoundError, match=r"^source must hold config\.json and \*\.safetensors"):
+        import_llama(tmp_path)
 
 
 def test_an_architecture_is_a_name_for_its_fields():

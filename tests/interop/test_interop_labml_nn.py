@@ -73,6 +73,24 @@ def test_a_query_without_keys_gets_zeros_and_finite_gradients():
     torch.testing.assert_close(out[0], layer.output.bias.expand(1, -1))
     out.sum().backward()
     assert x.grad.isfinite().all()
+    with torch.autograd.detect_anomaly(check_nan=True):  # nor is there a NaN on the way back
+        layer(query=x, key=x, value=x, mask=mask).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["RotaryPEMultiHeadAttention", "RotaryValuePEMultiHeadAttention"])
+def test_defaults_dropout_and_what_is_kept_of_the_weights_are_theirs(name: str):
+    from labml_nn.transformers import rope as theirs
+    from labml_nn.transformers.rope import value_pe
+
+    their = (getattr(theirs, name, None) or getattr(value_pe, name))(4, 32)
+    layer = getattr(ours, name)(4, 32)
+    assert layer.query_rotary_pe.d == their.query_rotary_pe.d == 4
+    x = torch.randn(9, 2, 32)
+    layer = getattr(ours, name)(4, 32, dropout_prob=0.5)
+    assert (layer(query=x, key=x, value=x) - layer(query=x, key=x, value=x)).abs().max() > 1e-2
+    assert not layer.attn.requires_grad
+    layer.eval()
+    assert layer(query=x, key=x, value=x).equal(layer(query=x, key=x, value=x))
 
 
 def test_dtype_is_kept_and_float64_is_exact():
@@ -102,6 +120,15 @@ def test_dtype_is_kept_and_float64_is_exact():
                 mask=torch.ones(4, 1, 4),
             ),
             "mask",
+        ),
+        (
+            lambda: ours.RotaryPEMultiHeadAttention(2, 16)(
+                query=torch.randn(4, 1, 16),
+                key=torch.randn(4, 1, 16),
+                value=torch.randn(4, 1, 16),
+                mask=torch.ones(4, 1, 1),  # hides or shows all keys of a query at once: an axis forgotten
+            ),
+            r"^mask must have shape \(1 or 4, 4, 1 or 1\), got \(4, 1, 1\)$",
         ),
     ],
 )

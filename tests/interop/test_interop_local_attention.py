@@ -291,3 +291,14 @@ IDS = torch.zeros(1, 2, dtype=torch.long)
 def test_bad_arguments_are_named(call, names: str):
     with pytest.raises(ValueError, match=names):
         call()
+
+
+def test_generate_draws_from_the_likeliest_tenth():
+    """0.9 of the vocabulary is left out, as in the original, and not 0.1 of it."""
+    torch.manual_seed(0)
+    model = ours.LocalTransformer(**{**SMALL, "num_tokens": 40})
+    prime = torch.zeros(400, 1, dtype=torch.long)
+    likeliest = model.eval()(prime[:1])[0, -1].topk(4).indices
+    drawn = model.generate(prime, 1, temperature=5.0, filter_thres=0.9)
+    assert 1 < len(set(drawn.flatten().tolist())) <= 4
+    assert set(drawn.flatten().tolist()) <= set(likeliest.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import rotary_embedding_torch as theirs
 import torch
@@ -226,3 +227,58 @@ def test_frequencies_learn_stay_float32_and_float64_stays_float64():
 def test_bad_arguments_are_named(call, names: str):
     with pytest.raises(ValueError, match=names):
         call()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"freqs_for": "pixel"},
+        {"freqs_for": "pixel", "max_freq": 20},
+        {"theta": 500},
+        {"theta_rescale_factor": 4.0},
+        {"freqs_for": "constant", "num_freqs": 8},
+    ],
+    ids=str,
+)
+def test_frequencies_start_where_theirs_do(options: dict[str, Any]):
+    torch.testing.assert_close(
+        ours.RotaryEmbedding(16, **options).freqs, theirs.RotaryEmbedding(16, **options).freqs
+    )
+
+
+def test_dims_of_numpy_are_taken_as_theirs_takes_them():
+    x = torch.randn(1, 2, 9, 16)
+    wanted = theirs.RotaryEmbedding(np.int64(8)).rotate_queries_or_keys(x)
+    torch.testing.assert_close(
+        ours.RotaryEmbedding(np.int64(8)).rotate_queries_or_keys(x), wanted, rtol=0, atol=1e-5
+    )
+    with pytest.raises(TypeError, match=r"^dim must be an integer, got 8\.0$"):
+        ours.RotaryEmbedding(8.0)
+
+
+def test_reproduce_brings_back_positions_in_bfloat16_but_not_their_angles_in_float32():
+    """The size of what it does not reproduce, as the module says."""
+    x = torch.randn(1, 1, 2048, 64)
+    exact, with_flag = (
+        ours.RotaryEmbedding(64, reproduce=flag).rotate_queries_or_keys(x) for flag in (False, True)
+    )
+    theirs_x = theirs.RotaryEmbedding(64).rotate_queries_or_keys(x)
+    assert with_flag.equal(exact)  # float32 positions are whole numbers in either
+    assert 1e-5 < (theirs_x - with_flag).abs().max() < 2e-3
+    half = theirs.RotaryEmbedding(64).rotate_queries_or_keys(x.bfloat16())
+    again = ours.RotaryEmbedding(64, reproduce=True).rotate_queries_or_keys(x.bfloat16())
+    assert (half.float() - again.float()).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("dim", [32, 64, 128])
+def test_scores_of_cached_xpos_are_off_by_40_to_50_percent_there(dim: int):
+    errors = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        q, k = torch.randn(2, 1, 1, 2048, dim)
+        rope = theirs.RotaryEmbedding(dim, use_xpos=True)
+        whole_q, whole_k = rope.rotate_queries_and_keys(q, k)
+        last_q, last_k = rope.rotate_queries_with_cached_keys(q[:, :, -1:], k)
+        right, wrong = whole_q[0, 0, -1] @ whole_k[0, 0].T, last_q[0, 0, 0] @ last_k[0, 0].T
+        errors.append(float((wrong - right).norm() / right.norm()))
+    assert 0.39 < sum(errors) / 5 < 0.51
