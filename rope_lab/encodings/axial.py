@@ -136,9 +136,10 @@ def interleaved_mrope_frequencies(
     Raises:
         ValueError: if the sections are not integers from 0, do not fit the turns, or the spectrum has another shape.
     """
-    pairs, axes = sum(sections), len(sections)
-    if any(not isinstance(count, int) or count < 0 for count in sections) or not pairs:
+    if any(not is_integer(count) or count < 0 for count in sections) or not sum(sections):
         raise ValueError(f"sections must be integers from 0 with a positive sum, got {sections}")
+    sections = [int(count) for count in sections]
+    pairs, axes = sum(sections), len(sections)
     if any(count and axis + axes * (count - 1) >= pairs for axis, count in enumerate(sections) if axis):
         raise ValueError(
             f"sections must leave room for the turns of {axes} axes in {pairs} pairs, got {sections}"

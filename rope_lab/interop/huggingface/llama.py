@@ -13,10 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from rope_lab import encodings
+from rope_lab.config import RoFormerConfig
 from rope_lab.encodings import Layout, RotaryEmbedding
 from rope_lab.interop.huggingface.configs import rotary_embedding
 from rope_lab.interop.huggingface.fields import describe, field, whole_number
-from rope_lab.model import RoFormer, RoFormerConfig
+from rope_lab.model import RoFormer
 from rope_lab.training import checkpoint
 
 
