@@ -68,7 +68,7 @@ REFUSED = {
     **dict.fromkeys(
         ("DeepseekV32Attention", "GlmMoeDsaAttention", "HYV4Attention"), "indexer, .*: not understood"
     ),
-    **dict.fromkeys(("MistralLarge4TextIndexer", "Qwen4ExpTextQSAIndexer"), "a query and a key"),
+    **{"MistralLarge4TextIndexer": "a query and a key", "Qwen4ExpTextQSAIndexer": "found none"},
     "MistralLarge4TextAttention": "indexer, .*: not understood",
     **dict.fromkeys(
         ("DiffusionGemmaEncoderTextAttention", "DiffusionGemmaDecoderTextAttention"), "in every layer"
