@@ -86,7 +86,7 @@ def rotate_pairs(x: Tensor, angle: Tensor, pairs: list[tuple[int, int]]) -> Tens
 # %% [markdown]
 # ### The two forms you meet
 #
-# Code has no such loop but a few operations on whole tensors, and almost every codebase has one of two forms. The first is
+# Code replaces the loop with a few operations on whole tensors. Two forms of it are worth knowing by sight. The first is
 # that of Meta's Llama code. Interleaved, the two coordinates of a pair lie in memory just as a complex number does, so
 # equation {eq}`eq-5-1` is one complex product:
 
@@ -228,7 +228,7 @@ check("eq. 5.5", scores(rotate_random(q, later), rotate_random(k, later)), unshi
 # %% [markdown]
 # ## Does a model learn better with one of them?
 #
-# Now and then someone reports that one layout trains better, or argues that the other must harm long range
+# Now and then someone reports that one layout trains better, or argues that the other is likely to harm long range
 # ([nanochat#264](https://github.com/karpathy/nanochat/issues/264)). Equation {eq}`eq-5-4` answers this for training
 # too. A query is a projection, $q = W_q x$, so another pairing is the same as another order of the rows of $W_q$
 # and $W_k$. The gradients are reordered with the rows, and AdamW updates each number by its own gradient. Start
@@ -330,15 +330,23 @@ for name in ("interleaved", "half"):
         key: w.float() if w.is_floating_point() else w for key, w in double.items()
     }
     singles[name] = train(model.float(), single, lr=1e-2)
+for seed in (1, 2, 3):  # other starts, same layout
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = RoFormer(RoFormerConfig(**shape)).float()
+    singles[f"start {seed}"] = train(fresh, fresh.state_dict(), lr=1e-2)
 difference = (singles["half"] - singles["interleaved"]).abs()
 for updates in (10, 30, 100):
     print(
         f"float32, first {updates:3d} updates: losses differ by up to {difference[:updates].max():.0e}"
     )
+for name in ("half", "start 1", "start 2", "start 3"):
+    apart = (singles[name] - singles["interleaved"])[-20:].abs().max()
+    print(f"last 20 updates: {name} differs from interleaved by up to {apart:.2f}")
 
 # %% [markdown]
-# So two runs in a short number type can end apart like two runs with different seeds, and one run of each is no evidence
-# for a layout. The most telling report is
+# So in float32 two runs that differ in the layout alone can end as far apart as some runs from different starts do, and one
+# run of each is no evidence for a layout. The most telling report is
 # [rotary-embedding-torch#47](https://github.com/lucidrains/rotary-embedding-torch/issues/47): it asks the library for
 # interleaved pairs, because they had given better results elsewhere, and the library *is* interleaved.
 #
@@ -451,20 +459,29 @@ table(
     caption="Error of the scores in units of their size, at distances of 0 to 1,024 tokens.",
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of the scores against distance, logarithmic. Queries only and wrong number of heads: well above 1 at every distance, 0 included. Neither: zero at distance 0, then rising above 1. Both: zero throughout."}, "figure": {"caption": "The shape of the error reveals the mistake. If the error is zero at distance 0 and grows from there, nothing was converted. If it is already large at distance 0, where query and key are rotated by the same angles, query and key were reordered differently.", "name": "fig-mismatch"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of the scores against distance, logarithmic. Queries only and wrong number of heads: well above 1 at every distance, 0 included. Neither: zero at distance 0, then rising above 1. Both: zero throughout."}, "figure": {"caption": "The shape of the error reveals the mistake. If the error is zero at distance 0 and grows from there, query and key were treated alike, and here that means that neither was converted. If it is already large at distance 0, where query and key are rotated by the same angles, query and key were reordered differently.", "name": "fig-mismatch"}}
 from rope_lab.figures.layouts import mismatch
 
 mismatch(distances, errors)
 
 # %% [markdown]
-# The line *neither* explains a symptom that is often reported: the first token or two come out right, then the text
-# decays ([shainet#111](https://github.com/NeuraLegion/shainet/pull/111)). At distance 0 query and key are rotated by the
-# same angles, so no layout can be wrong. But already at distance 4 the error is three quarters of a score.
+# The line *neither* fits a symptom that has been reported: the first token or two come out right, then the text
+# decays ([shainet#111](https://github.com/NeuraLegion/shainet/pull/111); the same change also added the scaled frequencies
+# of Llama 3, so the layout need not be the whole cause). At distance 0 query and key are rotated by the
+# same angles, so no layout can be wrong. But already at distance 4 the error is three quarters of a score. Other mistakes
+# that treat query and key alike start at zero too: a wrong base, or, in the cell below, both converted as if each head
+# were two.
 #
 # By equation {eq}`eq-5-5` all these wrong scores still depend on the distance alone. So a test of the shift property
-# passes on every one of them, and only a comparison with the right scores finds the mistake:
+# passes on every one of them, and the mistake shows when you compare with the right scores:
 
 # %%
+split_heads = convert(w_q, 2 * heads), convert(w_k, 2 * key_heads)
+alike = score_by_distance(*split_heads, "half")
+check("both as if each head were two, distance 0", alike[0], right[0])
+alike_error = size(alike - right)[at_shown[3]] / size(right)[at_shown[3]]
+print(f"both as if each head were two, distance 4: error {alike_error:.2f}")
+
 for name, weights in attempts.items():
     shifted = score_by_distance(*weights, "half", shift=1234)
     check(
@@ -536,8 +553,7 @@ for name, form in {"mixed up": mixed_up, "rotate": rotate}.items():
 # A refactoring of transformers did this to one of its audio models, and a reader found it with exactly this test
 # ([transformers#47328](https://github.com/huggingface/transformers/issues/47328)); it also happened in
 # [ark-nlp#47](https://github.com/xiangking/ark-nlp/issues/47). A quieter case: version 0.6.5 of rotary-embedding-torch
-# rotated neighbours, but stored the scales of xPos (chapter 10) in halves. Scores then depended a little on the position,
-# and nothing else showed it.
+# rotated neighbours, but stored the scales of xPos (chapter 10) in halves. Scores then depended a little on the position.
 #
 # ## Which layout does this code have? Ask it
 #
@@ -633,8 +649,8 @@ table(rows, ["the code", "what it answers"])
 #
 # ## Is one layout faster?
 #
-# What costs time is passes over the tensor: every intermediate result is written to memory and read again. Here are
-# the usual forms, in units of one copy of the tensor, eight heads that share a table:
+# Much of the time goes into passes over the tensor: every intermediate result is written to memory and read again. Here
+# are the usual forms, in units of one copy of the tensor, eight heads that share a table:
 
 # %%
 from functools import partial
@@ -788,7 +804,7 @@ walks(kilobytes, penalty)
 # The mix-ups of this chapter, as they happened:
 #
 # - **Neither converted.** Code in the layout of the paper loads Hugging Face weights, or the reverse. This is found again
-#   for each model: [llama3-from-scratch#20](https://github.com/naklecha/llama3-from-scratch/issues/20),
+#   with one model after the other: [llama3-from-scratch#20](https://github.com/naklecha/llama3-from-scratch/issues/20),
 #   [LLMs-from-scratch#747](https://github.com/rasbt/LLMs-from-scratch/pull/747),
 #   [tt-metal#26844](https://github.com/tenstorrent/tt-metal/issues/26844). One converter had the option and never
 #   passed it on ([nanotron#427](https://github.com/huggingface/nanotron/pull/427)). And readers of correct code ask whether
@@ -815,8 +831,8 @@ walks(kilobytes, penalty)
 #   train alike.
 # - Trained weights belong to one layout: convert queries and keys, each by its own heads, rotary rows only. A test of the
 #   shift property does not notice if you forget.
-# - The number of passes over memory decides the speed. Without a compiler, the interleaved layout can be written in one,
-#   as a complex product.
+# - How the rotation is written matters more for its speed than the layout. Without a compiler, the interleaved layout can
+#   be written in one pass over memory, as a complex product.
 #
 # ## Exercises
 #

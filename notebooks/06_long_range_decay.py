@@ -22,7 +22,7 @@
 # angle that grows with the distance $s$ between the two, at its own frequency $\theta_i$. Here are the cosines of all 64
 # pairs of a head, and below them their mean:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) for 64 pairs over distances 1 to a million on a logarithmic axis: red (plus one) at the lower left, a diagonal boundary, and beyond it stripes of red and blue. Below, the mean over the pairs: it falls from 1 along a nearly straight line, reaches zero between 1,000 and 10,000, and wobbles around zero afterwards."}, "figure": {"caption": "Left of the diagonal a pair has hardly turned and adds its full part (red); right of it the sign flips ever faster. The pairs drop out one after the other, the fast ones first, and the mean falls in a straight line on the logarithmic axis. What happens on the right is not decay any more.", "name": "fig-frequency-map"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) for 64 pairs over distances 1 to a million on a logarithmic axis: red (plus one) at the lower left, a diagonal boundary, and beyond it stripes of red and blue. Below, the mean over the pairs: it falls from 1 along a nearly straight line, reaches zero between 1,000 and 10,000, and wobbles around zero afterwards."}, "figure": {"caption": "Left of the diagonal a pair has hardly turned and adds its full part (red); right of it the sign flips every half wavelength, which on this axis is ever more often. The pairs drop out one after the other, the fast ones first, and the mean falls in a straight line on the logarithmic axis. What happens on the right is not decay any more.", "name": "fig-frequency-map"}}
 import torch
 
 from rope_lab import angles, frequencies
@@ -159,8 +159,8 @@ check(
 
 # %% [markdown]
 # So identical arrows decay, and they decay **logarithmically**: every tenfold increase of the distance costs the same
-# amount, $1/\log_{10} b$ of the score at distance 0, which is a quarter for $b = 10{,}000$. But this holds only for arrows
-# that all start out the same. What if they do not?
+# amount, $1/\log_{10} b$ of the score at distance 0, which is a quarter for $b = 10{,}000$. But here all arrows
+# start out the same. What if they do not?
 #
 # ## The bound of the paper
 #
@@ -490,9 +490,10 @@ for delta, value in worst.items():
     )
 some_h = gaussian(20_000)
 rough = some_h.diff(dim=-1).abs().amax(-1) / some_h.abs().amax(-1)
-print(f"Gaussian content, in units of its longest arrow: δ = {rough.median():.2f}")
+print(f"Gaussian content, in units of its longest arrow: median δ = {rough.median():.2f},")
+print(f"and δ > 1 in {(rough > 1).double().mean():.0%} of the draws")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Largest possible score against distance from 1 to 100,000 for roughness 0, 0.1, 0.25, 0.5 and 1. With roughness 0 it falls to near zero, with 0.1 to about a fifth, with 0.5 to about a half, and with 1 to about three quarters."}, "figure": {"caption": "The largest score that any content of roughness δ reaches, found exactly at each of these distances. All lines fall, but only content whose neighbouring pairs are almost equal must come near zero. At δ = 1, still smoother than Gaussian content, about three quarters of the largest score are left up to 100,000 tokens.", "name": "fig-worst"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Largest possible score against distance from 1 to 100,000 for roughness 0, 0.1, 0.25, 0.5 and 1. With roughness 0 it falls to near zero, with 0.1 to about a fifth, with 0.5 to about a half, and with 1 to about three quarters."}, "figure": {"caption": "The largest score that any content of roughness δ reaches, found exactly at each of these distances. All lines fall, but only content whose neighbouring pairs are almost equal must come near zero. At δ = 1, still smoother than most Gaussian content, about three quarters of the largest score are left up to 100,000 tokens.", "name": "fig-worst"}}
 from rope_lab.figures.decay import worst_cases
 
 worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items()})
@@ -512,7 +513,7 @@ worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items
 # One thing does depend on the decay. Say a query looks for a key like itself,
 # $k^* = \rho q + \sqrt{1 - \rho^2}\, z$ with Gaussian $q$ and $z$ and correlation $\rho$, and meets an unrelated Gaussian
 # key $k$ at the same distance. This content is spread evenly over all pairs. By equation {eq}`eq-6-10` the stranger scores 0 on
-# average. The match scores
+# average. The match scores, with the trace $\operatorname{tr} R_s$, the sum of the diagonal,
 #
 # $$
 # \begin{aligned}
@@ -623,7 +624,7 @@ table(
 # So the base bounds the distance through the wavelengths of the pairs that a head uses. In the limit of wide heads with
 # content in all pairs, the advantage vanishes within a few tokens of where $\operatorname{Ci}(s/b)$ does, at $0.62\, b$ (last
 # column below), because $\operatorname{Ci}(s)$ is small there. Real heads have few pairs; the fast ones add noise, and the noise
-# brings the first loss much earlier, unless the content avoids them:
+# brings the first loss earlier, the more so the larger the base, unless the content avoids them:
 
 # %%
 zero = float(mpmath.findroot(mpmath.ci, 0.6))
@@ -655,8 +656,20 @@ table(
 
 # %% [markdown]
 # A larger base is not always a help: with $D = 64$, a base of one million fails at a shorter distance than a base of half a
-# million, because its 32 pairs are spread too thin. But wherever the loss comes, a larger base moves the curves themselves to
-# the right, including the bound of the paper:
+# million. The first loss is where a wobbling curve first dips below zero, and another dip can be the first when the base
+# changes a little. This is not special to narrow heads:
+
+# %%
+grid = torch.logspace(2, 5, 61).tolist()  # bases in steps of 12%
+for width in (64, 128, 256):
+    reaches = torch.tensor(
+        [first_loss(frequencies(width, base), 2000) for base in grid]
+    )
+    shorter = int((reaches.diff() < 0).sum())
+    print(f"D = {width:3d}: the next larger base fails sooner in {shorter} of 60 cases")
+
+# %% [markdown]
+# But wherever the loss comes, a larger base moves the curves themselves to the right, including the bound of the paper:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Left: mean of |S_j| against distance for bases 100, 10,000 and 1,000,000; each falls from 32 to a floor near 5, later for a larger base. Right: mean cosine for the same bases, thin lines, on broad pale lines that are their limits for wide heads."}, "figure": {"caption": "The bound (left) and the advantage of a match with content in all pairs (right; broad pale lines: equation 6.3) for three bases. A larger base buys reach and pays with slope: nearby distances are told apart by fewer of the pairs.", "name": "fig-bases"}}
 from rope_lab.figures.decay import bases
@@ -716,7 +729,7 @@ table(
 # ## Summary
 #
 # - For content that is the same in all pairs the score falls with the logarithm of the distance. It reaches zero at $0.62\, b$
-#   in wide heads and much earlier in real ones.
+#   in the limit of wide heads, and for bases of 10,000 and more much earlier in heads of 64 to 256 coordinates.
 # - RoFormer's bound is true, falls unevenly and stops at a floor. For such content, and for random content, it is weaker than
 #   the triangle inequality at every distance tried, and it does not keep a head from looking far.
 # - The base limits how far a match can be told from a stranger: soon for content in all pairs, several times later for
