@@ -490,7 +490,9 @@ for delta, value in worst.items():
     )
 some_h = gaussian(20_000)
 rough = some_h.diff(dim=-1).abs().amax(-1) / some_h.abs().amax(-1)
-print(f"Gaussian content, in units of its longest arrow: median δ = {rough.median():.2f},")
+print(
+    f"Gaussian content, in units of its longest arrow: median δ = {rough.median():.2f},"
+)
 print(f"and δ > 1 in {(rough > 1).double().mean():.0%} of the draws")
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Largest possible score against distance from 1 to 100,000 for roughness 0, 0.1, 0.25, 0.5 and 1. With roughness 0 it falls to near zero, with 0.1 to about a fifth, with 0.5 to about a half, and with 1 to about three quarters."}, "figure": {"caption": "The largest score that any content of roughness δ reaches, found exactly at each of these distances. All lines fall, but only content whose neighbouring pairs are almost equal must come near zero. At δ = 1, still smoother than most Gaussian content, about three quarters of the largest score are left up to 100,000 tokens.", "name": "fig-worst"}}

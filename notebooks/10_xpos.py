@@ -865,7 +865,9 @@ table(
 for name in ("xPos, B = 512", "xPos, B = 32"):
     lead = beyond_by_text["RoPE, window"] - beyond_by_text[f"{name}, window"]
     half_width = 2.0 * lead.std() / len(lead) ** 0.5
-    print(f"places 257–512, window: RoPE − {name}: {lead.mean():+.3f} ± {half_width:.3f}")
+    print(
+        f"places 257–512, window: RoPE − {name}: {lead.mean():+.3f} ± {half_width:.3f}"
+    )
     if not smoke:
         check_at_most(f"with a window, RoPE and {name} alike", abs(lead.mean()), 0.03)
 
