@@ -177,7 +177,9 @@ class Exercise:
         if odd := sorted(case.expected.keys() ^ outcome.values.keys()):
             if "" in case.expected:
                 return "return a tensor or numbers, got a dict."
-            return f"return a dict with the names {', '.join(sorted(case.expected))}; look at {odd[0]!r}."
+            names = f"return a dict with the names {', '.join(sorted(case.expected))}"
+            plain = outcome.values.get("")
+            return f"{names}, got {plain.form}." if plain else f"{names}; look at {odd[0]!r}."
         for name, expected in case.expected.items():
             actual, form = fit(outcome.values[name], expected, self.tolerance)
             whose = f"{name}: " if name else ""

@@ -18,6 +18,7 @@ def half_order(d: int, r: int) -> Tensor:
 
 def test_half_order_right() -> None:
     assert check_half_order(half_order)
+    assert check_half_order(lambda d, r: [*range(0, r, 2), *range(1, r, 2), *range(r, d)])
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,8 @@ def test_half_order_right() -> None:
             "not before",
         ),
         (lambda d, r: half_order(d, r).roll(1), "first difference at [0]"),
+        (lambda d, r: half_order(d, r).float(), "return integers, got torch.float32"),
+        (lambda d, r: torch.arange(r).view(-1, 2).T, "flatten them"),
         (lambda d, r: None, "nothing yet"),
     ],
 )
@@ -49,8 +52,20 @@ def find_pairs(turn, d: int) -> Tensor:
     return torch.stack((first, second), dim=-1)[partner[first, second].argsort(descending=True)]
 
 
+def by_vectors(turn, d: int) -> list[tuple[int, int]]:
+    """One unit vector at a time, of whole numbers and without further axes."""
+    found = []
+    for j in range(d):
+        turned = turn(torch.eye(d, dtype=torch.int64)[j], 1)
+        turned[j] = 0
+        if turned.max() > 1e-12:
+            found.append((-float(turned.max()), j, int(turned.argmax())))
+    return [(j, k) for _, j, k in sorted(found)]
+
+
 def test_find_pairs_right() -> None:
     assert check_find_pairs(find_pairs)
+    assert check_find_pairs(by_vectors)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +73,11 @@ def test_find_pairs_right() -> None:
     [
         (lambda turn, d: torch.arange(d).view(-1, 2), "interleaved layout"),
         (lambda turn, d: torch.arange(d).view(2, -1).T, "half layout"),
-        (lambda turn, d: find_pairs(turn, d).flip(1), "wrong way round"),
+        (lambda turn, d: find_pairs(turn, d).flip(1), "pair is reversed"),
         (lambda turn, d: find_pairs(turn, d).flip(0), "slowest pair"),
         (lambda turn, d: find_pairs(turn, d).sort(1).values, "tells a from b"),
         (lambda turn, d: (found := find_pairs(turn, d))[found[:, 0].argsort()], "sort them by frequency"),
-        (lambda turn, d: find_pairs(turn, d).T, "expected shape (8, 2), got (2, 8)"),
+        (lambda turn, d: find_pairs(turn, d).T, "expected shape (1, 2), got (2, 1)"),
         (lambda turn, d: None, "nothing yet"),
     ],
 )
@@ -97,7 +112,7 @@ def in_place(weights, heads, key_heads, r):
 def keys_as_queries(weights, heads, key_heads, r):
     out = to_half(weights, heads, key_heads, r)
     for name in ("key.weight", "key.bias"):
-        out[name] = convert_projection(weights[name], heads, "interleaved", "half")
+        out[name] = convert_projection(weights[name], heads, "interleaved", "half", rotary_dim=r)
     return out
 
 

@@ -1,5 +1,6 @@
 """The checkers of chapter 6 pass right answers and name each known mistake."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,15 +21,16 @@ def test_paper_curve_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda s, f: sums(s, f)[:, -1].abs(), "alone"),
+        (lambda s, f: sums(s, f)[:, -1].abs(), "only |S_{D/2}|"),
         (lambda s, f: sums(s, f).abs().sum(-1), "divides by D/2"),
         (lambda s, f: sums(s, f).mean(-1).abs(), "before the mean"),
-        (lambda s, f: sums(s, f).real.abs().mean(-1), "real parts only"),
+        (lambda s, f: sums(s, f).real.abs().mean(-1), "only the real parts"),
         (lambda s, f: torch.nn.functional.pad(sums(s, f).abs(), (1, 0)).mean(-1), "S_0 = 0"),
-        (lambda s, f: sums(s, f).abs(), "one curve a sum"),
-        (lambda s, f: (s[:, None] * f).cos().mean(-1), "cosines alone"),
+        (lambda s, f: sums(s, f).abs(), "one curve per sum"),
+        (lambda s, f: (s[:, None] * f).cos().mean(-1), "only the cosines"),
         (lambda s, f: sums(s, f).mean(-1), "return a real tensor"),
-        (lambda s, f: sums(s, f).abs().mean(-1) + s, "first difference at [1]"),
+        (lambda s, f: sums(s, f).abs().mean(-1) + s, "first difference at [0]"),
+        (lambda s, f: sums(s, f.flip(0)).abs().mean(-1), "slowest pair"),
         (lambda s, f: None, "nothing yet"),
     ],
 )
@@ -56,7 +58,8 @@ def test_key_for_right() -> None:
         (lambda q, r, f: convert_layout(turned(q, r, f), "interleaved", "half"), "order of the half layout"),
         (lambda q, r, f: turned(q, 2 * r, f), "twice as far"),
         (lambda q, r, f: turned(q, r, f) / q.norm(), "length 1"),
-        (lambda q, r, f: turned(q, r, f)[None], "expected shape (12,), got (1, 12)"),
+        (lambda q, r, f: turned(q, r, f)[None], "expected shape (2,), got (1, 2)"),
+        (lambda q, r, f: -turned(q, r, f), "lowest score at distance r"),
         (lambda q, r, f: None, "nothing yet"),
     ],
 )
@@ -73,8 +76,16 @@ def first(freqs: Tensor, below: float = 0.0, curve=torch.cos) -> int:
     return s
 
 
+def grid(freqs: Tensor) -> int:
+    """The distances of a figure, which leave most distances out."""
+    s = torch.logspace(0, 4, 300, dtype=torch.float64).round()
+    return int(s[(s[:, None] * freqs).cos().sum(-1) < 0][0])
+
+
 def test_reach_right() -> None:
     assert check_reach(lambda dim, base: first(frequencies(dim, base)))
+    assert check_reach(lambda dim, base: np.int64(first(frequencies(dim, base))))
+    assert check_reach(lambda dim, base: float(first(frequencies(dim, base))))
     assert check_reach(lambda dim, base: torch.tensor(first(frequencies(dim, base))))
 
 
@@ -87,6 +98,7 @@ def test_reach_right() -> None:
         (lambda dim, base: first(frequencies(dim, base), curve=torch.sin), "sines"),
         (lambda dim, base: round(0.6165 * base), "wide heads"),
         (lambda dim, base: first(frequencies(dim, base), below=1.0), "below 0"),
+        (lambda dim, base: grid(frequencies(dim, base)), "expected"),
         (lambda dim, base: 1.5, "return an integer"),
         (lambda dim, base: True, "return an integer"),
         (lambda dim, base: None, "nothing yet"),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -34,9 +35,10 @@ def test_half_life_right() -> None:
             lambda d, b: -b * math.log(2) / ((torch.arange(d // 2).double() / d + 0.4) / 1.4).log(),
             "i counts pairs",
         ),
-        (lambda d, b: half_life(d, b).repeat_interleave(2), "one a pair"),
-        (lambda d, b: half_life(d, b).flip(0), "slow pairs stand first"),
+        (lambda d, b: half_life(d, b).repeat_interleave(2), "one per pair"),
+        (lambda d, b: half_life(d, b).flip(0), "slow pairs are first"),
         (lambda d, b: half_life(d, b) + 1, "first difference at [0]"),
+        (lambda d, b: half_life(d, b) / 2, "the square"),
         (lambda d, b: None, "nothing yet"),
     ],
 )
@@ -52,6 +54,7 @@ def reach(dtype: torch.dtype, base: int) -> int:
 
 def test_reach_right() -> None:
     assert check_reach(reach)
+    assert check_reach(lambda dtype, base: np.int64(reach(dtype, base)))
     assert check_reach(lambda dtype, base: float(reach(dtype, base)))
     assert check_reach(lambda dtype, base: torch.tensor(reach(dtype, base)))
 
@@ -72,8 +75,8 @@ def test_reach_right() -> None:
         (lambda dtype, base: 2 * reach(dtype, base), "both sides"),
         (lambda dtype, base: reach(dtype, 1), "the base is missing"),
         (lambda dtype, base: reach(torch.float32, base), "reach of float32"),
-        (lambda dtype, base: reach(torch.float16, base), "compute it from the arguments"),
-        (lambda dtype, base: reach(dtype, 96), "compute it from the arguments"),
+        (lambda dtype, base: reach(torch.float16, base), "dtype is not used"),
+        (lambda dtype, base: reach(dtype, 512), "base is not used"),
         (lambda dtype, base: 849.4, "return an integer"),
         (lambda dtype, base: True, "return an integer"),
         (lambda dtype, base: None, "nothing yet"),
@@ -112,7 +115,15 @@ def anew(k: Tensor, centre: int, base: int) -> Tensor:
             "order of the half layout",
         ),
         (lambda k, old, new, b: k * factor(float(new - old), k.shape[-1]), "the base is missing"),
-        (lambda k, old, new, b: k[:, :4], "expected shape (6, 8), got (6, 4)"),
+        (lambda k, old, new, b: k[:, :2], "expected shape (1, 4), got (1, 2)"),
+        (lambda k, old, new, b: k * factor(abs(new - old) / b, k.shape[-1]), "can also move back"),
+        (lambda k, old, new, b: k * factor(max(new - old, 0) / b, k.shape[-1]), "has a factor too"),
+        (lambda k, old, new, b: k * factor((new - old) // b, k.shape[-1]), "divide with /"),
+        (lambda k, old, new, b: k * factor(0.5, k.shape[-1]), "first difference"),
+        (
+            lambda k, old, new, b: (k * factor((new - old) / b, k.shape[-1])).half(),
+            "few digits of torch.float16",
+        ),
         (lambda k, old, new, b: None, "nothing yet"),
     ],
 )
