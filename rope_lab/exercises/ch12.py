@@ -2,121 +2,208 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from rope_lab.exercises.feedback import Feedback, compare
+from rope_lab.exercises.checker import Draw, Exercise, Inputs
 
 
-def check_window_mask(window_mask: Callable[[int, int], object]) -> Feedback:
-    """Exercise 12.1: `window_mask(N, W)` is True where a causal query (row) sees a key (column), shape (N, N)."""
-    N, W = 9, 4
-    given = window_mask(N, W)
-    if isinstance(given, Tensor) and given.dtype != torch.bool:
-        why = f"return a boolean mask, True where a query sees a key, got {given.dtype}."
-        return Feedback("12.1", False, why)
-    back = torch.arange(N)[:, None] - torch.arange(N)
-    mistakes = {
-        "here i − j may be W, which makes W + 1 keys; the query counts itself": (back >= 0) & (back <= W),
-        "the query does not see itself; i − j starts at 0": (back > 0) & (back < W),
-        "here i − j ends at W − 2, which makes W − 1 keys": (back >= 0) & (back < W - 1),
-        "this one sees later keys too; causal means i − j ≥ 0": back.abs() < W,
-        "rows are queries and columns keys; this is the other way round": (back <= 0) & (back > -W),
-        "True stands where a key is hidden; turn it round": ~((back >= 0) & (back < W)),
-        "this is causal, without a window": back >= 0,
-        "this is a window without a causal mask": back < W,
-        "this is a block window: it should move on with every query": (back >= 0)
-        & (torch.arange(N)[:, None] // W - torch.arange(N) // W <= 1),
-    }
-    as_numbers = {why: mask.double() for why, mask in mistakes.items()}
-    expected = ((back >= 0) & (back < W)).double()
-    actual = given.double() if isinstance(given, Tensor) else given
-    return compare("12.1", actual, expected, as_numbers, right="every query sees W keys, itself among them.")
+def _back(N: int) -> Tensor:
+    return torch.arange(N)[:, None] - torch.arange(N)  # m − n
 
 
-def check_layers_needed(layers_needed: Callable[[int, int], object]) -> Feedback:
-    """Exercise 12.2: `layers_needed(W, s)` is the smallest number of layers that reach s tokens back."""
-    cases = [(4, 3), (4, 4), (4, 12), (4, 13), (2, 7), (16, 15), (16, 16), (16, 100), (128, 127), (128, 1000)]
-    answers = [layers_needed(W, s) for W, s in cases]
-    if any(answer is None for answer in answers):
-        return compare("12.2", None, torch.empty(0), {}, right="")
-    for answer in answers:
-        whole = isinstance(answer, (int, float)) and answer == int(answer)
-        if isinstance(answer, bool) or not whole:
-            return Feedback("12.2", False, f"return an integer, got {answer!r}.")
-    W, s = torch.tensor(cases, dtype=torch.float64).T
-    mistakes = {
-        "a layer adds W − 1 tokens, not W: the query is one of the W": (s / W).ceil(),
-        "round up: a layer more where W − 1 does not divide s": (s / (W - 1)).floor(),
-        "one too many where W − 1 divides s": (s / (W - 1)).floor() + 1,
-        "this is one layer too many": (s / (W - 1)).ceil() + 1,
-        "this is the distance that s layers reach": s * (W - 1),
-    }
-    given = torch.tensor([float(answer) for answer in answers], dtype=torch.float64)  # type: ignore[arg-type]
-    done = "that many layers reach it, and one fewer does not."
-    return compare("12.2", given, (s / (W - 1)).ceil(), mistakes, right=done)
+def _window_mask(N: int, W: int) -> Tensor:
+    return (_back(N) >= 0) & (_back(N) < W)
 
 
-def check_with_previous(with_previous: Callable[[Tensor, int], object]) -> Feedback:
-    """Exercise 12.3: `with_previous(k, W)` puts each block of W keys behind the block before it."""
-    W = 3
-    k = torch.randn(2, 2, 12, 5, generator=torch.Generator().manual_seed(12), dtype=torch.float64)
-    own = k.unflatten(-2, (-1, W))  # (B, H, N/W, W, D)
+def _mask_draws(d: Draw) -> Iterator[Inputs]:
+    yield 1, 1
+    yield 3, 2
+    yield d.whole(4, 5), 1
+    yield d.whole(6, 7), 3
+    yield d.whole(8, 9), 4
+    yield 4, d.whole(5, 7)
+
+
+def _blocks_before(N: int, W: int) -> Tensor:
+    block = torch.arange(N) // W
+    return (_back(N) >= 0) & (block[:, None] - block <= 1)
+
+
+check_window_mask = Exercise(
+    "12.1",
+    "window_mask",
+    _window_mask,
+    _mask_draws,
+    {
+        "here m − n may be as large as W, which gives W + 1 keys; the W keys include the query itself": lambda N, W: (
+            (_back(N) >= 0) & (_back(N) <= W)
+        ),
+        "the query does not see itself; m − n starts at 0": lambda N, W: (_back(N) > 0) & (_back(N) < W),
+        "m − n starts at 1 and may be as large as W; it starts at 0, because the query sees itself": lambda N, W: (
+            (_back(N) > 0) & (_back(N) <= W)
+        ),
+        "here m − n ends at W − 2, which makes W − 1 keys": lambda N, W: (_back(N) >= 0) & (_back(N) < W - 1),
+        "this one sees later keys too; causal means m − n ≥ 0": lambda N, W: _back(N).abs() < W,
+        "rows are queries and columns keys; this is the other way round": lambda N, W: _window_mask(N, W).T,
+        "True is where a key is hidden; invert it": lambda N, W: ~_window_mask(N, W),
+        "this is causal, without a window": lambda N, W: _back(N) >= 0,
+        "this is a window without a causal mask": lambda N, W: _back(N) < W,
+        "this is a block window: it should move on with every query": _blocks_before,
+        "the mask has two axes, (N, N)": lambda N, W: _window_mask(N, W)[None, None],
+    },
+    right="every query sees W keys, itself among them.",
+    properties={
+        "no query sees more than W keys, and one of yours does": lambda y, N, W: bool((y.sum(-1) <= W).all()),
+        "every query sees itself, and one of yours does not": lambda y, N, W: bool(y.diag().all()),
+    },
+)
+"""Exercise 12.1: `window_mask(N, W)` is True where a causal query (row) sees a key (column), shape (N, N)."""
+
+
+def _layers_needed(W: int, s: int) -> int:
+    return math.ceil(s / (W - 1))
+
+
+def _layer_draws(d: Draw) -> Iterator[Inputs]:
+    yield 2, d.whole(3, 9)
+    for W in (4, d.whole(5, 12), d.whole(13, 40)):
+        hops = d.whole(2, 6)
+        for s in (W - 1, hops * (W - 1), hops * (W - 1) + 1, hops * (W - 1) - 1, hops * W):
+            yield W, s
+    yield d.whole(100, 200), d.whole(1, 50)
+
+
+check_layers_needed = Exercise(
+    "12.2",
+    "layers_needed",
+    _layers_needed,
+    _layer_draws,
+    {
+        "a layer adds W − 1 tokens, not W: the query is one of the W": lambda W, s: math.ceil(s / W),
+        "round up: a layer more where W − 1 does not divide s": lambda W, s: s // (W - 1),
+        "one too many where W − 1 divides s": lambda W, s: s // (W - 1) + 1,
+        "this is one layer too many": lambda W, s: _layers_needed(W, s) + 1,
+        "this is the distance that s layers reach": lambda W, s: s * (W - 1),
+        "rounding to the nearest number may leave the last tokens out; round up": lambda W, s: max(
+            1, round(s / (W - 1))
+        ),
+        "the window grows by W − 1 per layer; it does not double": lambda W, s: max(
+            1, math.ceil(math.log2(max(s / (W - 1), 1))) + 1
+        ),
+    },
+    right="that many layers reach it, and one fewer does not.",
+)
+"""Exercise 12.2: `layers_needed(W, s)` is the smallest number of layers that reach s tokens back."""
+
+
+def _own(k: Tensor, W: int) -> Tensor:
+    return k.unflatten(-2, (-1, W))  # (B, H, N/W, W, D)
+
+
+def _moved(k: Tensor, W: int, by: int) -> Tensor:
+    """The block before (by 1) or after (by -1) each, zeros where there is none."""
+    own = _own(k, W)
     nothing = torch.zeros_like(own[:, :, :1])
-    before = torch.cat((nothing, own[:, :, :-1]), dim=2)
-    after = torch.cat((own[:, :, 1:], nothing), dim=2)
-    rolled, rolled_on = own.roll(1, dims=2), own.roll(-1, dims=2)
-    mistakes = {
-        "the first block sees the end of the text: torch.roll goes round, so set its block to zeros": torch.cat(
-            (rolled, own), dim=3
-        ),
-        "the earlier block comes first": torch.cat((own, before), dim=3),
-        "this is the block after, which a causal query must not see": torch.cat((own, after), dim=3),
-        "this is the block after, put before": torch.cat((after, own), dim=3),
-        "this is the block after, and the last one goes round": torch.cat((own, rolled_on), dim=3),
-        "both halves are the block itself": torch.cat((own, own), dim=3),
-        "the first block is missing; zeros stand before it": torch.cat((before, own), dim=3)[:, :, 1:],
-        "these are the blocks alone, each without the one before": own,
-    }
-    done = "a query of a block finds its whole window there."
-    return compare("12.3", with_previous(k, W), torch.cat((before, own), dim=3), mistakes, right=done)
+    return torch.cat((nothing, own[:, :, :-1]) if by > 0 else (own[:, :, 1:], nothing), dim=2)
 
 
-def check_ring(ring: Callable[[int, int], object]) -> Feedback:
-    """Exercise 12.4: `ring(t, W)` tells which token stands in each of W slots once t tokens were written."""
-    W, times = 4, (0, 1, 3, 4, 6, 8, 11)
-    answers = [ring(t, W) for t in times]
-    for answer in answers:
-        if not isinstance(answer, Tensor) or answer.shape != (W,):
-            return compare("12.4", answer, torch.zeros(W), {}, right="")
+def _with_previous(k: Tensor, W: int) -> Tensor:
+    return torch.cat((_moved(k, W, 1), _own(k, W)), dim=3)
 
-    def slots(rule: Callable[[int], list[int]]) -> Tensor:
-        return torch.tensor([rule(t) for t in times], dtype=torch.float64)
 
-    def newest(
-        t: int, slot: int
-    ) -> int:  # of the tokens before t that belong to the slot, without regard to 0
-        return t - 1 - (t - 1 - slot) % W
+def _block_draws(d: Draw) -> Iterator[Inputs]:
+    yield d.tensor(1, 1, 2, 1), 2
+    yield d.tensor(1, 1, 4, 2), 2
+    yield d.tensor(1, 2, 3, 2), 1
+    yield d.tensor(2, 2, 3 * d.whole(3, 4), 3), 3
+    yield d.tensor(2, 1, 2 * d.whole(4, 5), 2), 2
 
-    mistakes = {
-        "the first W slots are right only while none is empty: −1 where no token was written": slots(
-            lambda t: [newest(t, slot) for slot in range(W)]
+
+def _one_token_before(k: Tensor, W: int) -> Tensor:
+    return _own(torch.cat((torch.zeros_like(k[:, :, :1]), k[:, :, :-1]), dim=2), W)
+
+
+check_with_previous = Exercise(
+    "12.3",
+    "with_previous",
+    _with_previous,
+    _block_draws,
+    {
+        "the first block sees the end of the text: torch.roll wraps around, so set its block to zeros": (
+            lambda k, W: torch.cat((_own(k, W).roll(1, 2), _own(k, W)), dim=3)
         ),
-        "these are the last W tokens in their order; slot i holds a token with n mod W = i": slots(
-            lambda t: [max(t - W + slot, -1) if t >= W else (slot if slot < t else -1) for slot in range(W)]
+        "the earlier block comes first": lambda k, W: torch.cat((_own(k, W), _moved(k, W, 1)), dim=3),
+        "this is the block after, which a causal query must not see": lambda k, W: torch.cat(
+            (_own(k, W), _moved(k, W, -1)), dim=3
         ),
-        "token t itself is not written yet: the last one is t − 1": slots(
-            lambda t: [max(newest(t + 1, slot), -1) for slot in range(W)]
+        "this is the block after, put before": lambda k, W: torch.cat((_moved(k, W, -1), _own(k, W)), dim=3),
+        "this is the block after, and the last one wraps around": lambda k, W: torch.cat(
+            (_own(k, W), _own(k, W).roll(-1, 2)), dim=3
         ),
-        "these are the slots of the tokens, n mod W, and not the tokens": slots(
-            lambda t: [slot if slot < t else -1 for slot in range(W)]
+        "both halves are the block itself": lambda k, W: torch.cat((_own(k, W), _own(k, W)), dim=3),
+        "the first block is missing; zeros are before it": lambda k, W: _with_previous(k, W)[:, :, 1:],
+        "these are only the blocks, each without the one before": _own,
+        "the two blocks are joined along the axis of blocks; join them along the axis of keys, dim=3": (
+            lambda k, W: torch.cat((_moved(k, W, 1), _own(k, W)), dim=2)
         ),
-        "these are the newest tokens first": slots(lambda t: [max(t - 1 - slot, -1) for slot in range(W)]),
-    }
-    expected = slots(lambda t: [max(newest(t, slot), -1) for slot in range(W)])
-    given = torch.stack([answer for answer in answers if isinstance(answer, Tensor)]).double()
-    return compare(
-        "12.4", given, expected, mistakes, right="slot i always holds the newest token of its kind."
-    )
+        "the two blocks are joined along the coordinates; join them along the axis of keys, dim=3": (
+            lambda k, W: torch.cat((_moved(k, W, 1), _own(k, W)), dim=4)
+        ),
+        "the first half is the block one token earlier; it is W tokens earlier": lambda k, W: torch.cat(
+            (_one_token_before(k, W), _own(k, W)), dim=3
+        ),
+        "the first half is empty for every block": lambda k, W: torch.cat(
+            (torch.zeros_like(_own(k, W)), _own(k, W)), dim=3
+        ),
+    },
+    right="a query of a block finds its whole window there.",
+)
+"""Exercise 12.3: `with_previous(k, W)` puts each block of W keys behind the block before it."""
+
+
+def _newest(t: int, W: int) -> Tensor:
+    """Of the numbers below t that belong to a slot, the largest, even if it is negative."""
+    return t - 1 - (t - 1 - torch.arange(W)) % W
+
+
+def _ring(t: int, W: int) -> Tensor:
+    return _newest(t, W).clamp_min(-1)
+
+
+def _ring_draws(d: Draw) -> Iterator[Inputs]:
+    for W in (1, 3, d.whole(4, 6)):
+        for t in (0, 1, W - 1, W, W + 1, 2 * W, d.whole(2, 5) * W + W // 2):
+            yield t, W
+
+
+def _in_order(t: int, W: int) -> Tensor:
+    return torch.arange(W) + t - W if t >= W else _ring(t, W)
+
+
+def _slots(t: int, W: int) -> Tensor:
+    return torch.where(torch.arange(W) < t, torch.arange(W), -1)
+
+
+check_ring = Exercise(
+    "12.4",
+    "ring",
+    _ring,
+    _ring_draws,
+    {
+        "slots in which no token has been written yet must hold −1": _newest,
+        "these are the last W tokens in their order; slot i holds a token with n mod W = i": _in_order,
+        "token t itself is not written yet: the last one is t − 1": lambda t, W: _ring(t + 1, W),
+        "these are the slots of the tokens, n mod W, and not the tokens": _slots,
+        "these are the newest tokens first": lambda t, W: (t - 1 - torch.arange(W)).clamp_min(-1),
+        "empty slots hold −1, not 0": lambda t, W: _newest(t, W).clamp_min(0),
+        "these are the last W tokens at the end, empty slots first; slot i holds a token with n mod W = i": (
+            lambda t, W: (torch.arange(W) + t - W).clamp_min(-1)
+        ),
+    },
+    right="slot i always holds the newest token of its kind.",
+)
+"""Exercise 12.4: `ring(t, W)` tells which token is in each of W slots once t tokens were written."""

@@ -6,7 +6,10 @@ import pytest
 
 from rope_lab.exercises.checker import PUBLIC, Exercise
 
-MODULES = [importlib.import_module(f"rope_lab.exercises.ch{number:02d}") for number in (1, 2, 3, 5, 6, 10)]
+MODULES = [
+    importlib.import_module(f"rope_lab.exercises.ch{number:02d}")
+    for number in (1, 2, 3, 5, 6, 10, 12, 13, 14, 15)
+]
 EXERCISES = {x.number: x for module in MODULES for x in vars(module).values() if isinstance(x, Exercise)}
 SEEDS = (PUBLIC, 11, 12)
 every = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -32,17 +33,19 @@ def test_window_mask_right() -> None:
         (lambda N, W: (back(N) >= 0) & (back(N) < W - 1), "W − 1 keys"),
         (lambda N, W: back(N).abs() < W, "later keys too"),
         (lambda N, W: ((back(N) >= 0) & (back(N) < W)).T, "other way round"),
-        (lambda N, W: ~((back(N) >= 0) & (back(N) < W)), "turn it round"),
+        (lambda N, W: ~((back(N) >= 0) & (back(N) < W)), "invert it"),
         (lambda N, W: back(N) >= 0, "without a window"),
         (lambda N, W: back(N) < W, "without a causal mask"),
         (
             lambda N, W: (back(N) >= 0) & (torch.arange(N)[:, None] // W - torch.arange(N) // W <= 1),
             "block window",
         ),
-        (lambda N, W: ((back(N) >= 0) & (back(N) < W)).float(), "boolean mask"),
+        (lambda N, W: ((back(N) >= 0) & (back(N) < W)).float(), "truth values"),
         (lambda N, W: torch.ones(N, N).bool(), "first difference at [0, 1]"),
-        (lambda N, W: torch.ones(N, W).bool(), "expected shape (9, 9), got (9, 4)"),
-        (lambda N, W: [[True]], "return a tensor"),
+        (lambda N, W: torch.ones(N, W).bool(), "expected shape (3, 3), got (3, 2)"),
+        (lambda N, W: [[True]], "expected shape (3, 3), got (1, 1)"),
+        (lambda N, W: torch.where((back(N) >= 0) & (back(N) < W), 0.0, -math.inf), "truth values"),
+        (lambda N, W: ((back(N) >= 0) & (back(N) < W))[None, None], "two axes"),
         (lambda N, W: None, "nothing yet"),
     ],
 )
@@ -54,6 +57,9 @@ def test_window_mask_mistakes(answer, diagnosis: str) -> None:
 
 def test_layers_needed_right() -> None:
     assert check_layers_needed(lambda W, s: -(-s // (W - 1)))
+    assert check_layers_needed(lambda W, s: np.ceil(np.int64(s) / (W - 1)))
+    assert check_layers_needed(lambda W, s: np.int64(-(-s // (W - 1))))
+    assert check_layers_needed(lambda W, s: torch.tensor(-(-s // (W - 1))))
     assert check_layers_needed(lambda W, s: math.ceil(s / (W - 1)))
     assert check_layers_needed(lambda W, s: next(n for n in range(s + 1) if n * (W - 1) >= s))
 
@@ -66,10 +72,12 @@ def test_layers_needed_right() -> None:
         (lambda W, s: s // (W - 1) + 1, "one too many"),
         (lambda W, s: math.ceil(s / (W - 1)) + 1, "one layer too many"),
         (lambda W, s: s * (W - 1), "that s layers reach"),
-        (lambda W, s: 1, "first difference at [1]"),
+        (lambda W, s: 1, "expected 9, got 1"),
         (lambda W, s: s / (W - 1), "return an integer"),
         (lambda W, s: True, "return an integer"),
-        (lambda W, s: "one", "return an integer"),
+        (lambda W, s: "one", "got str"),
+        (lambda W, s: math.inf, "return an integer, got inf"),
+        (lambda W, s: math.nan, "return an integer, got nan"),
         (lambda W, s: None, "nothing yet"),
     ],
 )
@@ -102,15 +110,17 @@ def test_with_previous_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda k, W: pair(blocks(k, W).roll(1, 2), blocks(k, W)), "goes round, so set"),
+        (lambda k, W: pair(blocks(k, W).roll(1, 2), blocks(k, W)), "wraps around, so set"),
         (lambda k, W: pair(blocks(k, W), shifted(k, W, 1)), "earlier block comes first"),
         (lambda k, W: pair(blocks(k, W), shifted(k, W, -1)), "must not see"),
         (lambda k, W: pair(shifted(k, W, -1), blocks(k, W)), "put before"),
-        (lambda k, W: pair(blocks(k, W), blocks(k, W).roll(-1, 2)), "last one goes round"),
+        (lambda k, W: pair(blocks(k, W), blocks(k, W).roll(-1, 2)), "last one wraps around"),
         (lambda k, W: pair(blocks(k, W), blocks(k, W)), "both halves"),
         (lambda k, W: pair(shifted(k, W, 1), blocks(k, W))[:, :, 1:], "first block is missing"),
         (blocks, "without the one before"),
         (lambda k, W: pair(shifted(k, W, 1), blocks(k, W)) + 1, "first difference at [0, 0, 0, 0, 0]"),
+        (lambda k, W: torch.cat((shifted(k, W, 1), blocks(k, W)), dim=2), "axis of blocks"),
+        (lambda k, W: pair(blocks(F.pad(k, (0, 0, 1, 0))[:, :, :-1], W), blocks(k, W)), "one token earlier"),
         (lambda k, W: None, "nothing yet"),
     ],
 )
@@ -134,20 +144,22 @@ def newest(t: int, W: int) -> Tensor:
 
 def test_ring_right() -> None:
     assert check_ring(written)
+    assert check_ring(lambda t, W: written(t, W).tolist())
+    assert check_ring(lambda t, W: written(t, W).numpy())
     assert check_ring(lambda t, W: newest(t, W).clamp_min(-1))
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (newest, "−1 where no token"),
+        (newest, "no token has been written yet"),
         (lambda t, W: written(t, W).sort().values if t >= W else written(t, W), "in their order"),
         (lambda t, W: written(t + 1, W), "the last one is t − 1"),
         (lambda t, W: torch.where(torch.arange(W) < t, torch.arange(W), -1), "and not the tokens"),
         (lambda t, W: (t - 1 - torch.arange(W)).clamp_min(-1), "newest tokens first"),
-        (lambda t, W: torch.zeros(W), "first difference at [0, 0]"),
-        (lambda t, W: torch.zeros(t), "expected shape (4,), got (0,)"),
-        (lambda t, W: list(range(W)), "return a tensor"),
+        (lambda t, W: torch.zeros(W), "return integers, got torch.float32"),
+        (lambda t, W: torch.arange(t), "expected shape (1,), got (0,)"),
+        (lambda t, W: list(range(W)), "for t = 0, W = 1: first difference at [0]: expected -1, got 0"),
         (lambda t, W: None, "nothing yet"),
     ],
 )

@@ -16,6 +16,7 @@ def nats(logits: Tensor, targets: Tensor) -> Tensor:
 
 def test_nats_right() -> None:
     assert check_nats(nats)
+    assert check_nats(lambda x, t: nats(x, t).item())
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,9 @@ def test_nats_right() -> None:
         (lambda x, t: -x.log_softmax(1).gather(-1, t[..., None]).mean(), "last axis"),
         (lambda x, t: -x.softmax(-1).gather(-1, t[..., None]).mean().log(), "average their logarithms"),
         (lambda x, t: x.softmax(-1).gather(-1, t[..., None]).mean(), "log is missing"),
-        (lambda x, t: -x.log_softmax(-1).gather(-1, t[..., None])[..., 0], "expected shape ()"),
+        (lambda x, t: -x.log_softmax(-1).gather(-1, t[..., None])[..., 0], "one loss per character"),
+        (lambda x, t: nats(x, t).exp(), "perplexity"),
+        (lambda x, t: nats(x[:, :-1], t[:, 1:]), "shifted once more"),
         (lambda x, t: None, "nothing yet"),
     ],
 )
@@ -72,6 +75,7 @@ def test_bigram_right() -> None:
         (lambda t, v, n: score(rows(pairs(t, n, again=False) + 1), v), "only once"),
         (lambda t, v, n: score((pairs(t, n) + 1) / (pairs(t, n) + 1).sum(), v), "own sum"),
         (lambda t, v, n: score((pairs(t, n) + 1) / (pairs(t, n) + 1).sum(0), v), "columns"),
+        (lambda t, v, n: score(rows(pairs(t, 1 + int(torch.cat((t, v)).max())) + 1), v), "V is not used"),
         (lambda t, v, n: None, "nothing yet"),
     ],
 )
@@ -87,6 +91,7 @@ def lengths(mask: Tensor) -> Tensor:
 
 def test_next_positions_right() -> None:
     assert check_next_positions(lambda mask, new: lengths(mask) + torch.arange(new))
+    assert check_next_positions(lambda mask, new: [[*range(n, n + new)] for n in mask.sum(-1).tolist()])
 
 
 @pytest.mark.parametrize(
@@ -97,9 +102,11 @@ def test_next_positions_right() -> None:
         (lambda m, new: lengths(m) + torch.arange(new) + 1, "one too many"),
         (lambda m, new: lengths(m) + torch.arange(new) - 1, "one too few"),
         (lambda m, new: lengths(~m) + torch.arange(new), "you count the padding"),
-        (lambda m, new: lengths(m).expand(-1, new), "go on by one"),
-        (lambda m, new: lengths(m) + torch.arange(len(m)), "expected shape (3, 4)"),
-        (lambda m, new: lengths(m), "expected shape (3, 4)"),
+        (lambda m, new: lengths(m).expand(-1, new), "continue by one"),
+        (lambda m, new: lengths(m) + torch.arange(len(m)), "expected shape (2, 5), got (2, 2)"),
+        (lambda m, new: lengths(m), "expected shape (2, 2), got (2, 1)"),
+        (lambda m, new: (lengths(m) + torch.arange(new)).float(), "return integers, got torch.float32"),
+        (lambda m, new: (lengths(m).max() + torch.arange(new)).expand(len(m), new), "from the longest"),
         (lambda m, new: m[:, :new], "return integers"),
         (lambda m, new: None, "nothing yet"),
     ],

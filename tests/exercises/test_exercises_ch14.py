@@ -34,7 +34,7 @@ def test_cut_and_slide_right() -> None:
         (lambda x, u: two(cut(x, u), x[:, -1].mean()), "last `stride`"),
         (lambda x, u: two(cut(x, u), x[:: x.shape[1] // u, -u:].mean()), "every window scores"),
         (lambda x, u: two(x[:: x.shape[1] // u].sum(), x[:, -u:].sum()), "sums"),
-        (lambda x, u: x.mean(0), "expected shape (2,)"),
+        (lambda x, u: x.mean(0)[:1], "expected shape (2,), got (1,)"),
         (lambda x, u: None, "nothing yet"),
     ],
 )
@@ -42,6 +42,9 @@ def test_cut_and_slide_mistakes(answer, diagnosis: str) -> None:
     verdict = check_cut_and_slide(answer)
     assert not verdict
     assert diagnosis in verdict.message
+
+
+TAU = (12.706205, 4.302653, 3.182446, 2.776445)
 
 
 def matched(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,10 +75,15 @@ def test_difference_right() -> None:
     ("answer", "diagnosis"),
     [
         (lambda a, b: by_row(paired(b, a)), "the sign"),
-        (lambda a, b: by_row(a[:, 1] - b[:, 1]), "match them by seed"),
-        (lambda a, b: by_row(a[:3, 1] - b[:3, 1]), "match them by seed"),
+        (
+            lambda a, b: by_row(a[: min(len(a), len(b)), 1] - b[: min(len(a), len(b)), 1]),
+            "match them by seed",
+        ),
         (lambda a, b: two(paired(a, b).mean(), paired(a, b).std()), "divide it by √K"),
-        (lambda a, b: two(paired(a, b).mean(), paired(a, b).std(correction=0) / 3**0.5), "K − 1"),
+        (
+            lambda a, b: two(paired(a, b).mean(), paired(a, b).std(correction=0) / len(paired(a, b)) ** 0.5),
+            "K − 1",
+        ),
         (unpaired, "unpaired runs"),
         (
             lambda a, b: two(
@@ -83,9 +91,14 @@ def test_difference_right() -> None:
             ),
             "only seeds in both",
         ),
-        (lambda a, b: two(paired(a, b).mean(), paired(a, b).std() / 3), "divides by √K"),
-        (lambda a, b: two(paired(a, b).mean(), paired(a, b).var() / 3**0.5), "its root first"),
-        (lambda a, b: paired(a, b), "expected shape (2,)"),
+        (lambda a, b: two(paired(a, b).mean(), paired(a, b).std() / len(paired(a, b))), "divides by √K"),
+        (
+            lambda a, b: two(paired(a, b).mean(), paired(a, b).var() / len(paired(a, b)) ** 0.5),
+            "its root first",
+        ),
+        (lambda a, b: paired(a, b)[:1], "expected shape (2,), got (1,)"),
+        (lambda a, b: by_row(paired(a, b)) * torch.tensor([1, 4.302653]), "first difference at [1]"),
+        (lambda a, b: by_row(paired(a, b)) * torch.tensor([1, TAU[len(paired(a, b)) - 2]]), "half-width"),
         (lambda a, b: None, "nothing yet"),
     ],
 )
@@ -118,7 +131,15 @@ def test_undecided_right() -> None:
         (lambda d, t: ~((d > 0).all(-1) | (d < 0).all(-1)), "equal signs"),
         (lambda d, t: holds_zero(d, t * error(d, 0)), "K − 1"),
         (lambda d, t: holds_zero(d, t * error(d)).double(), "truth values"),
-        (lambda d, t: holds_zero(d, t * error(d))[:2], "expected shape (7,)"),
+        (lambda d, t: holds_zero(d, t * error(d))[:2], "expected shape (48,), got (2,)"),
+        (lambda d, t: d.median(-1).values.abs() <= t * error(d), "not the median"),
+        (lambda d, t: holds_zero(d, t * d.std(-1) / (d.shape[-1] - 1) ** 0.5), "not by √(K − 1)"),
+        (lambda d, t: holds_zero(d, t * d.std(-1) / d.shape[-1]), "not by K"),
+        (lambda d, t: holds_zero(d, t * d.var(-1) / d.shape[-1] ** 0.5), "that is the variance"),
+        (lambda d, t: holds_zero(d, 1.96 * error(d)), "1.96"),
+        (lambda d, t: holds_zero(d, 4.302653 * error(d)), "4.302653"),
+        (lambda d, t: holds_zero(d, 2.776 * error(d)), "inputs are right"),
+        (lambda d, t: holds_zero(d, t * error(d[:, :3])), "inputs are right"),
         (lambda d, t: None, "nothing yet"),
     ],
 )

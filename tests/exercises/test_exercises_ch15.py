@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ def unseen(dim: int, base: float, length: int, turn: float = 2 * math.pi) -> int
 
 def test_unseen_pairs_right() -> None:
     assert check_unseen_pairs(unseen)
+    assert check_unseen_pairs(lambda *case: np.int64(unseen(*case)))
     assert check_unseen_pairs(lambda *case: float(unseen(*case)))
     assert check_unseen_pairs(lambda *case: torch.tensor(unseen(*case)))
 
@@ -36,6 +38,8 @@ def test_unseen_pairs_right() -> None:
         (lambda d, b, n: unseen(d, math.sqrt(b), n), "i counts pairs"),
         (lambda d, b, n: unseen(d, b, n) - 1, "one too few"),
         (lambda d, b, n: unseen(d, b, n) + 1, "one too many"),
+        (lambda d, b, n: unseen(d, b, n - 1), "one token is missing"),
+        (lambda d, b, n: unseen(d, 10_000.0, n), "base is not used"),
         (lambda d, b, n: 12.5, "return an integer"),
         (lambda d, b, n: True, "return an integer"),
         (lambda d, b, n: None, "nothing yet"),
@@ -49,20 +53,21 @@ def test_unseen_pairs_mistakes(answer, diagnosis: str) -> None:
 
 def test_ntk_right() -> None:
     assert check_ntk_frequencies(lambda d, b, s: frequencies(d, b * s ** (d / (d - 2))))
+    assert check_ntk_frequencies(lambda d, b, s: (b * s ** (d / (d - 2))) ** (-np.arange(0, d, 2) / d))
     assert check_ntk_frequencies(lambda d, b, s: NTKAware(s)(frequencies(d, b), 0)[0].float())
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda d, b, s: frequencies(d, b * s), "the power is D/(D − 2)"),
+        (lambda d, b, s: frequencies(d, b * s), "to the power D/(D − 2)"),
         (lambda d, b, s: frequencies(d, b * s ** ((d - 2) / d)), "upside down"),
         (lambda d, b, s: frequencies(d, b) / s ** (d / (d - 2)), "divided by the same number"),
         (lambda d, b, s: frequencies(d, b) / s, "position interpolation"),
         (lambda d, b, s: frequencies(d, b / s ** (d / (d - 2))), "a larger base"),
         (lambda d, b, s: frequencies(d, b), "the old base"),
         (lambda d, b, s: frequencies(d, math.sqrt(b * s ** (d / (d - 2)))), "i counts pairs"),
-        (lambda d, b, s: NTKAware(s)(frequencies(d, b), 0)[0].repeat_interleave(2), "one a pair"),
+        (lambda d, b, s: NTKAware(s)(frequencies(d, b), 0)[0].repeat_interleave(2), "one per pair"),
         (lambda d, b, s: None, "nothing yet"),
     ],
 )
@@ -112,6 +117,11 @@ def test_yarn_right() -> None:
         (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, held=False).clamp(0, 1)), "begins below pair 0"),
         (lambda d, b, s, n: frequencies(d, b) / s, "position interpolation"),
         (lambda d, b, s, n: frequencies(d, b), "as they were"),
+        (
+            lambda d, b, s, n: blend(d, b, s, ramp(d, b, n).clamp(0, 1)) * (0.1 * math.log(s) + 1),
+            "attention factor",
+        ),
+        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, int(s * n)).clamp(0, 1)), "extended length"),
         (lambda d, b, s, n: None, "nothing yet"),
     ],
 )
@@ -144,7 +154,7 @@ def test_restamp_right() -> None:
         ),
         (lambda keys, old, new: turned(keys, new - old, start=1), "positions begin at 1"),
         (lambda keys, old, new: turned(keys, new - old, layout="half"), "half layout"),
-        (lambda keys, old, new: keys[:, :4], "expected shape (6, 8), got (6, 4)"),
+        (lambda keys, old, new: keys[:1], "expected shape (2, 2), got (1, 2)"),
         (lambda keys, old, new: None, "nothing yet"),
     ],
 )
