@@ -8,7 +8,14 @@ import torch
 from models import close, ids, model
 from torch import Tensor
 
-from rope_lab import KVCache, LocalConfig, LocalTransformer, MultiHeadAttention, RoFormer, RotaryEmbedding
+from rope_lab import (
+    KVCache,
+    LocalConfig,
+    LocalTransformer,
+    MultiHeadAttention,
+    RoFormer,
+    RotaryEmbedding,
+)
 
 N = 8  # tokens of `ids`
 WINDOWS = [None, 3]
@@ -269,3 +276,13 @@ def test_a_window_costs_what_its_docstring_says_and_gives_what_local_attention_g
     mask = torch.rand(2, 12) < 0.6
     close(within(x, mask=mask), dense(x, mask=mask), 1e-12)
     assert "LocalSelfAttention" in MultiHeadAttention.__doc__
+
+
+@pytest.mark.parametrize("split", [[5, 3], [1] * 8])
+def test_block_windows_count_padding_with_and_without_a_cache(split):
+    """They are counted from the first token, so the padding between tokens takes room, and is only hidden."""
+    net, tokens, mask = local(exact=False), ids(), torch.tensor([[1, 1, 0, 0, 1, 0, 1, 1], [1] * 8]).bool()
+    cache, parts = net.new_cache(N), []
+    for part in torch.arange(N).split(split):
+        parts.append(net(tokens[:, part], mask=mask[:, part], cache=cache))
+    close(torch.cat(parts, dim=1), net(tokens, mask=mask), 1e-12)
