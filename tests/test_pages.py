@@ -86,6 +86,17 @@ def test_the_readme_says_which_chapters_are_finished() -> None:
     assert sorted(listed + there) == [f"{number:02d}" for number in range(1, 21)]
 
 
+def test_the_chapters_that_can_run_quickly_are_named() -> None:
+    page = " ".join((ROOT / "book" / "how_to_use.md").read_text("utf-8").split())
+    read = [
+        int(path.stem.split("_")[0])
+        for path in sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+        if "ROPE_LAB_PRESET" in path.read_text("utf-8")
+    ]
+    assert read == [2, 10, 12, 13, 14, 15]
+    assert "chapters 2, 10 and 12 to 15 use tiny models" in page
+
+
 def test_the_readme_names_every_room() -> None:
     page = (ROOT / "README.md").read_text("utf-8").split("## Where things are")[1]
     named = set(re.findall(r"`rope_lab/(\w+)[/.]", page))
