@@ -1,7 +1,7 @@
 """The command line: `rope-lab train | sample | evaluate | export | reproduce | bench | info`, or `python -m rope_lab`.
 
-Every bad input is one line on stderr and exit code 2; a run that cannot go on is one line and exit code 1. Ctrl-C ends
-with exit code 130.
+Every bad input gives one line on stderr and exit code 2; a run that cannot continue gives one line and exit code 1. Ctrl-C
+ends with exit code 130.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"\nrope-lab: interrupted{stop}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone: nothing to tell it
+    except BrokenPipeError:  # the program that read our output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _fail(command: str, error: Exception, code: int) -> int:
     if worker := int(os.environ.get("RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0:
-        # what befell all, the first worker says, upon which torchrun ends the others
+        # the first worker reports what happened to all; torchrun then ends the others
         time.sleep(15)  # time for it to start and say so on a busy machine
         command += f" (worker {worker})"
     name, _, rest = _line(error).partition(" ")
@@ -107,8 +107,8 @@ def _train(options: argparse.Namespace) -> None:
         given = [name for name in ("preset", "run", *changes) if getattr(options, name) is not None]
         if given:
             raise ValueError(
-                f"--resume must stand without --{given[0].replace('_', '-')}: the settings are the run's; to train its "
-                "model further with others, see `start` of rope_lab.training.train"
+                f"--resume cannot be combined with --{given[0].replace('_', '-')}: a resumed run keeps its own settings; "
+                "to train its model further with others, see `start` of rope_lab.training.train"
             )
         config = TrainConfig(**checkpoint.load(options.resume).run["config"])
     else:
@@ -127,7 +127,7 @@ def _train(options: argparse.Namespace) -> None:
         if (folder / checkpoint.FILE).is_file():
             text = f" --text {shlex.quote(options.text)}" if options.text else ""
             again = f"rope-lab train --resume {shlex.quote(str(folder))}{text}"
-            raise KeyboardInterrupt(f"; go on with: {again}") from None
+            raise KeyboardInterrupt(f"; resume with: {again}") from None
         raise
     if rank() == 0:
         loss, then = f"validation loss {run.val:.4f} nats per character", shlex.quote(str(run.folder))
@@ -144,7 +144,7 @@ def _sample(options: argparse.Namespace) -> None:
         text = "\n" if "\n" in vocab else vocab[0]
     if unknown := sorted(set(text) - set(vocab)):
         raise ValueError(
-            f"--prompt must be made of the {len(vocab)} characters of the run's text, got {unknown[0]!r}"
+            f"--prompt must consist of the {len(vocab)} characters of the run's text, got {unknown[0]!r}"
         )
     device = choose_device(options.device)
     prompt = [vocab.index(character) for character in text]

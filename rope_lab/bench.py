@@ -1,8 +1,9 @@
 """Speed and memory compared with other libraries: all run alternately in one process, and the results are ratios.
 
-Rotating a tensor is bound by memory: its speed of light is a `clone()` of the same tensor, so that is the unit. Every
-candidate runs once to warm up, then all take turns, and the median of the rounds counts. Peak memory is that of a
-fresh process each. A neighbour that is not installed is left out and named.
+Rotating a tensor is limited by memory: it has to read and write the tensor at least once, which is what a `clone()`
+does, so that is the unit. Every candidate runs once to warm up; then they alternate, and the median over all rounds
+is reported. Peak memory is measured in a fresh process for each. A library that is not installed is left out and
+named.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Call = Callable[..., Any]
 
 
 def interleave(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
-    """Median seconds of each call, all taking turns for `rounds` rounds after one to warm up."""
+    """Median seconds of each call; they alternate for `rounds` rounds after one to warm up."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -45,9 +46,9 @@ def interleave(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
 
 
 def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, tuple[Call, tuple[Tensor, ...]]], list[str]]:
-    """Ways to rotate x (B, H, N, D) by its positions, each with its arguments, and the neighbours that are missing.
+    """Ways to rotate x (B, H, N, D) by its positions, with their arguments, and the libraries that are missing.
 
-    Those that take queries and keys get half the heads each, labml_nn has the tokens first.
+    Those that take queries and keys get half the heads each; labml_nn gets the tokens first.
     """
     dim, length = x.shape[-1], x.shape[-2]
     table = angles(torch.arange(length, device=x.device), frequencies(dim, device=x.device))
@@ -55,7 +56,7 @@ def rotations(x: Tensor, *, compiled: bool) -> tuple[dict[str, tuple[Call, tuple
     ways: dict[str, tuple[Call, tuple[Tensor, ...]]] = {"clone": (torch.clone, whole)}
     for layout in ("interleaved", "half"):
         ways[f"rope_lab {layout}"] = partial(rotate, angles=table, layout=layout), whole
-        ways[f"rope_lab {layout}, table formed too"] = RotaryEmbedding(dim, layout=layout), halves
+        ways[f"rope_lab {layout}, table computed too"] = RotaryEmbedding(dim, layout=layout), halves
     if compiled:
         for name, (way, inputs) in list(ways.items())[1:]:
             ways[f"{name}, compiled"] = torch.compile(way, dynamic=False), inputs
@@ -92,7 +93,7 @@ def bench_rotation(
     rounds: int = 15,
     compiled: bool = True,
 ) -> dict[str, Any]:
-    """Forward and backward of rotating one tensor, in clones of it."""
+    """Time of the forward and backward pass of rotating one tensor, `clone()` = 1."""
     x = torch.randn(shape, dtype=dtype, device=device)
     ways, missing = rotations(x, compiled=compiled)
     with torch.no_grad():
@@ -119,9 +120,9 @@ def bench_rotation(
 
 
 def local_ways(window: int, *, exact: bool, device: str) -> tuple[dict[str, Call], list[str]]:
-    """Ways to causal local attention of q, k and v (B, H, N, D), and the neighbours that are missing.
+    """Ways to compute causal local attention of q, k and v (B, H, N, D), and the libraries that are missing.
 
-    All see the same keys: with `exact` the window and one key more, as the neighbour counts, else whole blocks.
+    All see the same keys: with `exact` the window and one key more, as local-attention counts, otherwise whole blocks.
     """
     ways: dict[str, Call] = {
         "rope_lab": partial(local_attention, window=window, exact=exact, inclusive=exact)
@@ -139,7 +140,7 @@ def local_ways(window: int, *, exact: bool, device: str) -> tuple[dict[str, Call
 
 
 def local_inputs(length: int, *, device: str) -> list[Tensor]:
-    """q, k and v of shape (1, 8, length, 64), to be differentiated by."""
+    """q, k and v of shape (1, 8, length, 64), which require gradients."""
     return [torch.randn(1, 8, length, 64, device=device, requires_grad=True) for _ in range(3)]
 
 
@@ -150,7 +151,7 @@ def forward_and_backward(way: Call, inputs: list[Tensor]) -> None:
 def bench_local(
     length: int = 8192, window: int = 256, *, exact: bool = True, device: str = "cpu", rounds: int = 5
 ) -> dict[str, Any]:
-    """Causal local attention of (1, 8, length, 64), in units of our own time; see `local_ways`."""
+    """Causal local attention of (1, 8, length, 64), in units of the time of rope_lab; see `local_ways`."""
     qkv = local_inputs(length, device=device)
     ways, missing = local_ways(window, exact=exact, device=device)
     with torch.no_grad():
@@ -175,8 +176,8 @@ def bench_memory(
 ) -> dict[str, Any]:
     """Peak memory of causal local attention of (1, 8, length, 64) with inclusive windows, in bytes.
 
-    Medians over fresh processes, less the peak of one that imports and makes the inputs. `forward` and
-    `forward_and_backward` are None on a system that does not tell.
+    Medians over fresh processes, minus the peak of one that only imports and makes the inputs. `forward` and
+    `forward_and_backward` are None on a system that does not report it.
     """
     ways, missing = local_ways(window, exact=True, device=device)
     setup = (
@@ -216,7 +217,7 @@ def peak():
 
 
 def peak_memory(code: str, *, device: str = "cpu") -> int:
-    """Most bytes a fresh process held while it ran `code`, on a GPU those of its tensors; 0 where unknown."""
+    """Peak memory in bytes of a fresh process that runs `code`, on a GPU that of its tensors; 0 if unknown."""
     on_gpu = "import torch; print(torch.cuda.max_memory_allocated())"
     peak = on_gpu if device == "cuda" else _PEAK + "print(peak())"
     run = subprocess.run(
@@ -228,7 +229,7 @@ def peak_memory(code: str, *, device: str = "cpu") -> int:
 def bench_length(
     lengths: tuple[int, ...] = (8192, 16384, 32768, 65536), *, device: str = "cpu", rounds: int = 3
 ) -> dict[str, Any]:
-    """Time a token of local attention as the text grows, in units of the shortest."""
+    """Time per token of local attention as the sequence grows, in units of the shortest."""
     inputs = {n: [torch.randn(1, 8, n, 64, device=device) for _ in range(3)] for n in lengths}
     with torch.no_grad():
         taken = interleave(
@@ -239,7 +240,7 @@ def bench_length(
 
 
 def bench_import(rounds: int = 5) -> dict[str, float]:
-    """Seconds that `import torch` and `import rope_lab` take in fresh processes, less those of an empty one."""
+    """Seconds that `import torch` and `import rope_lab` take in fresh processes, minus those of an empty one."""
 
     def start(code: str) -> Call:
         return partial(subprocess.run, [sys.executable, "-c", code], check=True)
@@ -250,7 +251,7 @@ def bench_import(rounds: int = 5) -> dict[str, float]:
 
 
 def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
-    """All benchmarks and where they ran; `quick` takes small tensors, to see that everything works."""
+    """All benchmarks, and where they ran; `quick` uses small tensors, to check that everything works."""
     shape, length, rounds = ((1, 2, 64, 32), 512, 2) if quick else ((4, 16, 4096, 64), 8192, 15)
     lengths = (512, 1024) if quick else (8192, 16384, 32768, 65536)
     packages = ("torch", "rotary-embedding-torch", "local-attention", "transformers", "labml-nn")
@@ -279,14 +280,12 @@ def table(results: dict[str, Any]) -> str:
     """The results as text."""
     lines = [f"{results['device']}, {results['threads']} threads, torch {results['versions']['torch']}"]
     for part in results["rotation"]:
-        lines += ["", f"rotating {tuple(part['shape'])} {part['dtype']}, in clones of it   forward  backward"]
+        lines += ["", f"rotating {tuple(part['shape'])} {part['dtype']}, clone() = 1   forward  backward"]
         for name, clones in part["forward_in_clones"].items():
             back = part["backward_in_clones"][name]
             lines.append(f"  {name:46s}{clones:8.2f}" + ("" if name == "clone" else f"{back:10.2f}"))
     for part in results["local"]:
-        head = (
-            f"local attention {tuple(part['shape'])}, {part['windows']} windows of {part['window']}, ours = 1"
-        )
+        head = f"local attention {tuple(part['shape'])}, {part['windows']} windows of {part['window']}, rope_lab = 1"
         lines += ["", f"{head}   forward  training"]
         for name, ratio in part["forward"].items():
             lines.append(f"  {name:46s}{ratio:8.2f}{part['forward_and_backward'][name]:10.2f}")
@@ -296,11 +295,11 @@ def table(results: dict[str, Any]) -> str:
     )
     lines += ["", f"{head}   forward  training"]
     if part["forward"] is None:
-        lines.append("  left out: this system does not tell the peak memory of a process")
+        lines.append("  left out: this system does not report the peak memory of a process")
     for name, used in (part["forward"] or {}).items():
         lines.append(f"  {name:46s}{used / 1e6:8.0f}{part['forward_and_backward'][name] / 1e6:10.0f}")
     part = results["length"]
-    lines += ["", "local attention, time a token, the shortest = 1"]
+    lines += ["", "local attention, time per token, the shortest = 1"]
     lines += [
         f"  {n:7,d} tokens {r:38.2f}" for n, r in zip(part["lengths"], part["time_a_token"], strict=True)
     ]
@@ -314,7 +313,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def summary(results: dict[str, Any]) -> str:
-    """The ratios as the Markdown tables that README carries, and where they were measured."""
+    """The ratios as Markdown tables for the README, and where they were measured."""
     lines = []
     for part in results["rotation"]:
         shape = ", ".join(map(str, part["shape"]))
@@ -360,7 +359,7 @@ def summary(results: dict[str, Any]) -> str:
 
 
 def save(results: dict[str, Any], folder: str | Path) -> list[Path]:
-    """Write bench.json and, where matplotlib is installed, bench.svg."""
+    """Write bench.json and, if matplotlib is installed, bench.svg."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "bench.json"]

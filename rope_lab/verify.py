@@ -1,13 +1,13 @@
-"""Checks that stand under an equation: what the text claims, computed on both sides and compared.
+"""Checks below an equation: both sides of what the text claims, computed and compared.
 
     check("eq. 3.4", left, right)            # two sides that are equal
     check_at_most("eq. 6.2", left, bound)    # an inequality
     check_exact("eq. 3.1", left - right)     # a SymPy expression that is zero
 
 Each prints one line, or in a notebook displays it with its numbers attached, from which the book fills its
-ledger; each raises `CheckFailed` where the claim does not hold. Nothing broadcasts: both sides have the same
-shape. Nothing passes by default: a NaN, an infinity or an empty comparison fails. In a notebook, three or more
-lines of one cell whose labels agree up to the first comma become one line that unfolds.
+ledger; each raises `CheckFailed` if the claim does not hold. Nothing broadcasts: both sides must have the same shape.
+Nothing passes by default: a NaN, an infinity or an empty comparison fails. In a notebook, three or more lines of one
+cell whose labels agree up to the first comma become one line that unfolds.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from torch import Tensor
 STORED = "rope_lab_check"  # the key of the numbers in the metadata of a notebook's output
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 Reason = Literal["rounding", "sampling", "search", "approximation"]  # why two sides may differ
-FEW = 2  # as many checks of one equation are shown line by line
+FEW = 2  # up to this many checks of one equation are shown line by line
 
 
 class CheckFailed(AssertionError):
-    """A claim that does not hold: names the check, the difference, its place and both values there."""
+    """A claim does not hold. The message names the check, the difference, its index and both values there."""
 
 
 def check(
@@ -43,21 +43,21 @@ def check(
 ) -> None:
     """Check that two sides are equal, element by element, up to rounding or up to a tolerance with a reason.
 
-    They are equal where max |left - right| ≤ tolerance · max(1, max |right|). The difference is formed in
-    float64 or complex128; integers and truth values are equal only exactly.
+    They count as equal if max |left - right| ≤ tolerance · max(1, max |right|). The difference is computed in float64
+    or complex128; integers and truth values must be equal exactly.
 
     Args:
         label: names the check once in the book, such as "eq. 3.4" or "eq. 3.4, half layout".
         left, right: tensors, arrays, nested lists or numbers of one shape.
         tolerance: default by the coarser of the two number types: 1e-12 for float64 and complex128, 1e-5 for
-            float32 and complex64. Any coarser type needs its own.
+            float32 and complex64. For any coarser type it has to be given.
         reason: what the tolerance leaves room for: "rounding"; "sampling", the error of a mean over draws;
             "search", the error of a solver or an optimiser; "approximation", where the two sides are close by
             the claim itself.
-        draws: how many random draws are behind the comparison. Without it the line counts the numbers compared.
+        draws: how many random draws are behind the comparison. Without it, the line counts the numbers compared.
 
     Raises:
-        CheckFailed: if the sides differ, differ in shape, are empty, or hold a NaN or an infinity.
+        CheckFailed: if the sides differ, have different shapes, are empty, or contain a NaN or an infinity.
         TypeError, ValueError: if a side is not an array of numbers, the tolerance is missing or negative, the
             reason is none of these, or the draws are not a positive integer.
     """
@@ -79,7 +79,7 @@ def check(
 def check_at_most(label: str, left: Any, bound: Any, *, draws: int | None = None) -> None:
     """Check that left ≤ bound, element by element, and report the largest ratio of the two.
 
-    A ratio may exceed 1 by rounding alone: by the tolerance that `check` allows the number type.
+    A ratio may exceed 1 only by rounding: by the tolerance that `check` allows for the number type.
 
     Args:
         label: as for `check`.
@@ -115,7 +115,7 @@ def check_exact(label: str, expression: Any) -> None:
         expression: left side minus right side; an equation `sympy.Eq(left, right)` is read as that.
 
     Raises:
-        CheckFailed: if something else than zero remains, or a matrix is empty.
+        CheckFailed: if anything but zero remains, or a matrix is empty.
         TypeError: if the expression is not SymPy's.
     """
     import sympy
@@ -151,7 +151,7 @@ def _tensor(name: str, value: Any) -> Tensor:
 
 
 def _sides(label: str, one: str, left: Any, other: str, right: Any) -> tuple[Tensor, Tensor, torch.dtype]:
-    """Both sides in the widest type, with the coarser of their own; refuses what cannot be compared."""
+    """Both sides in the widest type, and the coarser of their own types; raises if they cannot be compared."""
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"label must be a text that names the check, not {label!r}")
     first, second = _tensor(one, left), _tensor(other, right)
@@ -181,7 +181,7 @@ def _real(dtype: torch.dtype) -> torch.dtype:
 
 
 def _coarser(one: torch.dtype, other: torch.dtype) -> torch.dtype:
-    """The type that limits a comparison: the one of larger rounding; whole numbers have none."""
+    """The type that limits a comparison: the one with larger rounding errors; integers have none."""
     inexact = [dtype for dtype in (one, other) if dtype.is_floating_point or dtype.is_complex]
     if not inexact:
         return one
@@ -201,7 +201,7 @@ def _tolerance(dtype: torch.dtype, given: float | None) -> float:
 
 
 def _place(size: Tensor, first: Tensor, second: Tensor, one: str, other: str) -> str:
-    """Where the largest entry of `size` stands, and both values there."""
+    """The index of the largest entry of `size`, and both values there."""
     index = tuple(int(axis) for axis in np.unravel_index(int(size.argmax()), tuple(size.shape)))
     return f"at {index}: {one} {first[index].item():.6g}, {other} {second[index].item():.6g}"
 

@@ -1,1 +1,1 @@
-"""Checkers for the exercises, one module a chapter: each says what is wrong with an answer, and why."""
+"""Checkers for the exercises, one module per chapter: each says what is wrong with an answer, and why."""

@@ -1,4 +1,4 @@
-"""Recorded experiments: a question, its variants, three seeds of each, and the numbers with where they came from."""
+"""Recorded experiments: a question, its variants with three seeds each, and the numbers with their provenance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXPERIMENTS = {
 
 
 def reproduce(name: str, **options: Any) -> Results:
-    """Run what is not recorded yet of the experiment `name`; options as `rope_lab.experiments.lab.walk`.
+    """Run the missing parts of the experiment `name`; options as for `rope_lab.experiments.lab.walk`.
 
     Returns:
         All its records, old and new.

@@ -26,7 +26,7 @@ _DIM, _HEADS = 64, 4
 
 @dataclass(frozen=True)
 class Examples:
-    """Sequences and where their answers stand.
+    """Sequences, and where in them the answers are.
 
     Args:
         ids: (B, N), padded at the end.
@@ -38,14 +38,14 @@ class Examples:
 
 
 def examples(task: str, lengths: Tensor, generator: torch.Generator) -> Examples:
-    """Random examples of a task, one a length.
+    """Random examples of a task, one per length.
 
     copy: 3 1 4 = 3 1 4; reverse: 3 1 4 = 4 1 3; addition, the least digit first: 3 1 + 9 2 = 2 4 0.
 
     Args:
         task: "copy", "reverse" or "addition".
         lengths: digits of each example (of each summand), (B,).
-        generator: of the digits.
+        generator: draws the digits.
     """
     rows, marks = [], []
     for length in lengths.tolist():
@@ -64,7 +64,7 @@ def examples(task: str, lengths: Tensor, generator: torch.Generator) -> Examples
 
 
 def model_for(encoding: str, task: str) -> RoFormerConfig:
-    """Two layers; a learned table long enough for the test, whose last rows training never touches."""
+    """A model of two layers. A learned table is long enough for the test; training does not touch its last rows."""
     longest = 2 * TASKS[task]
     context = 3 * longest + 3 if task == "addition" else 2 * longest + 1
     position = settings(encoding, _DIM // _HEADS)
@@ -79,7 +79,7 @@ def solve(
     device: torch.device,
     position: PositionEncoding | None = None,
 ) -> dict[str, Any]:
-    """Train on random lengths up to the longest of training; the share of right answers at each length to twice it.
+    """Train on random lengths up to a longest one; the fraction of correct answers at each length up to twice that.
 
     `position` takes the place of the encoding of the config.
 
@@ -116,9 +116,9 @@ def solve(
 
 @torch.inference_mode()
 def exact(model: RoFormer, task: str, length: int, generator: torch.Generator) -> float:
-    """Share of examples of one length whose every answer token is the likeliest given those before it.
+    """Fraction of examples of one length in which every answer token is the likeliest given those before it.
 
-    That is the share that decoding the likeliest token each time would get right.
+    This is the fraction that greedy decoding would get right.
     """
     model.eval()
     batch = examples(task, torch.full((_TESTS,), length), generator)
@@ -135,8 +135,8 @@ def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
 
 
 def table(results: Results) -> str:
-    """Right answers up to the longest length of training, and beyond."""
-    lines = [f"{'share of right answers':32s}{'as trained':>17s}{'longer':>17s}"]
+    """Fraction of correct answers up to the longest length of training, and beyond."""
+    lines = [f"{'fraction of correct answers':32s}{'as trained':>17s}{'longer':>17s}"]
     for name in results.variants():
         known, new = [], []
         for record in results.records:

@@ -1,4 +1,4 @@
-"""A RoPE model trained at one length and taken beyond it: by scaling its frequencies, by fine-tuning, by both."""
+"""A RoPE model is trained at one length and extended by scaling its frequencies, by fine-tuning, or both."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rope_lab.model import RoFormer
 from rope_lab.training import token_losses, train
 
 METHODS = ("none", "position interpolation", "NTK-aware", "dynamic NTK", "YaRN")
-PARTS = ("NTK-by-parts", "attention factor alone")  # the two of YaRN, each without the other
+PARTS = ("NTK-by-parts", "attention factor alone")  # the two parts of YaRN, each without the other
 FACTORS = (2, 4, 8)
 _PEAK = 0.2  # of the learning rates of training
 
 
 @dataclasses.dataclass(frozen=True)
 class Sharpened:
-    """Leaves every frequency as it is and multiplies cosine and sine by a number, and so scores by its square."""
+    """Leaves every frequency unchanged and multiplies cosine and sine by a number, and so scores by its square."""
 
     attention_factor: float
 
@@ -112,6 +112,9 @@ def _variants(scale: Scale) -> list[str]:
 
 EXPERIMENTS = {
     "extension": Experiment(
-        "A model trained on short segments: how is it best taken to longer ones?", _variants, measure, table
+        "A model trained on short segments: how is it best extended to longer ones?",
+        _variants,
+        measure,
+        table,
     ),
 }

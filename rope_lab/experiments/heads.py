@@ -1,4 +1,4 @@
-"""The scores of a trained model against distance, beside the bound of the RoFormer paper."""
+"""The scores of a trained model against distance, compared with the bound of the RoFormer paper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEGMENTS = 16
 
 
 class Listening(RotaryEmbedding):
-    """RoPE that keeps the queries and keys it was given, before they turn, one pair a layer."""
+    """RoPE that keeps the queries and keys it was given, before rotation, one pair per layer."""
 
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None
@@ -35,7 +35,7 @@ def bound(q: Tensor, k: Tensor, turned: Tensor) -> Tensor:
         turned: (m − n)·θ_i, (D/2,).
 
     Returns:
-        (...,): no score q·R k of theirs is larger.
+        (...,): an upper bound of |q·R k|.
 
     Source: Su et al. 2021 (arXiv:2104.09864), section 3.4.3.
     """
@@ -48,7 +48,7 @@ def bound(q: Tensor, k: Tensor, turned: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
-    """Mean score, its deviation and the mean bound of every head at each distance, divided by √D as in attention."""
+    """Mean score, its standard deviation and the mean bound of every head at each distance, divided by √D."""
     config = lab.config(seed)
     with seeded(seed):
         source = RoFormer(config.architecture(len(lab.corpus.vocab)))

@@ -1,4 +1,4 @@
-"""What every experiment stands on: how much it may take, models that are trained once, and the walk over its runs."""
+"""What all experiments share: their budgets, models that are trained only once, and the loop over runs."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from rope_lab.experiments.store import Record, Results, digest, file_of, modules
 from rope_lab.model import RoFormer
 from rope_lab.training import Corpus, Run, TrainConfig, checkpoint, choose_device, preset, provenance, train
 
-ROUNDING = 1e-3  # what a reordered sum may move a measured number by, relative to it or to 1
+ROUNDING = 1e-3  # by how much a reordered sum may change a measured number, relative to it or to 1
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much an experiment takes. The model is the one of the preset of the same name.
+    """The budget of an experiment. The model is that of the preset with the same name.
 
     Args:
         name: "smoke", "cpu" or "gpu".
         steps: updates of a model in a comparison.
-        tuning: updates of the fine-tunings that follow one another in `extension`.
+        tuning: updates after which a fine-tuning in `extension` is measured, one stage after another.
         task_steps: updates of a model in `algorithms`.
-        characters: of the validation split that evaluations beyond the context take. No experiment needs more than
-            nine times as many to train on, which the split sees to.
-        long: characters of a long context in `local`.
-        long_seconds: time the updates of each model have in it, by the clock.
+        characters: number of characters of the validation split on which evaluations beyond the context run. The
+            split leaves nine times as many for training, which is enough for every experiment.
+        long: length in characters of a long context in `local`.
+        long_seconds: wall-clock time for the updates of each model there.
     """
 
     name: str
@@ -56,13 +56,13 @@ SCALES = {
 
 @dataclass
 class Lab:
-    """Where an experiment runs.
+    """The place where an experiment runs.
 
     Args:
-        scale: how much it takes.
+        scale: its budget.
         corpus: the text.
-        folder: for models, each trained once and shared by the experiments; training goes on there after a pause.
-        device: "cuda", "mps" or "cpu"; by default the first of them there is.
+        folder: for models, which are trained once and shared by the experiments; an interrupted training resumes there.
+        device: "cuda", "mps" or "cpu"; by default the first that is available.
 
     Raises:
         ValueError: if the text is too short for the scale.
@@ -84,16 +84,16 @@ class Lab:
         self.held_out = self.corpus.encode(self.corpus.val)
 
     def config(self, seed: int, **changes: Any) -> TrainConfig:
-        """The settings of this scale: of the preset, with the scale's number of updates."""
+        """The settings of this scale: those of the preset, with the scale's number of updates."""
         return preset(
             self.scale.name, **({"steps": self.scale.steps, "evaluations": 2, "seed": seed} | changes)
         )
 
     def trained(self, config: TrainConfig) -> tuple[Run, float]:
-        """The run of these settings, and the processor seconds it took; trained once."""
+        """The run with these settings, and the CPU seconds it took; it is trained only once."""
         model = asdict(config.architecture(len(self.corpus.vocab)))
         del model["vocab_size"]
-        config = config.change(**model)  # whether a setting was the default or given makes no other run
+        config = config.change(**model)  # a setting that equals the default makes the same run
         code = modules_behind(["rope_lab.training.loop"])
         where = [
             self.corpus.sha256,
@@ -115,11 +115,11 @@ class Lab:
         return run, float(json.loads(cost.read_text()))
 
     def seconds_per_update(self, config: TrainConfig, start: RoFormer | None = None) -> float:
-        """Time of an update of these settings by the clock: the median of a few, without the first, which warms up.
+        """Wall-clock time of an update with these settings: the median of a few, after one to warm up.
 
         Args:
-            config: its `steps` do not count.
-            start: the model, trained a little here; by default a new RoFormer.
+            config: its `steps` are ignored.
+            start: the model, which is trained a little here; by default a new RoFormer.
         """
         few = config.change(steps=6, reports=6, evaluations=1)
         points = train(few, self.corpus, start=start, device=self.device, quiet=True).history
@@ -153,19 +153,20 @@ def walk(
     out: str | Path = "results", cache: str | Path = "runs/experiments", device: str | None = None,
     check: str | None = None, say: Callable[[str], None] = print,
 ) -> Results:  # fmt: skip
-    """Measure what is not recorded yet of an experiment, seed by seed, and record each measurement at once.
+    """Measure those parts of an experiment that are not recorded yet, seed by seed, recording each result at once.
 
     Args:
         experiments: by name.
-        name, scale: which, and how much it may take.
+        name, scale: which experiment, and its budget.
         corpus: the text.
         seeds: 0, 1, …, seeds − 1 of every variant.
         out: folder of the results.
         cache: folder of the models in training.
         device: as in `Lab`.
-        check: a variant whose first record is measured again instead, "" for the first of all. If all its numbers but
-            the times come out the same within 1e-3, which rounding may move in training, the records are confirmed.
-        say: takes a line a measurement.
+        check: a variant whose first record is measured again instead; "" takes the first record of all. If all its
+            numbers except the times agree within 1e-3, the effect that rounding may have in training, the records are
+            confirmed.
+        say: is called with one line per measurement.
 
     Returns:
         All records, old and new.
@@ -208,7 +209,7 @@ def walk(
         name_of, difference = _farthest(experiment.measure(lab, variant, seed), made)
         if not difference <= ROUNDING:
             raise ValueError(
-                f"{name} must come out as recorded, but {name_of} of {variant} is off by {difference:.1e}"
+                f"{name} was not reproduced: {name_of} of {variant} differs from the record by {difference:.1e}"
             )
         results.code[digest(modules)] = modules
         again = {"variant": variant, "seed": seed, "difference": difference}
@@ -231,10 +232,10 @@ def walk(
 
 
 def _writable(argument: str, folder: str | Path, inside: str = "") -> None:
-    """Make the folder if need be, and one inside it.
+    """Make the folder if necessary, and one inside it.
 
     Raises:
-        ValueError: if that fails, or nothing can be written there.
+        ValueError: if that fails, or the folder is not writable.
     """
     try:
         (Path(folder) / inside).mkdir(parents=True, exist_ok=True)
@@ -249,7 +250,8 @@ def _writable(argument: str, folder: str | Path, inside: str = "") -> None:
 def _farthest(new: Any, old: Any, name: str = "") -> tuple[str, float]:
     """Where two measurements differ most, times and settings apart, and by how much.
 
-    By infinity in kind or length, where a number is missing, and where one is not finite and the other not the same.
+    The difference is infinite if types or lengths differ, if a number is missing, or if one is not finite and the
+    other differs.
     """
     if name.endswith(("seconds", "config")):
         return name, 0.0

@@ -49,7 +49,7 @@ def peer(scale: Scale, seed: int) -> TrainConfig:
 
 
 def measure_recipe(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
-    """Train by one recipe; no other run's model is used, so that the time is its own."""
+    """Train with one recipe; models of other runs are not reused, so that the time is its own."""
     ours = lab.config(seed)
     ours = ours.change(steps=(1_100 if lab.scale.name == "cpu" else ours.steps))
     if variant == PEER:
@@ -89,12 +89,12 @@ def characters_read(results: Results, name: str) -> int:
 
 
 def measure_ablation(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
-    """Train with one thing taken away."""
+    """Train with one part of the recipe changed."""
     return of_training(*lab.trained(lab.config(seed, **ABLATIONS[variant])))
 
 
 def table_of_ablations(results: Results) -> str:
-    """Loss of each, and what taking the thing away costs."""
+    """Loss of each variant, and how much higher it is than with the whole recipe."""
     whole = results.values(results.variants()[0], "val_loss")
     lines = [f"{'':44s}{'validation loss':>18s}{'cost':>18s}"]
     for name in results.variants():
@@ -105,14 +105,14 @@ def table_of_ablations(results: Results) -> str:
 
 
 def measure_preset(lab: Lab, name: str, seed: int) -> dict[str, Any]:
-    """Train by a preset as it is."""
+    """Train with an unchanged preset."""
     before = time.process_time()
     run = train(preset(name, seed=seed), lab.corpus, device=lab.device, quiet=True)
     return of_training(run, time.process_time() - before)
 
 
 def table_of_presets(results: Results) -> str:
-    """What each preset reaches, in all the seconds it takes, compiling and measuring included."""
+    """What each preset reaches, with the total time in seconds, compilation and evaluation included."""
     heads = ("validation loss", "training loss", "seconds", "parameters", "characters")
     widths = (17, 16, 12, 12, 12)
     lines = [" " * 8 + "".join(f"{head:>{width}s}" for head, width in zip(heads, widths, strict=True))]

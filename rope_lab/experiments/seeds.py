@@ -36,8 +36,8 @@ class Verdict(NamedTuple):
 def t_quantile(count: int, confidence: float = 0.95) -> float:
     """How many standard errors on either side of the mean of `count` Gaussian numbers cover the true mean.
 
-    It is the two-sided quantile of Student's t distribution with count − 1 degrees of freedom; infinite for one number,
-    which says nothing of its error.
+    It is the two-sided quantile of Student's t distribution with count − 1 degrees of freedom. It is infinite for one
+    number, which says nothing about its error.
 
     Args:
         count: how many numbers the mean is of.
@@ -62,7 +62,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     """Mean of a few numbers and the half-width of its confidence interval, infinite for one number.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if `values` is empty.
     """
     if not values:
         raise ValueError("values must hold at least one number, got none")
@@ -84,7 +84,7 @@ def differences(results: Results, variant: str, against: str, *path: str | int) 
     Args:
         results: the records.
         variant, against: names of variants.
-        path: where the number stands in a record, as for `Results.values`.
+        path: where the number is in a record, as for `Results.values`.
     """
     ours, theirs = (
         dict(zip(results.values(name, "seed"), results.values(name, *path), strict=True))

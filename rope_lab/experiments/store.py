@@ -1,11 +1,12 @@
-"""Recorded numbers: one small JSON file an experiment and scale, with the code, machine and seed behind every number.
+"""Recorded numbers: one small JSON file per experiment and scale, with code, machine and seed for every number.
 
     {"experiment": "encodings", "scale": "cpu", "code": {HASH: {MODULE: DIGEST, …}}, "records": [RECORD, …],
      "confirmed": {HASH: [{"variant": …, "seed": …, "difference": …}, …]}}
 
-A record holds its variant, its seed, the hash of the code that made it, what `provenance` says, the seconds it took
-and its numbers. It is written when it is done, and a rerun skips what is there. When the code has changed since, the
-records are stale, until one is measured again and comes out the same but for rounding: then they are confirmed.
+A record contains its variant, its seed, the hash of the code that made it, what `provenance` says, the seconds it
+took and its numbers. It is written as soon as it is measured, and a rerun skips what is already there. If the code
+has changed since, the records are stale until one is measured again and agrees up to rounding; then they are
+confirmed.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Results:
 
     Args:
         experiment, scale: their names.
-        records: all that is recorded.
+        records: all records.
         code: for each hash, the digest of every module behind it.
-        confirmed: the records that other code gave again, by the hash of that code.
+        confirmed: the records that other code has reproduced, by the hash of that code.
     """
 
     experiment: str
@@ -49,10 +50,10 @@ class Results:
 
     @classmethod
     def read(cls, folder: str | Path, experiment: str, scale: str) -> Results:
-        """What is in the folder; empty where there is no file.
+        """The results in the folder; empty if there is no file.
 
         Raises:
-            ValueError: if the file is not one of such records. It is left as it is.
+            ValueError: if the file does not contain such records. It is left unchanged.
         """
         path = file_of(folder, experiment, scale)
         if not path.exists():
@@ -60,9 +61,9 @@ class Results:
         try:
             found = json.loads(path.read_text("utf-8"))
             if found.keys() != _KEYS or (found["experiment"], found["scale"]) != (experiment, scale):
-                raise ValueError("it is of something else")
+                raise ValueError("it is of another experiment or scale")
             if not _sound(found):
-                raise ValueError("a part of it is missing or of another kind")
+                raise ValueError("a part of it is missing or of the wrong type")
             return cls(**found)
         except (ValueError, AttributeError, TypeError, OSError) as error:
             must = f"hold records of {experiment} at scale {scale}, or be moved away"
@@ -79,13 +80,13 @@ class Results:
         return any((r["variant"], r["seed"]) == (variant, seed) for r in self.records)
 
     def add(self, folder: str | Path, record: Record, modules: dict[str, str]) -> None:
-        """Put one record in the file, which holds the old or the new ones at any moment."""
+        """Add one record to the file, which is complete at any moment, with it or without it."""
         self.code[digest(modules)] = modules
         self.records.append(record | {"code": digest(modules)})
         self.write(folder)
 
     def write(self, folder: str | Path) -> None:
-        """Replace the file, whole or not at all."""
+        """Replace the whole file, or leave it unchanged."""
         from rope_lab.training import whole  # needs torch, which reading does not
 
         path = file_of(folder, self.experiment, self.scale)
@@ -98,7 +99,7 @@ class Results:
         return list(dict.fromkeys(record["variant"] for record in self.records))
 
     def values(self, variant: str, *path: str | int) -> list[float]:
-        """One number of every seed of a variant: `values("rope", "val_loss")`, `values("rope", "lengths", 2)`."""
+        """One number for each seed of a variant: `values("rope", "val_loss")`, `values("rope", "lengths", 2)`."""
         found = []
         for record in self.records:
             if record["variant"] == variant:
@@ -109,7 +110,7 @@ class Results:
         return found
 
     def stale(self) -> list[str]:
-        """Modules that have changed since a record was made or the records were confirmed; empty where none has."""
+        """Modules that have changed since a record was made or the records were confirmed; empty if none has."""
         changed: set[str] = set()
         for hash_, modules in self.code.items():
             now = modules_behind(modules)
@@ -128,7 +129,7 @@ class Results:
         return between.join(map(str, sorted({of(record) for record in self.records})))
 
     def provenance(self) -> str:
-        """One line for below a table: seeds, machine, versions, what has changed since or what came out again."""
+        """The line below a table: seeds, machine, versions, and what has changed since or was reproduced."""
         if not self.records:
             return f"no records of {self.experiment} at scale {self.scale}"
         seeds = {record["seed"] for record in self.records}
@@ -157,12 +158,12 @@ def _threads(counts: str) -> str:
 
 
 def file_of(folder: str | Path, experiment: str, scale: str) -> Path:
-    """Where the records of an experiment at a scale lie in a folder."""
+    """The path in a folder of the records of an experiment at a scale."""
     return Path(folder) / scale / f"{experiment}.json"
 
 
 def _same(one: dict[str, str], other: dict[str, str]) -> bool:
-    """Whether the same modules stand behind both, wherever they are."""
+    """Whether both consist of the same modules, whatever their names."""
     return sorted(one.values()) == sorted(other.values())
 
 
@@ -221,7 +222,7 @@ def _is_ours(node: ast.AST) -> TypeGuard[ast.ImportFrom]:
 
 
 def _home(place: str, name: str) -> str:
-    """The module that `from place import name` reads, behind the `__init__` of a room that hands the name on."""
+    """The module that `from place import name` reads, behind the `__init__` of a room that passes the name on."""
     if name in _handed_on(place):
         return _home(*_handed_on(place)[name])
     return f"{place}.{name}" if _tree(f"{place}.{name}") else place
@@ -235,7 +236,7 @@ def _handed_on(place: str) -> dict[str, tuple[str, str]]:
 
 
 def _essence(tree: ast.Module) -> Any:
-    """What a module says: without docstrings, and of its imports from this package the names alone."""
+    """A module without docstrings, and with only the names of its imports from this package."""
     tree = _without_docstrings(tree)
     names = sorted(f"{a.name} as {a.asname}" for node in ast.walk(tree) if _is_ours(node) for a in node.names)
     for node in ast.walk(tree):
@@ -255,7 +256,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _dump(node: Any) -> Any:
-    """A syntax tree as JSON can hold it, the same from Python 3.10 to 3.13, whose `ast.dump` are not."""
+    """A syntax tree in types that JSON has, the same from Python 3.10 to 3.13, where `ast.dump` differs."""
     if isinstance(node, ast.JoinedStr):  # 3.12.1 ends some with an empty text
         return ["JoinedStr", [_dump(v) for v in node.values if getattr(v, "value", None) != ""]]
     if isinstance(node, ast.AST):
@@ -265,5 +266,5 @@ def _dump(node: Any) -> Any:
 
 
 def digest(thing: Any) -> str:
-    """Twelve hexadecimal digits of what JSON makes of it."""
+    """Twelve hexadecimal digits of the hash of its JSON."""
     return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:12]

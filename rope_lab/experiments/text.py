@@ -1,4 +1,4 @@
-"""Language models of Tiny Shakespeare that differ in one word, the position encoding or its base."""
+"""Language models of Tiny Shakespeare that differ only in the position encoding or its base."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BASES = (100, 1_000, 10_000, 100_000, 1_000_000)
 
 
 def settings(encoding: str, head_dim: int) -> dict[str, Any]:
-    """What gives a model this encoding; a share of the coordinates of a head becomes their number."""
+    """The settings of a model with this encoding; a fraction of the coordinates of a head becomes their number."""
     chosen = dict(ENCODINGS[encoding])
     if "rotary_dim" in chosen:
         chosen["rotary_dim"] = int(chosen["rotary_dim"] * head_dim) // 2 * 2
@@ -38,7 +38,7 @@ def settings(encoding: str, head_dim: int) -> dict[str, Any]:
 
 
 def trained(lab: Lab, encoding: str, seed: int) -> tuple[Run, float]:
-    """The model of the scale with this encoding, and the processor seconds it took."""
+    """The model of the scale with this encoding, and the CPU seconds it took."""
     model = preset(lab.scale.name).model
     return lab.trained(lab.config(seed, **settings(encoding, model["dim"] // model["heads"])))
 
@@ -62,8 +62,8 @@ def measure_encoding(lab: Lab, encoding: str, seed: int) -> dict[str, Any]:
 
 
 def table_of_encodings(results: Results) -> str:
-    """Loss of each encoding, and the processor time its training took."""
-    lines = [f"{'':32s}{'validation loss':>18s}{'training loss':>18s}{'processor seconds':>20s}"]
+    """Loss of each encoding, and the CPU time of its training."""
+    lines = [f"{'':32s}{'validation loss':>18s}{'training loss':>18s}{'CPU seconds':>20s}"]
     for name in results.variants():
         numbers = [results.values(name, key) for key in ("val_loss", "train_loss", "processor_seconds")]
         lines.append(f"{name:32s}{shown(numbers[0]):>18s}{shown(numbers[1]):>18s}{shown(numbers[2], 0):>20s}")
@@ -71,7 +71,7 @@ def table_of_encodings(results: Results) -> str:
 
 
 def measure_extrapolation(lab: Lab, encoding: str, seed: int) -> dict[str, Any]:
-    """Train at one length, evaluate at it and beyond."""
+    """Train at one length; evaluate there and beyond."""
     run, _ = trained(lab, encoding, seed)
     return beyond(run.model, lab.held_out[: lab.scale.characters + 1], FACTORS)
 
@@ -79,8 +79,8 @@ def measure_extrapolation(lab: Lab, encoding: str, seed: int) -> dict[str, Any]:
 def beyond(model: RoFormer, ids: Tensor, factors: tuple[float, ...]) -> dict[str, Any]:
     """Losses of the same text at multiples of the trained length, cut into segments and with a sliding window.
 
-    A sliding window scores only its last half context; it starts so that all lengths score the same targets. None
-    stands where a model cannot go.
+    A sliding window counts only its last half context; it starts so that all lengths have the same targets. The value
+    is None where a model cannot go.
     """
     context = model.config.context
     lengths = [int(context * factor) for factor in factors]

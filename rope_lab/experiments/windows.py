@@ -1,4 +1,4 @@
-"""Local attention against full: how wide a window, how deep, and what decoding with a cache saves."""
+"""Local and full attention: how wide a window, how deep a model, and what decoding with a cache saves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _LONG = "{} at {:,d} characters"
 def measure_windows(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Train with a window and a depth at four times the preset's context, or with a long context for a set time.
 
-    Only the long contexts are trained for equal time, and have `update_seconds`: the clock without the evaluation.
+    Only the long contexts are trained for equal time, and have `update_seconds`: wall-clock time without the
+    evaluation.
     """
     if variant.endswith("characters"):
         return _measure_long(lab, variant, seed)
@@ -89,8 +90,8 @@ def _variants(scale: Scale) -> list[str]:
 
 
 def table_of_windows(results: Results) -> str:
-    """Loss and processor time of each."""
-    lines = [f"{'':40s}{'validation loss':>18s}{'updates':>10s}{'processor seconds':>20s}"]
+    """Loss and CPU time of each variant."""
+    lines = [f"{'':40s}{'validation loss':>18s}{'updates':>10s}{'CPU seconds':>20s}"]
     for name in results.variants():
         loss, cost = (results.values(name, key) for key in ("val_loss", "processor_seconds"))
         steps = results.values(name, "config", "steps")
@@ -99,7 +100,7 @@ def table_of_windows(results: Results) -> str:
 
 
 def measure_cache(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
-    """Tokens a second of decoding after prompts of several lengths, each way in turn, and that both ways agree."""
+    """Tokens per second of decoding after prompts of several lengths, both ways in alternation, which must agree."""
     config = lab.config(seed)
     longest = 8 * config.architecture(1).context
     with seeded(seed):
@@ -122,14 +123,14 @@ def measure_cache(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
             numbers["cached" if cached else "uncached"].append(rate)
             numbers.setdefault("prompt_seconds", []).append(started - began)
         if drawn[True] != drawn[False]:
-            raise AssertionError(f"with a cache the model must say the same, got {drawn}")
+            raise AssertionError(f"with a cache the model must draw the same text, got {drawn}")
     return numbers
 
 
 def table_of_caches(results: Results) -> str:
-    """Tokens a second, and how many times as many with a cache."""
+    """Tokens per second, and the ratio with and without a cache."""
     lengths = results.records[0]["lengths"]
-    lines = [f"{'tokens a second after':32s}" + "".join(f"{length:>17,d}" for length in lengths)]
+    lines = [f"{'tokens per second after':32s}" + "".join(f"{length:>17,d}" for length in lengths)]
     for name in results.variants():
         rates = {
             key: [results.values(name, key, i) for i in range(len(lengths))] for key in ("cached", "uncached")

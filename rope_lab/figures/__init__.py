@@ -1,1 +1,1 @@
-"""Figures of the book: one module a topic, one function a figure, each returns the Figure."""
+"""Figures of the book: one module per topic, one function per figure, which returns the Figure."""

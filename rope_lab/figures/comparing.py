@@ -29,7 +29,7 @@ _Ends = dict[str, tuple[float, float, str]]
 
 
 def dots(results: Results, *path: str | int, label: str = f"validation {_LOSS}") -> Figure:
-    """A number of every variant, the best on top: a dot per seed, a line at the mean."""
+    """One number for each variant, the best on top: one dot per seed, a line at the mean."""
     names = sorted(results.variants(), key=lambda name: float(np.mean(results.values(name, *path))))
     if not names:
         return _nothing(results)
@@ -156,7 +156,7 @@ def places(results: Results, names: Sequence[str] = SEVEN) -> Figure:
 
 
 def bases(results: Results) -> Figure:
-    """Cut loss against the base of the frequencies, a line per length, a dot per seed."""
+    """Loss of cut segments against the base of the frequencies, one line per length, one dot per seed."""
     if not results.variants():
         return _nothing(results)
     figure, axes = new_figure(size=(7.5, 3.4))
@@ -201,7 +201,7 @@ def solved(results: Results) -> Figure:
 
 
 def recipes(results: Results) -> Figure:
-    """Validation loss of each recipe against the CPU time it took, a dot per seed."""
+    """Validation loss of each recipe against the CPU time it took, one dot per seed."""
     if not results.variants():
         return _nothing(results)
     figure, axes = new_figure(size=(7.5, 3.6))
@@ -219,7 +219,7 @@ def recipes(results: Results) -> Figure:
 
 
 def windows(results: Results) -> Figure:
-    """Left, loss against the window of local attention, a line per depth; right, long contexts after equal time."""
+    """Left: loss against the window of local attention, one line per depth. Right: long contexts after equal time."""
     if not results.variants():
         return _nothing(results)
     figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
@@ -253,7 +253,7 @@ def windows(results: Results) -> Figure:
 
 
 def caches(results: Results) -> Figure:
-    """Characters per second against the length of the prompt, with and without a cache, a dot per seed."""
+    """Characters per second against the length of the prompt, with and without a cache, one dot per seed."""
     if not results.variants():
         return _nothing(results)
     figure, axes = new_figure(size=(7.5, 3.6))
@@ -274,7 +274,7 @@ def caches(results: Results) -> Figure:
 
 
 def scores(results: Results, kernel: Sequence[float], cap: float) -> Figure:
-    """Scores of all heads against distance: the bound and the largest; the mean with its standard deviation.
+    """Scores of all heads against distance: the bound and the largest score; the mean with its standard deviation.
 
     Args:
         results: of the experiment `decay`.

@@ -94,7 +94,7 @@ def peaks(distances: ArrayLike, scores: Mapping[int, ArrayLike]) -> Figure:
 
 
 def random_scores(distances: ArrayLike, equal: ArrayLike, random: ArrayLike) -> Figure:
-    """The score of two equal all-ones vectors next to those of Gaussian ones, with their mean and SD.
+    """The score of two equal all-ones vectors compared with those of Gaussian ones, with their mean and SD.
 
     Args:
         distances: shape (S,).

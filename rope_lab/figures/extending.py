@@ -33,7 +33,7 @@ def by_place(
     context: int,
     halves: Mapping[str, ArrayLike] | None = None,
 ) -> Figure:
-    """Loss by place in the text, a line per method, each named at its end.
+    """Loss by place in the text, one line per method, each named at its end.
 
     Args:
         places: the middle of each group of places, shape (P,).
@@ -49,7 +49,7 @@ def by_place(
 def by_place_of_two(
     places: Sequence[float], panels: Mapping[str, Mapping[str, ArrayLike]], context: int
 ) -> Figure:
-    """Loss by place in the text, a line per method and a panel per model; one legend for all.
+    """Loss by place in the text, one line per method and one panel per model, with one legend for all.
 
     Args:
         places, context: as `by_place`.
@@ -94,7 +94,7 @@ def _draw_by_place(
 
 
 def covered(trained: ArrayLike, used: Mapping[str, ArrayLike]) -> Figure:
-    """The angles that each pair was trained on, and those beyond them that a longer text asks for; a panel a scheme.
+    """The angles that each pair was trained on, and those beyond them in a longer text; one panel per scheme.
 
     Args:
         trained: largest angle L·θ_i of each pair in training, radians, shape (D/2,).
@@ -139,11 +139,11 @@ def covered(trained: ArrayLike, used: Mapping[str, ArrayLike]) -> Figure:
 
 
 def ratios(lines: Mapping[str, tuple[ArrayLike, int, str]], factor: float, first_unseen: int) -> Figure:
-    """By what each scheme multiplies the frequency of each pair, θ'_i/θ_i, named beside its line.
+    """The factor by which each scheme multiplies the frequency of each pair, θ'_i/θ_i, named next to its line.
 
     Args:
-        lines: scheme → ratios, shape (D/2,), the pair beside which its name stands, and on which side: "above right",
-            "below left" or the like.
+        lines: scheme → ratios, shape (D/2,), the pair next to which its name is written, and on which side: "above
+            right", "below left" or the like.
         factor: L'/L; a slow pair stays within its trained angles up to 1/factor.
         first_unseen: the first pair that does not complete a turn in training.
     """
@@ -180,12 +180,12 @@ def ratios(lines: Mapping[str, tuple[ArrayLike, int, str]], factor: float, first
 
 
 def tuning(results: Results, field: str = "loss") -> Figure:
-    """Recorded losses against the updates of fine-tuning; a panel a factor, a line a method.
+    """Recorded losses against the updates of fine-tuning; one panel per factor, one line per method.
 
     Args:
         results: of the experiment `extension`, any number of records: means over the seeds with their 95% confidence
             intervals. Means of one method that are far above all others are written as numbers at the upper edge.
-        field: "loss" at the new length, "beyond" of its places that are new, or "short" at the trained length.
+        field: "loss" at the new length, "beyond" at only those places that are new, or "short" at the trained length.
     """
     factors = sorted({int(record["factor"]) for record in results.records})
     figure, axes = new_figure(1, max(1, len(factors)), size=(7.5, 4.4), sharey=True, squeeze=False)
@@ -229,7 +229,7 @@ def tuning(results: Results, field: str = "loss") -> Figure:
 
 
 def _range(results: Results, field: str) -> tuple[float, float]:
-    """Limits that show every mean, but those of one method that would press all others together."""
+    """Limits that show every mean, except those of one method that would press all others together."""
     highest: dict[str, float] = {}
     lowest = min(record["trained_length"] for record in results.records)
     for variant in results.variants():

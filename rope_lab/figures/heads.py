@@ -18,28 +18,28 @@ from rope_lab.model import RoFormer
 
 
 def attention_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = None) -> Tensor:
-    """Mean attention weight of every head by distance, for whatever encoding, window and mask the model has.
+    """Mean attention weight of every head by distance, whatever encoding, window and mask the model has.
 
     Args:
-        model: any RoFormer; it is looked at without dropout.
+        model: any RoFormer; it is evaluated without dropout.
         ids: token ids (B, N).
-        first: queries before this one are left out, since they have nothing far to look at; by default N // 2.
+        first: queries before this one are left out, since they have no far keys; by default N // 2.
 
     Returns:
-        float64, (layers, H, N): the mean, over queries `first` to N − 1 and over the batch, of what a query
-        gives the keys at distance 0, 1, …, N − 1, earlier or later. Each row sums to 1.
+        float64, (layers, H, N): the mean, over queries `first` to N − 1 and over the batch, of the weight that a
+            query gives to the keys at distance 0, 1, …, N − 1, earlier or later. Each row sums to 1.
 
     Raises:
-        ValueError: if `ids` are no (B, N) or `first` is no query.
+        ValueError: if `ids` does not have shape (B, N) or `first` is not a query.
     """
     start = _first(ids, first)
     return _of_weights(model, ids, lambda weights: _gather(weights.cpu().double().mean(0), start))
 
 
 def keys_attended(model: RoFormer, ids: Tensor, *, first: int | None = None) -> Tensor:
-    """Over how many keys a query spreads its attention: e to the entropy of its weights, the perplexity of attention.
+    """Over how many keys a query spreads its attention: e to the entropy of its weights, their perplexity.
 
-    It is n for a query that gives n keys the same weight and all others none.
+    It is n for a query that gives n keys the same weight and all others zero.
 
     Args:
         model, ids, first: as `attention_by_distance`.
@@ -77,7 +77,7 @@ def _of_weights(model: RoFormer, ids: Tensor, say: Callable[[Tensor], Tensor]) -
 
 
 def even_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = None) -> Tensor:
-    """What `attention_by_distance` gives where every query attends evenly to all that it may see: (layers, N)."""
+    """What `attention_by_distance` gives if every query attends uniformly to all keys that it may see: (layers, N)."""
     first, count = _first(ids, first), ids.shape[-1]
     rows = []
     for layer in _layers(model):
@@ -91,7 +91,7 @@ def heads_by_distance(model: RoFormer, ids: Tensor, *, first: int | None = None)
     """How much attention every head pays to each distance; one row of panels per layer, one column per head.
 
     Both axes are logarithmic. The dashed line is attention that is uniform over all keys that a query may
-    see; the upright line marks the mean distance, which is written above it.
+    see; the vertical line marks the mean distance, which is written above it.
 
     Args:
         model, ids, first: as `attention_by_distance`.
@@ -140,7 +140,7 @@ def _first(ids: Tensor, first: int | None) -> int:
 
 
 def _gather(weights: Tensor, first: int) -> Tensor:
-    """(H, N, N), a row a query -> (H, N), by distance, the mean over queries from `first` on."""
+    """(H, N, N), one row per query -> (H, N), by distance, the mean over queries from `first` on."""
     count = weights.shape[-1]
     index = torch.arange(count, device=weights.device)
     distance = (index[first:, None] - index).abs().flatten()
@@ -149,5 +149,5 @@ def _gather(weights: Tensor, first: int) -> Tensor:
 
 
 def _seen(weights: NDArray[Any]) -> NDArray[Any]:
-    """Without the zeros, which have no logarithm: distances that no query sees."""
+    """Remove the zeros, which have no logarithm: distances that no query sees."""
     return np.where(weights > 0, weights, np.nan)

@@ -71,7 +71,7 @@ def conversion(orders: Mapping[str, ArrayLike], heads: int) -> Figure:
 
 
 def mismatch(distances: ArrayLike, errors: Mapping[str, ArrayLike]) -> Figure:
-    """Error of the scores against the distance of query and key, a line for each way to mix up layouts."""
+    """Error of the scores against the distance of query and key, one line for each way to mix up layouts."""
     figure, axes = new_figure(size=(7.5, 3.8))
     x = np.asarray(distances)
     styles = ("-", "--", "-.", ":")

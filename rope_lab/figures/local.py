@@ -17,7 +17,7 @@ _NEVER, _WASTED, _USED = "#FFFFFF", "#F3CF8E", COLORS["blue"]
 
 
 def masks(named: Mapping[str, ArrayLike], query: int, *, columns: int = 3) -> Figure:
-    """Which keys (across) each query (down) sees, a panel per mask; the row of one query is marked.
+    """Which keys (across) each query (down) sees, one panel per mask; the row of one query is marked.
 
     Args:
         named: boolean masks (N, N), True where a query sees a key, under what to write above them.
@@ -78,8 +78,8 @@ def costs(
 
     Args:
         lengths: N.
-        seconds: time of a call under the name of each way.
-        megabytes: the most that was alive at once during a call, its result included; the same names.
+        seconds: time of a call, by the name of each implementation.
+        megabytes: peak memory during a call, including its result; the same names.
     """
     figure, panels = new_figure(1, 2, size=(7.5, 3.7))
     styles = dict(zip(seconds, ("-", "--", ":"), strict=False))
@@ -100,10 +100,10 @@ def costs(
 
 
 def light_cones(named: Mapping[str, ArrayLike], window: int, far: Mapping[str, float]) -> Figure:
-    """How much each state below the last one adds to it: a row per layer, a column per distance, a panel per network.
+    """How much each earlier state adds to the last one: one row per layer, one column per distance, one panel per network.
 
     Args:
-        named: shares of each layer's influence, (L + 1, S), from the embeddings up to the last state.
+        named: fractions of each layer's influence, (L + 1, S), from the embeddings up to the last state.
         window: W; the edge of what can be reached is drawn from it.
         far: under the same names, the distance within which most of the embeddings' influence lies, to be marked.
     """
@@ -134,7 +134,7 @@ def light_cones(named: Mapping[str, ArrayLike], window: int, far: Mapping[str, f
 
 
 def losses_by_window(windows: Sequence[int], losses: Mapping[int, Sequence[float]]) -> Figure:
-    """Validation loss against the window, a line for each number of updates after which it was measured."""
+    """Validation loss against the window, one line for each number of updates after which it was measured."""
     figure, axes = new_figure(size=(7.5, 3.8))
     shades = (COLORS["sky"], COLORS["blue"], COLORS["black"])
     for (step, values), color, marker in zip(losses.items(), shades[-len(losses) :], "sDo", strict=False):
@@ -149,7 +149,7 @@ def losses_by_window(windows: Sequence[int], losses: Mapping[int, Sequence[float
 
 
 def decoding_errors(steps: Sequence[int], errors: Mapping[str, Sequence[float]]) -> Figure:
-    """Relative error of each token decoded from a cache, a line for each way of keeping the keys."""
+    """Relative error of each token decoded from a cache, one line for each way of keeping the keys."""
     figure, axes = new_figure(size=(7.5, 3.2))
     for (name, values), color, marker in zip(errors.items(), COLORS.values(), "os^", strict=False):
         axes.plot(steps, values, marker=marker, markersize=5, color=color, linewidth=1.2, label=name)

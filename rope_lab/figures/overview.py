@@ -21,7 +21,8 @@ def rope_at_a_glance() -> Figure:
     """The two pairs of coordinates of a head with D = 4 as hands of a clock, at positions 0 to 7.
 
     Base 16 instead of 10,000, so that the slow hand (θ_1 = 1/4) can be seen to turn. Hands start at three
-    o'clock and turn counter-clockwise. The last row lays hands on each other: every opening is (m − n)·θ_i.
+    o'clock and turn counter-clockwise. The last row draws hands on top of each other: every angle between them is (m
+    − n)·θ_i.
     """
     table = angles(torch.arange(POSITIONS), frequencies(4, base=16.0)).tolist()
     figure, axes = new_figure(size=(7.5, 5.6))

@@ -1,7 +1,7 @@
-"""The package's own code beside the mathematics: what a chapter shows is what runs.
+"""The package's own code next to the mathematics: what a chapter shows is what runs.
 
-A page is narrower than the lines of the package. Where ruff is installed, as it is where the book is built, code is
-laid out anew for the page; elsewhere its lines are shown as they are written.
+A page is narrower than the lines of the package. If ruff is installed, as it is where the book is built, code is laid
+out again for the page; otherwise its lines are shown as they are written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH = 88  # characters that fit the column
 
 
 def source(*functions: Callable[..., Any]) -> Markdown:
-    """The source of functions or methods as one block, without docstrings and without refusals of bad input."""
+    """The source of functions or methods as one block, without docstrings and without input checks."""
     from IPython.display import Markdown
 
     return Markdown("```python\n" + "\n\n".join(map(_body, functions)) + "\n```")
@@ -45,14 +45,14 @@ def _is_docstring(statement: ast.stmt) -> bool:
 
 
 def _is_refusal(statement: ast.stmt) -> bool:
-    """An `if` that can only end in an error; what the message needs may be worked out before."""
+    """Whether this is an `if` that can only end in an error; it may compute what the message needs."""
     return (
         isinstance(statement, ast.If) and isinstance(statement.body[-1], ast.Raise) and not statement.orelse
     )
 
 
 def _laid_out(code: str) -> str:
-    """The code for the width of a page; marks meant for a formatter are left out."""
+    """The code laid out for the width of a page; comments meant for a formatter are left out."""
     code = re.sub(r" *# fmt: skip\b", "", code)
     if find_spec("ruff") is None:
         return code
@@ -74,7 +74,7 @@ def _formatted(code: str) -> str:
 
 
 def _comment_above(line: str) -> str:
-    """A line that its comment makes too long has the comment above it."""
+    """Move a comment that makes its line too long above that line."""
     code, mark, comment = line.rpartition("  # ")
     if len(line) <= WIDTH or not mark or not code.strip():
         return line

@@ -1,4 +1,4 @@
-"""Speed, drawn in clones."""
+"""The figure of the benchmark: times in units of one `clone()`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rope_lab.figures.style import COLORS, GREY, new_figure
 
 
 def speed(results: dict[str, Any]) -> Figure:
-    """Time to rotate a tensor, in clones of it, for every candidate of `rope_lab.bench`."""
+    """Time to rotate a tensor, `clone()` = 1, for every candidate of `rope_lab.bench`."""
     part = results["rotation"][0]
     names = [name for name in part["forward_in_clones"] if name != "clone"]
     figure, axes = new_figure(size=(7.5, 0.4 * len(names) + 1.2))

@@ -1,4 +1,4 @@
-"""The one plot style: colour-blind-safe, legible in greyscale, opaque on light and dark pages.
+"""The plot style of the book: colour-blind-safe, legible in greyscale, opaque on light and dark pages.
 
 Words in the colour of a line are darkened until they can be read: see `ink`. In an SVG they are outlines, so that a
 figure looks the same whatever fonts the reader has.
@@ -60,7 +60,7 @@ _RC: Any = {
 
 
 class Drawing(Figure):
-    """A figure that a notebook shows by itself: one made without pyplot has no picture of its own."""
+    """A figure that a notebook shows automatically, which one made without pyplot otherwise does not."""
 
     def draw(self, renderer: Any) -> None:
         for text in self.findobj(Text):
@@ -80,7 +80,8 @@ def to_svg(figure: Figure) -> str:
     """The figure as SVG text that names neither date nor version, so that equal figures give equal text.
 
     Decimals end at a hundredth of a point, which halves the size of a figure with long lines. Empty strips above and
-    below, as panels of equal scales leave them, are cut off; the width stays, and with it the size of words on a page.
+    below, as panels of equal scales leave them, are cut off; the width stays the same, and with it the size of words
+    on a page.
     """
     buffer = io.StringIO()
     with mpl.rc_context(_RC):
@@ -135,7 +136,7 @@ def new_figure(
 
 
 def direct_label(axes: Axes, x: float, y: float, text: str, color: str, **kwargs: Any) -> None:
-    """Write `text` beside a line in the line's own colour, instead of a legend."""
+    """Write `text` next to a line in the line's own colour, instead of a legend."""
     axes.annotate(
         text,
         (x, y),
@@ -158,11 +159,11 @@ def apart(heights: Sequence[float], least: float) -> list[float]:
 
 
 def thinned(x: ArrayLike, y: ArrayLike, stretches: int = 1000) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A dense curve by the lowest and highest point of each of so many equal stretches: it looks the same.
+    """A dense curve reduced to the lowest and highest point of each of many equal stretches, which looks the same.
 
     Args:
         x, y: shape (N,), x evenly spaced.
-        stretches: two for each pixel of the width are enough.
+        stretches: their number; two per pixel of the width are enough.
     """
     x, y = np.asarray(x), np.asarray(y)
     if len(x) <= 2 * stretches:

@@ -2,7 +2,8 @@
 
     table([["RoPE", 1.742, -0.351], ["ALiBi", 1.803, None]], {"encoding": "", "loss": ".3f", "change": "+.1%"})
 
-The last expression of a cell is shown by itself; in the middle of a cell `display(table(...))` shows it.
+A table that is the last expression of a cell is shown automatically; elsewhere in a cell, `display(table(...))` shows
+it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """A table that a screen reader can walk: headings have a scope, numbers stand flush right in even digits."""
+        """A table that a screen reader can navigate: headings have a scope; digits have equal width."""
         head = "".join(self._cell(column, text, "col") for column, text in enumerate(self.heads))
         body = ""
         for row in self.rows:
@@ -94,7 +95,7 @@ def table(
         provenance: where the numbers come from, in a line of its own below; `Results.provenance()` gives it.
 
     Raises:
-        ValueError: if there are no columns or no rows, or a row has another number of cells than there are columns.
+        ValueError: if there are no columns or no rows, or the number of cells of a row is not the number of columns.
     """
     formats = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns, "")
     if not formats or len(formats) != len(columns):
@@ -125,7 +126,7 @@ def _numeric(cells: list[str]) -> bool:
 
 
 def _typeset(text: str) -> str:
-    """A number as printed matter has it: a true minus, and powers of ten."""
+    """A number as it is printed: with a true minus sign, and powers of ten."""
     if re.fullmatch(r"[-−]?0(\.0+)?e[+-]?0+", text):
         return "0"
     text = re.sub(

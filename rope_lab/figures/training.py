@@ -18,7 +18,7 @@ _LOSS = "loss (nats per character)"
 
 
 def side_by_side(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
-    """Validation loss against updates, a line per encoding, each named at its end.
+    """Validation loss against updates, one line per encoding, each named at its end.
 
     Args:
         curves: name → (steps, losses).
@@ -46,7 +46,7 @@ def learning_curve(
     Args:
         steps, losses: of training.
         measured: steps and losses of the validation split.
-        levels: name → loss of a predictor that does not learn by gradient.
+        levels: name → loss of a predictor that is not trained by gradients.
     """
     figure, axes = new_figure(size=(7.5, 4.2))
     last = steps[-1]
@@ -70,11 +70,11 @@ def learning_curve(
 
 
 def against_minutes(histories: Sequence[Sequence[Mapping[str, Any]]], name: str, level: float) -> Figure:
-    """Validation loss against the minutes of training, a line per run, and the level that another reached.
+    """Validation loss against the minutes of training, one line per run, and the level that another run reached.
 
     Args:
-        histories: of each run the points of its record, with `seconds` and, where it was measured, `val`.
-        name, level: of the other.
+        histories: for each run, the points of its record, with `seconds` and, if it was measured, `val`.
+        name, level: of the other run.
     """
     figure, axes = new_figure(size=(7.5, 3.6))
     for points in histories:
@@ -90,7 +90,7 @@ def against_minutes(histories: Sequence[Sequence[Mapping[str, Any]]], name: str,
 
 
 def curve_from(folder: str | Path) -> Figure:
-    """The learning curve of the run in `folder`, from `run.json` there alone.
+    """The learning curve of the run in `folder`, read only from its `run.json`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -111,7 +111,7 @@ def curve_from(folder: str | Path) -> Figure:
 
 
 def loss_by_place(places: ArrayLike, losses: ArrayLike, halves: ArrayLike, mean: float) -> Figure:
-    """Loss of a character against the number of characters the model has seen of its segment.
+    """Loss of a character against the number of characters of its segment that the model has seen.
 
     Args:
         places, losses, halves: the middle of each group of places, its mean loss and the half-width of its confidence

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-STEP, LAST = 20, 12  # degrees a position turns; the largest position on a slider
+STEP, LAST = 20, 12  # degrees per position; the largest position on a slider
 QUERY, KEY = cmath.rect(88, 1.9), cmath.rect(70, 0.7)  # the hands at position 0, in units of the drawing
 
 
 def turning() -> HTML:
-    """Hands q and k that the reader turns by their positions. Without JavaScript it is a still drawing."""
+    """Hands q and k that the reader turns by their positions. Without JavaScript the drawing does not move."""
     from IPython.display import HTML
 
     return HTML(_page())
@@ -50,7 +50,7 @@ def _page() -> str:
 <div class="side">
 {slider("m", "position of q", 0)}
 {slider("n", "position of k", 0)}
-{slider("t", "move both on by", 0)}
+{slider("t", "shift both by", 0)}
 <p aria-live="polite"></p>
 <p class="tally"></p>
 </div></div>{script}"""

@@ -68,7 +68,7 @@ def attention_squares(words: Sequence[str], weights: Mapping[str, ArrayLike]) ->
 
 
 def three_doors() -> Figure:
-    """The way from token embeddings to the output of attention, and the three hooks at which positions enter."""
+    """The path from token embeddings to the output of attention, and the three hooks at which positions enter."""
     figure, axes = new_figure(size=(7.5, 2.5))
     axes.set(xlim=(0, 14.9), ylim=(0.3, 4.6))
     axes.axis("off")
@@ -120,7 +120,7 @@ def three_doors() -> Figure:
 
 
 def score_maps(maps: Mapping[str, ArrayLike]) -> Figure:
-    """A map of scores for each entry: row is the position of the query, column the position of the key."""
+    """A map of scores for each entry: rows are positions of the query, columns positions of the key."""
     figure, axes = new_figure(1, len(maps), size=(7.5, 7.5 / len(maps) + 0.6), sharey=True, squeeze=False)
     for panel, (name, scores) in zip(axes[0], maps.items(), strict=True):
         values = np.asarray(scores)

@@ -57,7 +57,7 @@ def fading(
     Args:
         distances, dense: where scores were drawn, shape (S,), and where their size is predicted, shape (P,).
         sizes: name → standard deviation of score/√D over that at distance 0, drawn (S,) and predicted (P,).
-        lengths, all_lengths: of the text in tokens, the same way, shapes (L,) and (A,).
+        lengths, all_lengths: lengths of the text in tokens, drawn and predicted, shapes (L,) and (A,).
         shares: (name, standard deviation at distance 0) → fraction on the far keys, drawn (L,), half-widths of its
             95% confidence interval (L,), and predicted (A,) or None.
     """

@@ -1,4 +1,4 @@
-"""The training lab: the text, the loop, and all that a run leaves behind."""
+"""The training lab: the text, the training loop, and everything that a run leaves behind."""
 
 from rope_lab.training.checkpoint import Checkpoint, seeded, whole
 from rope_lab.training.data import Corpus, tiny_shakespeare

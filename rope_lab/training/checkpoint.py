@@ -1,11 +1,11 @@
-"""A training run in one safetensors file: all it needs to go on to the same bits, and no pickle.
+"""A training run in one safetensors file: all that it needs to resume bit for bit, without pickle.
 
-The file is written beside its place, forced to the disk and then renamed, so that at its place there is at any
-moment, also after a kill or a power cut, a whole checkpoint or the one before it.
+The file is written under a temporary name, flushed to disk and then renamed. So at any moment, even after a kill or a
+power cut, there is a complete checkpoint: the new one or the one before it.
 
-In it: `model.NAME`, the parameters; `optimizer.NAME.KEY`, what the optimisers remember about a parameter;
-`random.DEVICE`, the states of torch's generators; as JSON under `run`, everything else; and under `sha256` a digest of
-the tensors, so that a byte that was flipped on the disk is noticed.
+The file contains `model.NAME`, the parameters; `optimizer.NAME.KEY`, what the optimisers remember about a parameter;
+`random.DEVICE`, the states of torch's generators; as JSON under `run`, everything else; and under `sha256` a digest
+of the tensors, which reveals a byte that was flipped on the disk.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RUN |= {"history": list, "recent": list, "random": dict}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: `tensors` by name, `run`, everything else, and the `path` it came from."""
+    """The content of a file: `tensors` by name, `run` with everything else, and the `path` it came from."""
 
     tensors: dict[str, Tensor]
     run: dict[str, Any]
@@ -72,13 +72,13 @@ def random_states() -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors |= {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
     if torch.backends.mps.is_available():
         tensors["mps"] = torch.mps.get_rng_state()
-    # the global generator is the one to keep, old as it is
+    # the old global generator is the one whose state matters
     name, keys, *rest = cast(tuple[Any, ...], np.random.get_state())  # noqa: NPY002
     return tensors, {"python": random.getstate(), "numpy": [name, keys.tolist(), *rest]}
 
 
 def set_random_states(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    """Undo what happened to the generators since `random_states`; a device that is not here is passed over."""
+    """Undo what happened to the generators since `random_states`; a device that this machine lacks is skipped."""
     torch.set_rng_state(tensors["cpu"])
     for i in range(torch.cuda.device_count()):
         if f"cuda:{i}" in tensors:
@@ -92,7 +92,7 @@ def set_random_states(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Every generator starts from `seed` inside, and goes on as if nothing had happened outside."""
+    """Inside the block every generator starts from `seed`; after it they continue as if nothing had happened."""
     before = random_states()
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -109,12 +109,12 @@ def save(
     """Write a checkpoint to `path`, whole or not at all.
 
     Args:
-        path: its place; an earlier checkpoint there is replaced at the last moment.
+        path: where to write it; an earlier checkpoint there is replaced at the last moment.
         model, optimizers: their state.
         run: anything JSON can hold; "model" must be the fields of the model's config.
 
     Raises:
-        OSError: if the file cannot be written; an earlier one is still there.
+        OSError: if the file cannot be written; an earlier one is kept.
     """
     safetensors = require()
     generators, plain = random_states()
@@ -133,7 +133,7 @@ def save(
                 {"run": json.dumps(run), "random": json.dumps(plain), "sha256": digest(tensors)},
             )
         except safetensors.SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))  # it keeps the system's error in its text alone
+            number = re.search(r"os error (\d+)", str(error))  # it keeps the system's error only in its text
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
@@ -150,7 +150,7 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A place to write beside `path`; what is there takes the place of `path` at the end, or is gone if that fails."""
+    """A temporary path to write to, which replaces `path` at the end and is removed if that fails."""
     beside = path.with_name(f".{path.name}.unfinished")
     try:
         yield beside
@@ -167,7 +167,7 @@ def load(place: str | Path) -> Checkpoint:
     """The checkpoint at `place`, a run's folder or the file itself.
 
     Raises:
-        ValueError: in one line, if there is none, or it is cut short, or not one of this package.
+        ValueError: in one line, if there is no checkpoint, or it is cut short, or it is not one of this package.
     """
     safetensors = require()
     path = Path(place)
@@ -192,7 +192,7 @@ def load(place: str | Path) -> Checkpoint:
 
 
 def _run(metadata: dict[str, str]) -> dict[str, Any]:
-    """What the metadata says of the run; a TypeError or ValueError if that is not all it takes to go on."""
+    """What the metadata says about the run; raises TypeError or ValueError if a part needed to resume is missing."""
     run, plain = (json.loads(metadata.get(name, "null")) for name in ("run", "random"))
     if not isinstance(run, dict):
         raise ValueError("it has no run in it")
@@ -237,7 +237,7 @@ def restore(checkpoint: Checkpoint, model: RoFormer, optimizers: Sequence[torch.
                     if value.ndim and value.shape != p.shape:
                         must = f"optimizer.{name}.{key} must have shape {tuple(p.shape)}"
                         raise ValueError(f"{must}, got {tuple(value.shape)} in {str(checkpoint.path)!r}")
-                # AdamW counts its steps on the CPU; what has the shape of the parameter lives beside it
+                # AdamW counts its steps on the CPU; what has the shape of the parameter is on its device
                 optimizer.state[p] = {
                     key: value.to(p.device) if value.shape == p.shape else value
                     for key, value in state.items()

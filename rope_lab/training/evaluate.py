@@ -1,4 +1,4 @@
-"""The loss on a whole text: every character is predicted once, in nats per character."""
+"""The loss on a whole text, in nats per character: every character is predicted once."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def evaluate(model: RoFormer, ids: Tensor, *, batch: int = 32) -> float:
 def token_losses(
     model: RoFormer, ids: Tensor, length: int, *, stride: int | None = None, batch: int = 32
 ) -> Tensor:
-    """The loss of every prediction in segments of any length, also longer than the model was trained on.
+    """The loss of every prediction in segments of any length, even longer than those the model was trained on.
 
-    Averaged over the segments, its columns show the loss by position. Its last `stride` columns alone are a sliding
-    window: each target counts once, and none has fewer than length − stride characters before it.
+    Averaged over the segments, its columns show the loss by position. Its last `stride` columns on their own are
+    sliding-window evaluation: each target counts once, and each has at least length − stride characters before it.
 
     Args:
         model: put back into training mode afterwards if it was in it.
@@ -57,11 +57,11 @@ def token_losses(
         batch: segments computed at once.
 
     Returns:
-        Nats, float64 on the CPU, shape (segments, length): all whole segments the text holds.
+        Nats, float64 on the CPU, shape (segments, length): all whole segments of the text.
 
     Raises:
-        ValueError: if an argument is not as above, the text holds no whole segment, or the positions are
-            learned and `length` is beyond their table.
+        ValueError: if an argument is out of range, the text has no whole segment, or the positions are learned and
+            `length` is beyond their table.
     """
     _check(model, ids, batch)
     stride = length if stride is None else stride
@@ -80,20 +80,20 @@ def token_losses(
 
 
 def require_model(model: object, name: str = "model") -> None:
-    """Raises TypeError, naming the argument, unless it is a RoFormer, whose config the caller will ask."""
+    """Raise a TypeError that names the argument, unless it is a RoFormer."""
     if not isinstance(model, RoFormer):
         raise TypeError(f"{name} must be a RoFormer, got {type(model).__name__}")
 
 
 def check_length(model: RoFormer, ids: Tensor, length: int) -> None:
-    """Raises ValueError unless the text holds a segment of this length and the model has positions for it."""
+    """Raise a ValueError unless the text has a segment of this length and the model has positions for it."""
     if not 1 <= length < len(ids):
         raise ValueError(
             f"length must lie between 1 and the {len(ids) - 1} targets of the text, got {length}"
         )
     if isinstance(model.position, LearnedEmbedding) and length > model.position.table.num_embeddings:
         rows = model.position.table.num_embeddings
-        raise ValueError(f"length must be at most {rows}, the learned positions there are, got {length}")
+        raise ValueError(f"length must be at most {rows}, the number of learned positions, got {length}")
 
 
 def _check(model: RoFormer, ids: Tensor, batch: int) -> None:

@@ -1,4 +1,4 @@
-"""The training loop, short enough to be read aloud."""
+"""The training loop, short enough to read aloud."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from rope_lab.training.tracking import Tracker
 
 
 class Batches:
-    """The batches of a text, a function of the step alone.
+    """The batches of a text, which depend only on the step.
 
-    Every epoch cuts the text into segments from a new offset on and visits each once, in a new order.
+    Every epoch cuts the text into segments, starting from a new offset, and visits each once, in a new order.
     """
 
     def __init__(self, ids: Tensor, config: TrainConfig) -> None:
@@ -55,23 +55,23 @@ def train(
     config: TrainConfig | str, corpus: Corpus, *, start: RoFormer | None = None, folder: str | Path | None = None,
     device: str | None = None, resume: bool = False, quiet: bool = False,
 ) -> Run:  # fmt: skip
-    """Train a RoFormer on a text, here or, where `torchrun` started several of us, together.
+    """Train a RoFormer on a text; processes that `torchrun` has started train it together.
 
     Args:
         config: the settings, or the name of a preset.
         corpus: the text.
         start: a model to train further, in place, instead of a new one.
-        folder: for checkpoint, record and log, written at each report; None leaves nothing on the disk.
-        device: "cuda", "mps" or "cpu"; by default the first of them there is.
-        resume: go on from the checkpoint in `folder`, to the same bits as if there had been no pause. Workers that
-            `torchrun` starts again do so by themselves.
+        folder: for checkpoint, record and log, written at each report; with None nothing is written.
+        device: "cuda", "mps" or "cpu"; by default the first that is available.
+        resume: continue from the checkpoint in `folder`; the result is bit-identical to a run without the pause.
+            Workers that `torchrun` restarts do so automatically.
         quiet: print no progress.
 
     Returns:
         The run: its model, its history and where its numbers come from. Only the first worker measures `val`.
 
     Raises:
-        ValueError: naming the argument that does not fit.
+        ValueError: naming the unsuitable argument.
         Stopped: if the loss is not finite, the memory runs out or the disk is full.
         KeyboardInterrupt: on Ctrl-C, after the step is done and the checkpoint written.
     """
@@ -136,7 +136,7 @@ def train(
 
             run.step = step + 1
             run.recent.append(team.mean(torch.stack(losses).sum()))
-            if team.device.type == "cpu":  # to look at a loss on a GPU is to wait for it
+            if team.device.type == "cpu":  # reading a loss from a GPU waits for it
                 run.watch(1)
             measure = due(run.step, config.evaluations, config.steps)
             report = measure or due(run.step, config.reports, config.steps)

@@ -1,4 +1,4 @@
-"""What a run asks of the machine under it: memory, a compiler, bfloat16; and what is said when that is not there."""
+"""What a run needs from the machine (memory, a compiler, bfloat16), and what it reports if something is missing."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from rope_lab.training.record import Stopped
 
 
 def bfloat16_is_native(device: torch.device) -> bool:
-    """Whether products are formed in bfloat16 by the hardware: on GPUs that have it.
+    """Whether the hardware computes products in bfloat16: on GPUs that support it.
 
-    A CPU stays in float32 even if it could, so that a run there is the same on every machine of its kind.
+    On a CPU products are computed in float32 even if bfloat16 is supported, so that a run is the same on similar
+    machines.
     """
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def compiled(model: nn.Module, inputs: Tensor, say: Callable[[str], None]) -> nn.Module:
-    """The model through `torch.compile`, or as it is where that fails, as without a C++ compiler.
+    """The model through `torch.compile`, or unchanged if that fails, for example for lack of a C++ compiler.
 
-    On a CPU dropout draws as it does uncompiled: there its own generator is slower than all that is fused.
+    On a CPU dropout draws as in uncompiled code, because the compiler's own generator costs more there than fusing
+    saves.
 
     Args:
-        model: its parameters and gradients are as before afterwards, and so are the generators.
+        model: its parameters and gradients are left unchanged, and so are the generators.
         inputs: of the shape it will be called with; forward and backward are compiled for it here.
         say: is called with one line if it fails.
     """
@@ -41,14 +43,14 @@ def compiled(model: nn.Module, inputs: Tensor, say: Callable[[str], None]) -> nn
             fast(inputs).float().sum().backward()
     except Exception as error:  # whatever the compiler or its tools raise
         reason = " ".join(str(error).split("\n")[:2])  # of the backend, and of what it uses
-        say(f"torch.compile failed, training goes on without it: {type(error).__name__}: {reason}")
+        say(f"torch.compile failed; continuing without it: {type(error).__name__}: {reason}")
         fast = model
     model.zero_grad()
     return fast
 
 
 def memory(device: torch.device) -> int | None:
-    """Bytes of memory there are on the device, free or not; None where it cannot be told."""
+    """Bytes of memory on the device, free or not; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     try:
@@ -62,9 +64,9 @@ def memory(device: torch.device) -> int | None:
 
 
 def least_memory(config: TrainConfig, vocab_size: int, workers: int, device: torch.device) -> int:
-    """Bytes a worker cannot do without.
+    """A lower bound on the bytes that a worker needs.
 
-    Counted are matrices and tables, their gradients, what the optimisers remember, and the widest tensors that a block
+    It counts matrices and tables, their gradients, what the optimisers remember, and the widest tensors that a block
     keeps for its backward pass.
     """
     model = config.architecture(vocab_size)
@@ -80,9 +82,9 @@ def least_memory(config: TrainConfig, vocab_size: int, workers: int, device: tor
 
 
 def require_memory(config: TrainConfig, vocab_size: int, workers: int, device: torch.device) -> None:
-    """Refuse a run that is larger than the memory by what it needs at the very least.
+    """Raise an error if the least memory that a run needs is more than there is.
 
-    A system that promises memory it does not have kills a run later, without a word.
+    A system that promises memory it does not have would kill the run later, without a message.
 
     Raises:
         ValueError: saying how much is needed and what to lower.
@@ -91,17 +93,17 @@ def require_memory(config: TrainConfig, vocab_size: int, workers: int, device: t
     least = least_memory(config, vocab_size, workers, device)
     if there is not None and least > there:
         raise ValueError(
-            f"the run must fit in memory, {there / 2**30:,.0f} GiB, but needs at least {least / 2**30:,.0f} GiB: "
+            f"the run needs at least {least / 2**30:,.0f} GiB of memory, but the device has {there / 2**30:,.0f} GiB: "
             f"{lower(config)}"
         )
 
 
 @contextmanager
 def enough_memory(advice: str) -> Iterator[None]:
-    """Give `advice`, what to lower, where the memory runs out inside.
+    """If memory runs out inside the block, raise an error with `advice` on what to lower.
 
     Raises:
-        Stopped: in place of what torch raises on each device.
+        Stopped: instead of the error that torch raises, which depends on the device.
     """
     try:
         yield
@@ -114,7 +116,7 @@ def enough_memory(advice: str) -> Iterator[None]:
 
 
 def lower(config: TrainConfig) -> str:
-    """What to change so that a run needs less memory."""
+    """Which settings to change so that a run needs less memory."""
     shape = config.architecture(1)
     return (
         f"lower --batch (now {config.batch}) or raise --accumulate (now {config.accumulate}), lower --context "

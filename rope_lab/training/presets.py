@@ -1,4 +1,4 @@
-"""What a training run is: one frozen record of settings, and four of them under a name."""
+"""The settings of a training run as one frozen record, and four such records with names."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ Schedule = Literal["linear", "cosine", "rsqrt"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that fixes a training run, apart from the text.
+    """Everything that determines a training run, apart from the text.
 
     Args:
         name: of the preset it came from.
         model: fields of `RoFormerConfig` other than `vocab_size`, which is the text's.
-        steps: updates of the parameters; a run ends after them whatever the time.
-        batch: segments of `context` characters an update sees, those of all workers and pieces together.
-        accumulate: pieces a batch is computed in, one after the other, where it is too large for the memory at once.
+        steps: updates of the parameters (optimiser steps), however long they take.
+        batch: segments of `context` characters per update, all workers and pieces together.
+        accumulate: number of pieces in which a batch is computed, one after the other, if it does not fit in memory
+            at once.
         optimizer: "muon" for the matrices of the blocks and AdamW for the rest, or "adamw" for all.
         matrix_lr: peak learning rate of Muon.
         lr: peak learning rate of AdamW.
         beta2: AdamW's memory of squared gradients.
-        weight_decay: of both, decoupled; with "adamw" of the matrices alone.
-        clip: the largest norm all gradients together may have; None leaves them.
+        weight_decay: of both, decoupled; with "adamw" only of the matrices.
+        clip: the largest norm of all gradients together; with None they are not clipped.
         iterations: Newton–Schulz iterations of Muon.
         schedule: how the learning rate falls from its peak: "linear", "cosine", or "rsqrt", 1/√step (arXiv:1706.03762).
-        warmup: fraction of the run in which it rises from 0; above 1 ("rsqrt" only) it never gets to its peak.
-        cooldown: fraction of the run in which it falls, where the schedule is "linear".
-        floor: share of the peak at which "linear" and "cosine" end.
-        bfloat16: form the products in bfloat16 where the hardware does, on a GPU; elsewhere float32 stays.
-        compile: run the model through `torch.compile`, or as it is where that fails.
-        reports: lines of progress a run, spread evenly.
+        warmup: fraction of the run in which it rises from 0; above 1 ("rsqrt" only) it does not reach its peak.
+        cooldown: fraction of the run in which it falls, if the schedule is "linear".
+        floor: fraction of the peak at which "linear" and "cosine" end.
+        bfloat16: compute products in bfloat16 on GPUs that support it; elsewhere in float32.
+        compile: run the model through `torch.compile`, or unchanged if that fails.
+        reports: lines of progress per run, spread evenly.
         evaluations: how many of them measure the loss on the whole validation split.
         seed: of the parameters, the order of the text and dropout.
 
@@ -97,8 +98,8 @@ class TrainConfig:
     def change(self, **settings: Any) -> TrainConfig:
         """A copy with other settings, those of the model among them: `change(steps=100, position="none")`.
 
-        `architecture="llama"` stands for all fields of `rope_lab.model.LLAMA`, "roformer" for their usual values;
-        a field that is given beside it counts more.
+        `architecture="llama"` stands for all fields of `rope_lab.model.LLAMA`, "roformer" for their usual values; a field that
+        is given in addition overrides it.
 
         Raises:
             ValueError: naming a setting that does not exist or is out of range.
@@ -161,7 +162,7 @@ PRESETS = {
 
 
 def preset(name: str, **settings: Any) -> TrainConfig:
-    """The settings known as `name` ("smoke", "cpu", "laptop" or "gpu"), some of them changed.
+    """The preset called `name` ("smoke", "cpu", "laptop" or "gpu"), with some of its settings changed.
 
     Raises:
         ValueError: if there is no such preset, or as `TrainConfig.change`.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the model, its history, and where every number came from."""
+"""What a run leaves behind: the model, its history, and where its numbers came from."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from rope_lab.training.presets import TrainConfig
 
 FILE = "run.json"
 PAUSE = (
-    60.0  # seconds of training after which a run is saved and heard of, however few reports it was asked for
+    60.0  # seconds of training after which a run is saved and reported, however few reports were requested
 )
 
 
 class Stopped(RuntimeError):
-    """A run that began well and cannot go on; the message is one line and says what to do."""
+    """A run has to stop after it has started; the one-line message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Point:
 
     Args:
         step: updates made so far.
-        loss: mean training loss since the report before, nats per character.
-        seconds: since the start, evaluations included, interruptions not.
-        val: loss on the whole validation split, where it was measured.
+        loss: mean training loss since the previous report, nats per character.
+        seconds: since the start, including evaluations but not interruptions.
+        val: loss on the whole validation split, if it was measured.
     """
 
     step: int
@@ -56,17 +56,17 @@ class Point:
 
 @dataclass
 class Run:
-    """A run, finished or on its way.
+    """A run, finished or in progress.
 
     Args:
-        model: trained so far.
+        model: as trained so far.
         config: its settings.
         provenance: the corpus, the device, the threads and the versions it ran with.
-        history: one point a report.
+        history: one point per report.
         step: updates made so far.
         seconds: spent on them.
         recent: training losses since the last report, scalars on the device.
-        folder: where it is saved, if it is.
+        folder: where it is saved, or None.
         saved: the seconds at which it was saved last.
     """
 
@@ -86,7 +86,7 @@ class Run:
         return next((point.val for point in reversed(self.history) if point.val is not None), None)
 
     def record(self) -> dict[str, Any]:
-        """The run without its parameters, as JSON can hold it: what is in `run.json` and in a checkpoint."""
+        """The run without its parameters, in types that JSON has: the content of `run.json` and of a checkpoint."""
         return {
             "config": asdict(self.config),
             "model": asdict(self.model.config),
@@ -101,7 +101,7 @@ class Run:
         }
 
     def watch(self, last: int) -> None:
-        """Look at the `last` losses. On a GPU this waits for the steps to be done.
+        """Check the `last` losses. On a GPU this waits until they are computed.
 
         Raises:
             Stopped: if one of them is not finite.
@@ -119,13 +119,13 @@ class Run:
         self.history.append(Point(self.step, loss, self.seconds, val))
 
     def numbers(self, point: Point) -> dict[str, float]:
-        """What the log holds of a point: losses, and characters per second since the start."""
+        """The numbers of a point in the log: losses, and characters per second since the start."""
         read = point.step * self.config.batch * self.model.config.context
         numbers = {"train.loss": point.loss, "rate": read / point.seconds}
         return numbers if point.val is None else numbers | {"val.loss": point.val}
 
     def line(self) -> str:
-        """How far the run is; with the losses, if they were just reported."""
+        """A line that says how far the run is, with the losses if they were just reported."""
         point = next((p for p in self.history[-1:] if p.step == self.step), None)
         train = "" if point is None else f"train {point.loss:.4f}"
         val = "" if point is None or point.val is None else f"val {point.val:.4f}"
@@ -138,7 +138,7 @@ class Run:
         """Write the checkpoint and `run.json` into the folder, if there is one.
 
         Raises:
-            Stopped: if a parameter is not finite or the disk is full; the checkpoint before is still there.
+            Stopped: if a parameter is not finite or the disk is full; the previous checkpoint is kept.
         """
         self.saved = self.seconds
         if self.folder is None:
@@ -174,10 +174,10 @@ class Run:
         return f"start a run with a lower {rates}" + (" or with --no-bfloat16" if c.bfloat16 else "")
 
     def resume(self, saved: Path, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Go back to where the checkpoint `saved`, a file or its folder, was written.
+        """Restore the state of the checkpoint `saved`, a file or its folder.
 
         Raises:
-            ValueError: if there is none, or it is of another text or of other settings.
+            ValueError: if there is no checkpoint, or its text or settings are different.
         """
         found = checkpoint.load(saved)
         then = found.run
@@ -186,7 +186,7 @@ class Run:
                 f"{c['name']} ({c['sha256'][:8]}…)" for c in (then["corpus"], self.provenance["corpus"])
             )
             raise ValueError(f"corpus must be {trained}, which the run was trained on, got {got}")
-        before = asdict(TrainConfig(**then["config"]))  # an older one has not every setting
+        before = asdict(TrainConfig(**then["config"]))  # an older one lacks some settings
         for name, value in asdict(self.config).items():
             if before[name] != value:
                 raise ValueError(f"{name} must be {before[name]!r} as in {str(saved)!r}, got {value!r}")
@@ -197,7 +197,7 @@ class Run:
 
 
 def resolved(folder: str | Path) -> Path:
-    """The folder without "..": past one that is not there yet the system would find nothing."""
+    """The folder without "..", which the system cannot follow through a folder that does not exist yet."""
     return Path(os.path.realpath(folder) if ".." in Path(folder).parts else folder)
 
 
@@ -205,15 +205,15 @@ def resolved(folder: str | Path) -> Path:
 def prepare(
     folder: str | Path | None, resume: bool, launch: str | None = None
 ) -> Iterator[tuple[Path | None, Path | None]]:
-    """The folder of a run, made if need be and held for this run alone, and the checkpoint in it to go on from.
+    """The folder of a run, created if necessary and locked for this run, and the checkpoint from which to resume.
 
     Args:
-        folder, resume: as `train` takes them; to resume, the checkpoint itself may be named.
-        launch: of `torchrun`; a run that was saved under the same one goes on unasked, for it was started again.
+        folder, resume: as for `train`; to resume, `folder` may also be the checkpoint itself.
+        launch: of `torchrun`; a run that was saved under the same launch resumes automatically, since it was restarted.
 
     Raises:
-        ValueError: if a new run would overwrite another, another run is using the folder, there is none to resume, or
-            it cannot be made.
+        ValueError: if a new run would overwrite another, another run is using the folder, there is no run to resume,
+            or the folder cannot be created.
         ModuleNotFoundError: if safetensors or labml is not installed.
     """
     if folder is None:
@@ -244,9 +244,9 @@ def prepare(
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Hold the folder: another run, here or in another process, is refused it; the system lets go of it after a kill.
+    """Lock the folder against other runs, here or in another process; the system releases the lock after a kill.
 
-    Windows has no such lock; nor have some file systems of networks. There nothing is held.
+    Windows and some network file systems have no such lock. There nothing is locked.
     """
     try:
         import fcntl
@@ -285,10 +285,10 @@ def provenance(corpus: Corpus, device: torch.device) -> dict[str, Any]:
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device called `name`; by default the first there is of cuda, mps and cpu.
+    """The device called `name`; by default the first that is available of cuda, mps and cpu.
 
     Raises:
-        ValueError: if it is not one of these or not on this machine.
+        ValueError: if it is not one of these, or this machine lacks it.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     here = [device for device, there in present.items() if there]
@@ -299,13 +299,13 @@ def choose_device(name: str | None = None) -> torch.device:
 
 @contextmanager
 def interruptible(terminated: bool = True) -> Iterator[list[int]]:
-    """Inside, the first Ctrl-C only fills the list, so that a step is never left half done; the second stops at once.
+    """Inside the block the first Ctrl-C only fills the list, so that an update is completed; the second stops at once.
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
+    Outside the main thread, where Python does not deliver signals, it does nothing.
 
     Args:
-        terminated: treat SIGTERM (`docker stop`, a batch system) and SIGHUP (a closed terminal) in the same way, unless
-            somebody else handles or ignores them.
+        terminated: treat SIGTERM (`docker stop`, a batch system) and SIGHUP (a closed terminal) in the same way,
+            unless they are already handled or ignored.
     """
     asked: list[int] = []
 

@@ -26,19 +26,20 @@ def sample(
 ) -> Iterator[int]:
     """Draw `count` tokens after `prompt`, each as soon as it is known.
 
-    The model looks back at most `context` tokens. When they are full it goes on from their second half,
-    encoded anew from position 0: no encoding meets a position or a distance it was not trained on.
+    The model looks back at most `context` tokens. When they are full, it continues from their second half, encoded
+    again from position 0. So with the default `context`, no encoding sees a position or distance beyond those of
+    training.
 
     Args:
         model: a causal RoFormer.
         prompt: token ids, at least one; the last `context` of them are read.
         count: tokens to draw.
-        temperature: the logits are divided by it; 0 takes the likeliest token.
+        temperature: the logits are divided by it; with 0 the likeliest token is taken.
         top_k: draw among the k likeliest tokens only.
-        top_p: draw among the likeliest tokens that hold this much probability together (arXiv:1904.09751).
+        top_p: draw among the likeliest tokens that together have this probability (nucleus sampling, arXiv:1904.09751).
         seed: fixes the draw.
         context: tokens looked back at; by default those the model was trained on.
-        cached: keep keys and values; the text is the same without, only slower.
+        cached: keep keys and values. Without them the computation is the same up to rounding, but slower.
 
     Returns:
         An iterator over token ids.

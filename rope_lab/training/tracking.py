@@ -1,8 +1,8 @@
-"""A run's numbers, on the screen and in its folder: the one place that knows labml.
+"""A run's numbers, on the screen and in its folder: the only module that uses labml.
 
-labml keeps the file, `log.jsonl`, beside the run's checkpoint. Only its tracker is used: no server, no account, no
-settings file, nothing in the home directory. Its own screen output needs a terminal, or IPython older than 9; the
-lines here are plain text, the same in a terminal, a notebook and a pipe.
+labml writes the file `log.jsonl`, next to the run's checkpoint. Only its tracker is used: no server, no account, no
+settings file, nothing in the home directory. The screen output of labml needs a terminal, or IPython older than 9;
+the lines printed here are plain text, the same in a terminal, a notebook and a pipe.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Tracker:
     """Prints lines and lets labml write the numbers.
 
     Args:
-        folder: for `log.jsonl`, in which a run that goes on logs its history again; None writes no file and needs no
-            labml.
+        folder: for `log.jsonl`, into which a resumed run logs its history again; with None no file is written and
+            labml is not needed.
         quiet: print nothing.
     """
 
@@ -33,7 +33,7 @@ class Tracker:
         self._writer: Any = None
 
     def say(self, line: str) -> None:
-        """Print `line` where it is not quiet."""
+        """Print `line` unless quiet."""
         if not self.quiet:
             print(line, flush=True)
 
@@ -45,13 +45,13 @@ class Tracker:
                 (folder / LOG).write_bytes(b"")
                 self._labml, self._writer = _labml(folder)
             except OSError as error:
-                self.say(f"{LOG} cannot be written, training goes on without it: {error.strerror}")
+                self.say(f"{LOG} cannot be written; continuing without it: {error.strerror}")
         if self._labml is not None:
             self._labml.set_global_step(step)
             for name, number in numbers.items():
                 self._labml.store(name, number)
             self._labml.write()
-            if self._writer.indicators:  # when the last report is long ago, labml has written them already
+            if self._writer.indicators:  # if the last report was long ago, labml has written them already
                 self._writer.flush()
 
     def __enter__(self) -> Tracker:
@@ -66,7 +66,7 @@ class Tracker:
 
 
 def require() -> None:
-    """Raises ModuleNotFoundError, in one line, without labml."""
+    """Raise a ModuleNotFoundError, in one line, if labml is not installed."""
     if importlib.util.find_spec("labml") is None:
         raise ModuleNotFoundError('labml is not installed: pip install "rope-lab[train]"', name="labml")
 

@@ -249,7 +249,7 @@ class TestCompile:
         monkeypatch.setattr(torch, "compile", lambda model, **_: whole(model, backend=broken))
         run = train(tiny(compile=True), corpus(), folder=tmp_path / "run")
         first, *rest = capsys.readouterr().out.splitlines()
-        assert first.startswith("torch.compile failed, training goes on without it: ")
+        assert first.startswith("torch.compile failed; continuing without it: ")
         assert "No working C++ compiler found" in first
         assert all(line.startswith("step") for line in rest)
         assert torch.equal(parameters(run), parameters(train(tiny(), corpus(), quiet=True)))
