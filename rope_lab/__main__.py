@@ -1,7 +1,7 @@
 """The command line: `rope-lab train | sample | evaluate | export | reproduce | bench | info`, or `python -m rope_lab`.
 
-Every bad input gives one line on stderr and exit code 2; a run that cannot continue gives one line and exit code 1. Ctrl-C
-ends with exit code 130.
+Every bad input gives one line on stderr and exit code 2; a run that cannot continue gives one line and exit code 1.
+Ctrl-C ends with exit code 130.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _FLAGS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
-    # Beside another busy program, threads that spin while they wait make training several times slower. Only before
-    # torch is loaded can it be told so.
+    # If another program keeps the machine busy, threads that spin while they wait make training several times slower.
+    # Torch reads this variable only when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a stream of a notebook or a test has no encoding to fail at
@@ -107,8 +107,8 @@ def _train(options: argparse.Namespace) -> None:
         given = [name for name in ("preset", "run", *changes) if getattr(options, name) is not None]
         if given:
             raise ValueError(
-                f"--resume cannot be combined with --{given[0].replace('_', '-')}: a resumed run keeps its own settings; "
-                "to train its model further with others, see `start` of rope_lab.training.train"
+                f"--resume cannot be combined with --{given[0].replace('_', '-')}: a resumed run keeps its own "
+                "settings; to train its model further with others, see `start` of rope_lab.training.train"
             )
         config = TrainConfig(**checkpoint.load(options.resume).run["config"])
     else:

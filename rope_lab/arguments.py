@@ -1,4 +1,4 @@
-"""What the command line takes: its commands, their arguments and the help for each. Nothing here needs torch."""
+"""The commands of the command line, their arguments and the help for each. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The commands and what each takes."""
-    root = _Parser("rope-lab", description="Train a RoFormer on a text, measure it and let it write.")
+    root = _Parser(
+        "rope-lab", description="Train a RoFormer on a text, measure its loss and generate text with it."
+    )
     root.add_argument("--version", action="version", version=rope_lab.__version__)
     commands = root.add_subparsers(
         dest="command", required=True, metavar="train | sample | evaluate | export | reproduce | bench | info"
@@ -60,12 +62,15 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a model", description="Train a model.")
     command.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default cpu")
     command.add_argument(  # torchrun takes --run for an option of its own
-        "--run", "--folder", metavar="FOLDER", help="what it leaves; default runs/PRESET"
+        "--run",
+        "--folder",
+        metavar="FOLDER",
+        help="folder for checkpoint, record and log; default runs/PRESET",
     )
-    command.add_argument("--resume", metavar="FOLDER", help="go on with the run in FOLDER, with its settings")
+    command.add_argument("--resume", metavar="FOLDER", help="resume the run in FOLDER with its own settings")
     _add_text(command)
     _add_device(command)
-    group = command.add_argument_group("settings that differ from the preset's")
+    group = command.add_argument_group("settings that override the preset's")
     for name, kind in CHANGES.items():
         flag = f"--{name.replace('_', '-')}"
         if kind is bool:
@@ -73,20 +78,32 @@ def parser() -> argparse.ArgumentParser:
         else:
             group.add_argument(flag, type=kind, metavar=str(kind.__name__).upper())
 
-    command = commands.add_parser("sample", help="write text", description="Write text, as it is drawn.")
-    _add_run(command)
-    command.add_argument("--prompt", help="what the text starts with; default a new line")
-    command.add_argument("--characters", type=_whole, default=500, help="to write; default 500")
-    command.add_argument("--temperature", type=_real, default=0.8, help="0 takes the likeliest; default 0.8")
-    command.add_argument("--top-k", type=_whole, help="draw among the K likeliest")
-    command.add_argument(
-        "--top-p", type=_real, help="draw among the likeliest that hold P of the probability"
+    command = commands.add_parser(
+        "sample", help="generate text", description="Generate text, printing each character as it is drawn."
     )
-    command.add_argument("--seed", type=_whole, default=0, help="fixes the draw; default 0")
+    _add_run(command)
+    command.add_argument("--prompt", help="beginning of the text; default a new line")
+    command.add_argument(
+        "--characters", type=_whole, default=500, help="number of characters to generate; default 500"
+    )
+    command.add_argument(
+        "--temperature",
+        type=_real,
+        default=0.8,
+        help="divides the logits; 0 takes the likeliest character; default 0.8",
+    )
+    command.add_argument("--top-k", type=_whole, metavar="K", help="sample from the K likeliest characters")
+    command.add_argument(
+        "--top-p",
+        type=_real,
+        metavar="P",
+        help="sample from the likeliest characters that together have probability P (nucleus sampling)",
+    )
+    command.add_argument("--seed", type=_whole, default=0, help="seed of the random draws; default 0")
     _add_device(command)
 
     command = commands.add_parser(
-        "evaluate", help="measure a model", description="The loss on the whole validation split."
+        "evaluate", help="measure a model", description="Measure the loss on the whole validation split."
     )
     _add_run(command)
     command.add_argument(
@@ -94,69 +111,88 @@ def parser() -> argparse.ArgumentParser:
         type=_whole,
         nargs="+",
         metavar="N",
-        help="in segments of N characters, shorter or longer than trained",
+        help="evaluate on segments of N characters, which may be shorter or longer than in training",
     )
     _add_text(command)
     _add_device(command)
 
     command = commands.add_parser(
         "export",
-        help="write a Llama for transformers",
+        help="export a Llama for transformers",
         description="Write the Llama of a run as a checkpoint of Hugging Face transformers.",
     )
     _add_run(command)
-    command.add_argument("folder", help="where it goes: a new or empty folder")
+    command.add_argument("folder", help="where to write it: a new or empty folder")
 
     command = commands.add_parser(
         "reproduce",
         help="run a recorded experiment",
-        description="Run what is not recorded yet of an experiment, and print its table.",
+        description="Run those parts of an experiment that are not recorded yet, and print its table.",
     )
-    command.add_argument("experiment", nargs="?", metavar="NAME", help="without it, a list of them all")
-    command.add_argument("--seeds", type=_whole, default=3, metavar="N", help="of every variant; default 3")
-    command.add_argument("--scale", default="cpu", metavar="NAME", help="smoke, cpu or gpu; default cpu")
-    command.add_argument("--out", default="results", metavar="FOLDER", help="of the records; default results")
+    command.add_argument(
+        "experiment", nargs="?", metavar="NAME", help="name of the experiment; without it, all are listed"
+    )
+    command.add_argument(
+        "--seeds", type=_whole, default=3, metavar="N", help="number of seeds per variant; default 3"
+    )
+    command.add_argument(
+        "--scale",
+        default="cpu",
+        metavar="NAME",
+        help="size of the experiment: smoke, cpu or gpu; default cpu",
+    )
+    command.add_argument(
+        "--out", default="results", metavar="FOLDER", help="folder for the records; default results"
+    )
     command.add_argument(
         "--cache",
         default="runs/experiments",
         metavar="FOLDER",
-        help="of the models; default runs/experiments",
+        help="folder for the trained models; default runs/experiments",
     )
     command.add_argument(
         "--check",
         nargs="?",
         const="",
         metavar="VARIANT",
-        help="see that the code at hand gives a record again",
+        help="check that the current code reproduces a record",
     )
     _add_text(command)
     _add_device(command)
 
     command = commands.add_parser(
-        "bench", help="speed beside the neighbours", description="Speed beside the neighbours, as ratios."
+        "bench",
+        help="compare the speed with other libraries",
+        description="Compare speed and memory with other libraries, as ratios.",
     )
-    command.add_argument("--out", metavar="FOLDER", help="write bench.json and bench.svg there too")
-    command.add_argument("--quick", action="store_true", help="small tensors, to see that everything works")
+    command.add_argument(
+        "--out", metavar="FOLDER", help="folder to which bench.json and bench.svg are also written"
+    )
+    command.add_argument(
+        "--quick", action="store_true", help="use small tensors, to check that everything works"
+    )
     _add_device(command)
 
     command = commands.add_parser(
-        "info", help="what a run is, or this machine", description="Show a run's record."
+        "info",
+        help="describe a run, or this machine",
+        description="Show the record of a run, or this machine and the presets.",
     )
     command.add_argument(
-        "run", nargs="?", help="the folder of a run; without it, this machine and the presets"
+        "run", nargs="?", help="folder of a run; without it, this machine and the presets are shown"
     )
     return root
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("run", help="the folder of a run, or the checkpoint in it")
+    command.add_argument("run", help="folder of a run, or the checkpoint in it")
 
 
 def _add_text(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--text", metavar="FILE", help="a text of your own in UTF-8; default Tiny Shakespeare"
-    )
+    command.add_argument("--text", metavar="FILE", help="text file in UTF-8; default Tiny Shakespeare")
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", metavar="NAME", help="cuda, mps or cpu; default the first there is")
+    command.add_argument(
+        "--device", metavar="NAME", help="cuda, mps or cpu; default: the first that is available"
+    )

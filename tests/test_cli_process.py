@@ -56,7 +56,7 @@ class TestProcess:
         assert process.returncode == 130
         assert "Traceback" not in err
         assert err.splitlines()[-1] == (
-            f"rope-lab: interrupted; go on with: rope-lab train --resume {folder} --text words"
+            f"rope-lab: interrupted; resume with: rope-lab train --resume {folder} --text words"
         )
         assert checkpoint.load(folder).run["step"] >= 250
 
@@ -70,7 +70,7 @@ class TestProcess:
             process.send_signal(number)
             err = process.communicate()[1]
         assert process.returncode == 130
-        assert "go on with: rope-lab train --resume" in err
+        assert "resume with: rope-lab train --resume" in err
         assert checkpoint.load(folder).run["step"] >= 250
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no lock on a folder")

@@ -32,7 +32,9 @@ LAYERS: dict[str, Layer] = {
     "a mean over all tokens, copied to each": lambda x: x.mean(dim=1, keepdim=True).expand_as(x),
     "a layer that sorts the tokens by their first coordinate": _sorted,
     "a factor for each coordinate": lambda x: x * torch.arange(1, x.shape[2] + 1, dtype=x.dtype),
-    "a number added to each text": lambda x: x + torch.arange(1, len(x) + 1, dtype=x.dtype)[:, None, None],
+    "a number added to each sequence": lambda x: (
+        x + torch.arange(1, len(x) + 1, dtype=x.dtype)[:, None, None]
+    ),
 }
 for _name, _layer in LAYERS.items():
     _layer.__name__ = _name
@@ -66,14 +68,14 @@ check_is_order_blind = Exercise(
             f(x.roll(1, 1)), f(x)
         ),
         "is your order the identity? It has to be a real shuffle": lambda f, x: True,
-        "is the comparison turned round? True means blind": lambda f, x: not _blind(f, x),
+        "is the comparison reversed? True means blind": lambda f, x: not _blind(f, x),
         "you compare the mean over the tokens; compare the outputs token by token, with layer(x)[:, order]": (
             lambda f, x: torch.allclose(f(x.roll(1, 1)).mean(1), f(x).mean(1))
         ),
         "you compare the outputs as a set; the output of each token has to move with it, layer(x)[:, order]": _as_a_set,
-        "you shuffle the texts of the batch; tokens are on axis 1": lambda f, x: _blind(f, x, 0),
+        "you shuffle the sequences of the batch; tokens are on axis 1": lambda f, x: _blind(f, x, 0),
         "you shuffle the coordinates; tokens are on axis 1": lambda f, x: _blind(f, x, 2),
-        "you ask for the same bits; a sum in another order is rounded differently, so use torch.allclose": (
+        "you ask for bit-identical results; a sum in another order is rounded differently, so use torch.allclose": (
             lambda f, x: _blind(f, x, equal=torch.equal)
         ),
         "you return False for every layer": lambda f, x: False,
@@ -118,7 +120,7 @@ check_causal_mean = Exercise(
             lambda v: torch.ones(len(v), len(v), dtype=v.dtype).tril().softmax(-1) @ v
         ),
     },
-    right="a head that attends evenly, in one line.",
+    right="a head that attends uniformly, in one line.",
     properties={
         "the first token sees only itself, so row 0 is v[0]": lambda y, v: torch.allclose(
             y[0], v[0], atol=1e-5
@@ -179,7 +181,7 @@ check_distance_bias = Exercise(
         "you use the row numbers of queries and keys; use the positions": lambda t, q, k: _looked_up(
             t, _distance(torch.arange(len(q)), torch.arange(len(k)))
         ),
-        "queries and keys have changed places: rows are queries": lambda t, q, k: _distance_bias(t, q, k).mT,
+        "queries and keys are swapped: rows are queries": lambda t, q, k: _distance_bias(t, q, k).mT,
         "the heads come first": lambda t, q, k: _distance_bias(t, q, k).permute(1, 2, 0),
         "only one head's numbers are used": lambda t, q, k: _distance_bias(t[:1].expand_as(t), q, k),
         "only one head is returned; there is one table row for each": lambda t, q, k: _distance_bias(t, q, k)[

@@ -107,7 +107,7 @@ check_move_on = Exercise(
     _move_on,
     _move_draws,
     {
-        "this moves back by t: with the sine first, to move on is to turn clockwise": lambda p, t, base: (
+        "this moves back by t: with the sine first, moving on means turning clockwise": lambda p, t, base: (
             _move_on(p, -t, base)
         ),
         "you move on by one; the angles are t·θ_i": lambda p, t, base: _move_on(p, 1, base),
@@ -171,11 +171,11 @@ check_look_back = Exercise(
         "this looks one token ahead, whatever r": lambda r, dim, base: _look_back(-1, dim, base),
         "this looks twice as far": lambda r, dim, base: _look_back(2 * r, dim, base),
         "each score is the negative of the correct one": lambda r, dim, base: -_look_back(r, dim, base),
-        "this is correct for tables with all sines first; here pairs are neighbours": lambda r, dim, base: (
+        "this is correct for tables with all sines first; here the two of a pair are neighbours": lambda r, dim, base: (
             _look_back(r, dim, base)[half_order(dim)][:, half_order(dim)]
         ),
-        "a product of two position vectors fits only one position; A has to serve every m": _outer,
-        "only the cosines are there: without the sines it looks both ways": lambda r, dim, base: (
+        "a product of two position vectors fits only one position; A has to work for every m": _outer,
+        "only the cosines are used: without the sines it looks both ways": lambda r, dim, base: (
             _look_back(r, dim, base).diag().diag()
         ),
         "r is cut to a whole number; it can be real": lambda r, dim, base: _look_back(int(r), dim, base),
@@ -222,8 +222,8 @@ check_position_of = Exercise(
     _position_of,
     _position_draws,
     {
-        "this reads only the fastest hand, which is back after six positions": lambda p, base: _by_hand(
-            p, base, 0
+        "this reads only the fastest hand, which has completed a turn after about six positions": lambda p, base: (
+            _by_hand(p, base, 0)
         ),
         "this reads only the slowest hand; the rounding hides its steps": lambda p, base: _by_hand(
             p, base, p.shape[-1] // 2 - 1
@@ -247,4 +247,4 @@ check_position_of = Exercise(
     },
     right="every hand was read, and the clock told the position.",
 )
-"""Exercise 2.4: `position_of(p, base)` reads whole positions below 1,000 off rounded vectors (N, C)."""
+"""Exercise 2.4: `position_of(p, base)` reads integer positions below 1,000 off rounded vectors (N, C)."""

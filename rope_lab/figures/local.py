@@ -100,7 +100,7 @@ def costs(
 
 
 def light_cones(named: Mapping[str, ArrayLike], window: int, far: Mapping[str, float]) -> Figure:
-    """How much each earlier state adds to the last one: one row per layer, one column per distance, one panel per network.
+    """How much each earlier state adds to the last one: a row per layer, a column per distance, a panel per network.
 
     Args:
         named: fractions of each layer's influence, (L + 1, S), from the embeddings up to the last state.

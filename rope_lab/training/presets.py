@@ -98,8 +98,8 @@ class TrainConfig:
     def change(self, **settings: Any) -> TrainConfig:
         """A copy with other settings, those of the model among them: `change(steps=100, position="none")`.
 
-        `architecture="llama"` stands for all fields of `rope_lab.model.LLAMA`, "roformer" for their usual values; a field that
-        is given in addition overrides it.
+        `architecture="llama"` stands for all fields of `rope_lab.model.LLAMA`, "roformer" for their usual values;
+        a field that is given in addition overrides it.
 
         Raises:
             ValueError: naming a setting that does not exist or is out of range.

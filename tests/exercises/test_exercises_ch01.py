@@ -30,8 +30,8 @@ def test_is_order_blind_right(answer) -> None:
     [
         (lambda layer, x: torch.allclose(layer(x.roll(1, 1)), layer(x)), "the shuffled output"),
         (lambda layer, x: torch.allclose(layer(x), layer(x)), "the identity"),
-        (lambda layer, x: not blind(layer, x), "turned round"),
-        (lambda layer, x: blind(layer, x, axis=0), "the texts of the batch"),
+        (lambda layer, x: not blind(layer, x), "is the comparison reversed"),
+        (lambda layer, x: blind(layer, x, axis=0), "the sequences of the batch"),
         (lambda layer, x: blind(layer, x, axis=2), "the coordinates"),
         (lambda layer, x: False, "return False for every layer"),
         (
@@ -113,7 +113,7 @@ def test_distance_bias_right() -> None:
             lambda table, q, k: clipped(table, back(torch.arange(len(q)), torch.arange(len(k)))),
             "use the positions",
         ),
-        (lambda table, q, k: clipped(table, back(q, k)).mT, "changed places"),
+        (lambda table, q, k: clipped(table, back(q, k)).mT, "are swapped"),
         (lambda table, q, k: clipped(table, back(q, k)).permute(1, 2, 0), "heads come first"),
         (lambda table, q, k: clipped(table[:1], back(q, k)).expand(2, -1, -1), "one head"),
         (lambda table, q, k: table[:, back(q, k).clamp(max=table.shape[1] - 1)], "counts from the end"),

@@ -73,7 +73,7 @@ def test_find_pairs_right() -> None:
     [
         (lambda turn, d: torch.arange(d).view(-1, 2), "interleaved layout"),
         (lambda turn, d: torch.arange(d).view(2, -1).T, "half layout"),
-        (lambda turn, d: find_pairs(turn, d).flip(1), "pair is reversed"),
+        (lambda turn, d: find_pairs(turn, d).flip(1), "every pair is reversed"),
         (lambda turn, d: find_pairs(turn, d).flip(0), "slowest pair"),
         (lambda turn, d: find_pairs(turn, d).sort(1).values, "tells a from b"),
         (lambda turn, d: (found := find_pairs(turn, d))[found[:, 0].argsort()], "sort them by frequency"),
@@ -123,7 +123,7 @@ def keys_as_queries(weights, heads, key_heads, r):
         (lambda w, h, k, r: to_half(w, h, k, r, kinds=("query",)), "key projection is not converted"),
         (lambda w, h, k, r: to_half(w, h, k, r, kinds=("key",)), "query projection is not converted"),
         (lambda w, h, k, r: to_half(w, h, k, r, parts=("weight",)), "the bias is not converted"),
-        (lambda w, h, k, r: to_half(w, h, k, r, kinds=("query", "key", "value")), "values do not turn"),
+        (lambda w, h, k, r: to_half(w, h, k, r, kinds=("query", "key", "value")), "values are not rotated"),
         (keys_as_queries, "key_heads heads, not heads"),
         (lambda w, h, k, r: to_half(w, h, k, None), "whole heads"),
         (lambda w, h, k, r: to_half(w, h, k, r, back=True), "from half to interleaved"),

@@ -61,7 +61,7 @@ def test_ntk_right() -> None:
     ("answer", "diagnosis"),
     [
         (lambda d, b, s: frequencies(d, b * s), "to the power D/(D − 2)"),
-        (lambda d, b, s: frequencies(d, b * s ** ((d - 2) / d)), "upside down"),
+        (lambda d, b, s: frequencies(d, b * s ** ((d - 2) / d)), "is inverted"),
         (lambda d, b, s: frequencies(d, b) / s ** (d / (d - 2)), "divided by the same number"),
         (lambda d, b, s: frequencies(d, b) / s, "position interpolation"),
         (lambda d, b, s: frequencies(d, b / s ** (d / (d - 2))), "a larger base"),
@@ -116,12 +116,7 @@ def test_yarn_right() -> None:
         ),
         (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, held=False).clamp(0, 1)), "begins below pair 0"),
         (lambda d, b, s, n: frequencies(d, b) / s, "position interpolation"),
-        (lambda d, b, s, n: frequencies(d, b), "as they were"),
-        (
-            lambda d, b, s, n: blend(d, b, s, ramp(d, b, n).clamp(0, 1)) * (0.1 * math.log(s) + 1),
-            "attention factor",
-        ),
-        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, int(s * n)).clamp(0, 1)), "extended length"),
+        (lambda d, b, s, n: frequencies(d, b), "are unchanged"),
         (lambda d, b, s, n: None, "nothing yet"),
     ],
 )

@@ -97,6 +97,8 @@ class TestCode:
         results = run(tmp_path)
         results.records[0]["number"] = other
         results.write(tmp_path)
-        with pytest.raises(ValueError, match="toy must come out as recorded, but number of a is off by"):
+        with pytest.raises(
+            ValueError, match="toy was not reproduced: number of a differs from the record by"
+        ):
             run(tmp_path, check="")
         assert not Results.read(tmp_path, "toy", "smoke").confirmed

@@ -92,7 +92,7 @@ def test_a_number_that_is_none_or_gone_is_not_confirmed(tmp_path: Path, change: 
     results.records[0] |= change
     results.write(tmp_path)
     with pytest.raises(
-        ValueError, match=f"toy must come out as recorded, but {next(iter(change))} of a is off by inf"
+        ValueError, match=f"toy was not reproduced: {next(iter(change))} of a differs from the record by inf"
     ):
         run(tmp_path, check="")
 

@@ -152,8 +152,8 @@ def test_encode_names_the_first_unknown_character(stranger: str) -> None:
 @pytest.mark.parametrize(
     ("ids", "error", "part"),
     [
-        ([0, 10], ValueError, "ids[1] is 10; it may be 0 to 9"),
-        ([0, 3, -1, -2], ValueError, "ids[2] is -1"),  # Python would count from the end
+        ([0, 10], ValueError, "ids[1] must be from 0 to 9, got 10"),
+        ([0, 3, -1, -2], ValueError, "ids[2] must be from 0 to 9, got -1"),  # Python would count from the end
         ([[0, 1]], ValueError, "(1, 2)"),
         (torch.tensor(3), ValueError, "()"),
         ([0.0, 1.0], TypeError, "torch.float32"),
@@ -169,12 +169,12 @@ def test_decode_refuses(ids: object, error: type[Exception], part: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "error", "part"),
     [
-        ("mine", "a" * 19, ValueError, "text has 19 characters; it may have 20 or more"),
+        ("mine", "a" * 19, ValueError, "text must have 20 characters or more, got 19"),
         ("", "a" * 20, ValueError, "name"),
         (data.NAME, "a" * 20, ValueError, "name"),  # no other text may pass for it in a run record
         (offline.NAME, "a" * 20, ValueError, "name"),
-        ("mine", b"a" * 20, TypeError, "text is a bytes"),
-        (None, "a" * 20, TypeError, "name is a NoneType"),
+        ("mine", b"a" * 20, TypeError, "text must be a str, got bytes"),
+        (None, "a" * 20, TypeError, "name must be a str, got NoneType"),
     ],
 )
 def test_from_text_refuses(name: str, text: str, error: type[Exception], part: str) -> None:

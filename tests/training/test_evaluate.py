@@ -116,5 +116,5 @@ def test_bad_lengths_are_named(model, length, stride, said):
 def test_learned_positions_end_with_their_table():
     model = RoFormer(tiny(position="learned").architecture(9))
     rows = model.config.context
-    with pytest.raises(ValueError, match=f"length must be at most {rows}, the learned positions there are"):
+    with pytest.raises(ValueError, match=f"length must be at most {rows}, the number of learned positions"):
         token_losses(model, torch.zeros(200, dtype=torch.long), rows + 1)

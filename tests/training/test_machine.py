@@ -47,14 +47,14 @@ class TestMemory:
         assert main([*COMMAND, *more, size, value]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert "must fit in memory" in err
+        assert "the run needs at least" in err
         assert f"{size} (" in err
         assert "or take a smaller --preset" in err
         assert not Path("run").exists()
 
     def test_sizes_that_no_computer_can_count_likewise(self, capsys):
         assert main([*COMMAND, "--dim", str(10**10)]) == 2
-        assert "must fit in memory" in capsys.readouterr().err
+        assert "the run needs at least" in capsys.readouterr().err
 
     @pytest.mark.parametrize("activation", ["relu2", "swiglu"])
     @pytest.mark.parametrize("position", ["rope", "learned"])

@@ -114,7 +114,7 @@ def test_a_log_that_cannot_be_written_is_said_once_and_training_goes_on(tmp_path
     (tmp_path / "log.jsonl").mkdir()
     assert train(tiny(), corpus(), folder=tmp_path).step == 6
     lines = [line for line in capsys.readouterr().out.splitlines() if "log.jsonl" in line]
-    assert lines == ["log.jsonl cannot be written, training goes on without it: Is a directory"]
+    assert lines == ["log.jsonl cannot be written; continuing without it: Is a directory"]
 
 
 def test_runs_do_not_mix(tmp_path):
