@@ -75,7 +75,7 @@ check_is_order_blind = Exercise(
         "you compare the outputs as a set; the output of each token has to move with it, layer(x)[:, order]": _as_a_set,
         "you shuffle the sequences of the batch; tokens are on axis 1": lambda f, x: _blind(f, x, 0),
         "you shuffle the coordinates; tokens are on axis 1": lambda f, x: _blind(f, x, 2),
-        "you ask for bit-identical results; a sum in another order is rounded differently, so use torch.allclose": (
+        "you ask for the same bits; a sum in another order is rounded differently, so use torch.allclose": (
             lambda f, x: _blind(f, x, equal=torch.equal)
         ),
         "you return False for every layer": lambda f, x: False,

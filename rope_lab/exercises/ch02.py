@@ -171,10 +171,10 @@ check_look_back = Exercise(
         "this looks one token ahead, whatever r": lambda r, dim, base: _look_back(-1, dim, base),
         "this looks twice as far": lambda r, dim, base: _look_back(2 * r, dim, base),
         "each score is the negative of the correct one": lambda r, dim, base: -_look_back(r, dim, base),
-        "this is correct for tables with all sines first; here the two of a pair are neighbours": lambda r, dim, base: (
+        "this is correct for tables with all sines first; here pairs are neighbours": lambda r, dim, base: (
             _look_back(r, dim, base)[half_order(dim)][:, half_order(dim)]
         ),
-        "a product of two position vectors fits only one position; A has to work for every m": _outer,
+        "a product of two position vectors fits only one position; A has to serve every m": _outer,
         "only the cosines are used: without the sines it looks both ways": lambda r, dim, base: (
             _look_back(r, dim, base).diag().diag()
         ),
@@ -222,8 +222,8 @@ check_position_of = Exercise(
     _position_of,
     _position_draws,
     {
-        "this reads only the fastest hand, which has completed a turn after about six positions": lambda p, base: (
-            _by_hand(p, base, 0)
+        "this reads only the fastest hand, which is back after six positions": lambda p, base: _by_hand(
+            p, base, 0
         ),
         "this reads only the slowest hand; the rounding hides its steps": lambda p, base: _by_hand(
             p, base, p.shape[-1] // 2 - 1

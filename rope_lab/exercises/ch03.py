@@ -61,7 +61,7 @@ check_turn = Exercise(
             x, (m + torch.arange(len(x), dtype=torch.float64))[:, None] * theta
         ),
         "m is cut to a whole number; positions can be real": lambda x, m, theta: _turn(x, int(m), theta),
-        "the two coordinates are swapped": lambda x, m, theta: _turn(x, m, theta).flip(-1),
+        "the two coordinates have changed places": lambda x, m, theta: _turn(x, m, theta).flip(-1),
         "nothing is turned": lambda x, m, theta: x,
     },
     right="one complex multiplication.",
@@ -151,7 +151,7 @@ check_score = Exercise(
     _score,
     _score_draws,
     {
-        "the sign of the distance is reversed, or q is conjugated instead of k, which is the same: "
+        "the sign of the distance is turned round, or q is conjugated instead of k, which is the same: "
         "the distance is m − n, and k has the conjugate": lambda q, k, s, base: _score(q, k, -s, base),
         "the conjugate of k is missing": _unconjugated,
         "the distance does not enter: this is the score at distance 0": lambda q, k, s, base: q @ k,
@@ -164,7 +164,7 @@ check_score = Exercise(
         "only the cosines are there: the imaginary part of q·k* meets the sines": lambda q, k, s, base: (
             _terms(q, k, 0, theta(len(q), base)).real * (s * theta(len(q), base)).cos()
         ).sum(),
-        "this is the sum of |q||k| cos(sθ); each pair of q and k also has an angle of its own": lambda q, k, s, base: (
+        "this is the sum of |q||k| cos(sθ); each pair of q and k has an angle of its own": lambda q, k, s, base: (
             (_terms(q, k, 0, theta(len(q), base)).abs() * (s * theta(len(q), base)).cos()).sum()
         ),
         "pairs are neighbours here, (0, 1), (2, 3), …": lambda q, k, s, base: _score(

@@ -14,21 +14,8 @@ Turn = Callable[[Tensor, float], Tensor]
 Weights = dict[str, Tensor]
 
 
-def check_half_order(half_order: Callable[[int, int], Tensor]) -> Feedback:
-    """Exercise 5.1: `half_order(dim, rotary_dim)` gives p with half = interleaved[..., p]."""
-    d, r = 12, 8
-    pairs, rest = torch.arange(r).view(-1, 2), torch.arange(r, d)
-    order = torch.cat((pairs.T.flatten(), rest))
-    whole = torch.arange(d).view(-1, 2).T.flatten()
-    mistakes = {
-        "this is the way back: p such that interleaved = half[..., p]": order.argsort(),
-        "you reorder the whole head; the coordinates from r on stay in place": whole,
-        "the coordinates from r on are missing": pairs.T.flatten(),
-        "this leaves every coordinate in place": torch.arange(d),
-        "odd coordinates come after the even ones, not before": torch.cat((pairs.flip(1).T.flatten(), rest)),
-    }
-    right = "the even coordinates, then the odd ones, then those that do not turn."
-    return compare("5.1", half_order(d, r), order, mistakes, right=right)
+def _half_order(dim: int, rotary_dim: int) -> Tensor:
+    return torch.cat((half_order(rotary_dim), torch.arange(rotary_dim, dim)))
 
 
 def _order_draws(d: Draw) -> Iterator[Inputs]:
@@ -64,7 +51,7 @@ check_half_order = Exercise(
             (torch.arange(r, d), half_order(r))
         ),
     },
-    right="evens, then odds, then what does not turn.",
+    right="the even coordinates, then the odd ones, then those that do not turn.",
 )
 """Exercise 5.1: `half_order(dim, rotary_dim)` gives p with half = interleaved[..., p]."""
 
@@ -78,21 +65,9 @@ def _unknown(pairs: Tensor, freqs: Tensor) -> Turn:
         turned = rotated(x.double()[..., order], angle)[..., order.argsort()]
         return turned.to(x.dtype) if x.is_floating_point() else turned
 
-    count = torch.arange(d)
-    mistakes = {
-        "these are the pairs of the interleaved layout; look at what `turn` does": count.view(-1, 2),
-        "these are the pairs of the half layout; look at what `turn` does": count.view(2, -1).T,
-        "every pair is reversed: when the unit vector of a is rotated, the sine at b is positive": pairs.flip(
-            1
-        ),
-        "the slowest pair comes first; sort by descending frequency": pairs.flip(0),
-        "these are the correct pairs, sorted by coordinate; sort them by frequency": pairs[
-            pairs[:, 0].argsort()
-        ],
-        "you sorted each pair by coordinate; the sign of the sine tells a from b": pairs.sort(1).values,
-    }
-    right = "you can ask any library for its layout now."
-    return compare("5.2", find_pairs(turn, d), pairs, mistakes, right=right)
+    turn.pairs = pairs  # type: ignore[attr-defined]
+    turn.__name__ = "an unknown rotation"
+    return turn
 
 
 def _find_pairs(turn: Turn, dim: int) -> Tensor:
@@ -166,22 +141,49 @@ def _converted(
     result = dict(weights)
     for name, rows in weights.items():
         kind, part = name.split(".")
-        count = key_heads if kind != "query" else heads
-        mistakes = {
-            "you reorder whole heads; only the first r rows of each head turn": convert(name, count, None),
-            "this goes from half to interleaved": convert(name, count, back=True),
-        }
-        if kind == "value":
-            expected = before
-            mistakes = {"values are not rotated, so they are not reordered": convert(name, count)} | mistakes
-        else:
-            expected = convert(name, count)
-            forgotten = "the bias" if part == "bias" else f"the {kind} projection"
-            mistakes = {f"{forgotten} is not converted": before} | mistakes
-            if kind == "key":
-                wrong_heads = convert(name, heads, min(r, count * head_dim // heads))
-                mistakes["the keys have key_heads heads, not heads"] = wrong_heads
-        verdict = compare("5.3", answer[name], expected, mistakes, right="")
-        if not verdict:
-            return wrong(f"{name}: {verdict.message}")
-    return Feedback("5.3", True, "queries and keys are reordered, each by its own heads, and nothing else.")
+        if kind in kinds and part in parts:
+            result[name] = _reordered(rows, counts[kind], rotary_dim, back=back)
+    return result
+
+
+def _to_half(weights: Weights, heads: int, key_heads: int, rotary_dim: int) -> Weights:
+    return _converted(weights, heads, key_heads, rotary_dim)
+
+
+def _weight_draws(d: Draw) -> Iterator[Inputs]:
+    for heads, key_heads, head_dim, r in ((2, 1, 12, 6), (4, 2, 16, 8), (2, 2, 8, 6), (2, 2, 6, 6)):
+        weights = {}
+        for name, count in {"query": heads, "key": key_heads, "value": key_heads}.items():
+            weights[f"{name}.weight"] = d.tensor(count * head_dim, 2)
+            weights[f"{name}.bias"] = d.tensor(count * head_dim)
+        yield weights, heads, key_heads, r
+
+
+check_to_half = Exercise(
+    "5.3",
+    "to_half",
+    _to_half,
+    _weight_draws,
+    {
+        "the key projection is not converted": lambda *a: _converted(*a, kinds=("query",)),
+        "the query projection is not converted": lambda *a: _converted(*a, kinds=("key",)),
+        "the bias is not converted": lambda *a: _converted(*a, parts=("weight",)),
+        "the weights are not converted, only the biases": lambda *a: _converted(*a, parts=("bias",)),
+        "values are not rotated, so they are not reordered": lambda *a: _converted(
+            *a, kinds=("query", "key", "value")
+        ),
+        "the keys have key_heads heads, not heads": lambda w, heads, key_heads, r: _converted(
+            w, heads, heads, r
+        ),
+        "you reorder whole heads; only the first rotary_dim rows of each turn": lambda w, heads, key_heads, r: (
+            _converted(w, heads, key_heads, None)
+        ),
+        "this goes from half to interleaved": lambda *a: _converted(*a, back=True),
+        "nothing is converted": lambda w, heads, key_heads, r: w,
+        "the heads are reordered as one; each head has its own pairs": lambda w, heads, key_heads, r: (
+            _converted(w, 1, 1, None)
+        ),
+    },
+    right="queries and keys are reordered, each by its own heads, and nothing else.",
+)
+"""Exercise 5.3: `to_half(weights, heads, key_heads, rotary_dim)` converts one layer from interleaved to half."""

@@ -11,67 +11,41 @@ from rope_lab.exercises.checker import Draw, Exercise, Inputs
 from rope_lab.exercises.formulas import half_order, rotated, theta
 
 
-def check_paper_curve(paper_curve: Callable[[Tensor, Tensor], object]) -> Feedback:
-    """Exercise 6.1: `paper_curve(s, freqs)` is the mean of |S_1|, …, |S_{D/2}| at each distance, shape (S,)."""
-    s, freqs = torch.arange(12, dtype=torch.float64) * 7, frequencies(16)
-    arrows = torch.polar(torch.ones(12, 8, dtype=torch.float64), s[:, None] * freqs)
-    sums = arrows.cumsum(-1)
-    right = sums.abs().mean(-1)
-    mistakes = {
-        "this is only |S_{D/2}|; take the mean over all D/2 partial sums": sums[:, -1].abs(),
-        "these are the sums over j; the mean divides by D/2": sums.abs().sum(-1),
-        "the absolute value comes before the mean: mean of |S_j|, not |mean of S_j|": sums.mean(-1).abs(),
-        "you kept the real parts only; |S_j| is the length of a complex number": sums.real.abs().mean(-1),
-        "S_0 = 0 is not among the D/2 sums": sums.abs().sum(-1) / 9,
-        "this is one curve per sum, |S_j|; take their mean": sums.abs(),
-        "these are only the cosines; an arrow has a sine too": arrows.real.mean(-1),
-    }
-    return compare("6.1", paper_curve(s, freqs), right, mistakes, right="that is the curve of the paper.")
+def _arrows(s: Tensor, freqs: Tensor) -> Tensor:
+    angle = s[:, None] * freqs
+    return torch.polar(torch.ones_like(angle), angle)
 
 
 def _sums(s: Tensor, freqs: Tensor) -> Tensor:
     return _arrows(s, freqs).cumsum(-1)
 
 
-    in_half = rotate(q[None], angles(torch.tensor([r]), freqs, dtype=torch.float64), "half")[0]
-    mistakes = {
-        "this key peaks r tokens ahead of the query, at s = −r; turn the other way": turned(-r),
-        "this is q, which peaks at distance 0": q,
-        "this is q with its sign changed, which has its lowest score at distance 0": -q,
-        "these are interleaved angles on a half layout": in_half,
-        "the values are correct, but in the order of the half layout": convert_layout(
-            turned(r), "interleaved", "half"
+def _paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
+    return _sums(s, freqs).abs().mean(-1)
+
+
+def _curve_draws(d: Draw) -> Iterator[Inputs]:
+    yield torch.tensor([0.0], dtype=torch.float64), theta(4, 50.0)
+    for dim in (4, 6, d.one_of(8, 10), 16):
+        steps = d.wholes(d.whole(2, 4), low=1, high=15).double()
+        yield steps.cumsum(0), theta(dim, d.one_of(30.0, 70.0, 10_000.0))
+
+
+check_paper_curve = Exercise(
+    "6.1",
+    "paper_curve",
+    _paper_curve,
+    _curve_draws,
+    {
+        "this is only |S_{D/2}|; take the mean over all D/2 partial sums": lambda s, f: _sums(s, f)[
+            :, -1
+        ].abs(),
+        "this is |S_{D/2}|/(D/2); take the mean over all D/2 partial sums": lambda s, f: (
+            _arrows(s, f).mean(-1).abs()
         ),
-        "you turned it twice as far: the query is already turned by its own position": turned(2 * r),
-        "the key has length 1; give it the length of q": turned(r) / q.norm(),
-    }
-    right = f"at distance {r} nothing of that length scores higher."
-    return compare("6.2", key_for(q, r, freqs), turned(r), mistakes, right=right)
-
-
-def check_reach(reach: Callable[[int, float], object]) -> Feedback:
-    """Exercise 6.3: `reach(dim, base)` is the first distance with a negative sum of cosines."""
-    dim, base = 64, 1000.0
-
-    def first(curve: Callable[[Tensor], Tensor]) -> int:
-        return int((curve(torch.arange(5000, dtype=torch.float64)[:, None]) < 0).int().argmax())
-
-    def cosines(freqs: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda s: (s * freqs).cos().sum(-1)
-
-    freqs = frequencies(dim, base)
-    right = first(cosines(freqs))
-    answer = reach(dim, base)
-    if isinstance(answer, bool) or not isinstance(answer, (int, Tensor, type(None))):
-        return Feedback("6.3", False, f"return an integer, got {type(answer).__name__}.")
-    mistakes = {
-        "this is the last distance before the sum becomes negative": right - 1,
-        "this is one too far; distances count from 0": right + 1,
-        "the exponent falls too slowly: θ_i = base^(−2i/D), not base^(−i/D)": first(cosines(freqs.sqrt())),
-        "these are sines; the arrows start at cos 0 = 1": first(lambda s: (s * freqs).sin().sum(-1)),
-        "this is the limit of wide heads; the head has dim/2 pairs": round(0.6165 * base),
-        "this is where the sum first falls below 1; look for where it first falls below 0": first(
-            lambda s: cosines(freqs)(s) - 1
+        "these are the sums over j; the mean divides by D/2": lambda s, f: _sums(s, f).abs().sum(-1),
+        "the absolute value comes before the mean: mean of |S_j|, not |mean of S_j|": lambda s, f: (
+            _sums(s, f).mean(-1).abs()
         ),
         "you kept only the real parts; |S_j| is the length of a complex number": lambda s, f: (
             _sums(s, f).real.abs().mean(-1)
@@ -183,9 +157,9 @@ check_reach = Exercise(
     _reach,
     _reach_draws,
     {
-        "this is the last distance before the loss": lambda dim, base: _reach(dim, base) - 1,
+        "this is the last distance before the sum becomes negative": lambda dim, base: _reach(dim, base) - 1,
         "this is one too far; distances count from 0": lambda dim, base: _reach(dim, base) + 1,
-        "the exponent runs too slowly: θ_i = base^(−2i/D), not base^(−i/D)": lambda dim, base: _first(
+        "the exponent falls too slowly: θ_i = base^(−2i/D), not base^(−i/D)": lambda dim, base: _first(
             lambda s: _cosines(theta(dim, base, -1), s)
         ),
         "these are sines; the arrows start at cos 0 = 1": lambda dim, base: _first(

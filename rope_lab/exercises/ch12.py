@@ -11,56 +11,12 @@ from torch import Tensor
 from rope_lab.exercises.checker import Draw, Exercise, Inputs
 
 
-def check_window_mask(window_mask: Callable[[int, int], object]) -> Feedback:
-    """Exercise 12.1: `window_mask(N, W)` is True where a causal query (row) sees a key (column), shape (N, N)."""
-    N, W = 9, 4
-    given = window_mask(N, W)
-    if isinstance(given, Tensor) and given.dtype != torch.bool:
-        why = f"return a boolean mask, True where a query sees a key, got {given.dtype}."
-        return Feedback("12.1", False, why)
-    back = torch.arange(N)[:, None] - torch.arange(N)
-    mistakes = {
-        "here m − n may be as large as W, which gives W + 1 keys; the W keys include the query itself": (
-            back >= 0
-        )
-        & (back <= W),
-        "the query does not see itself; m − n starts at 0": (back > 0) & (back < W),
-        "here m − n ends at W − 2, which gives W − 1 keys": (back >= 0) & (back < W - 1),
-        "this one sees later keys too; causal means m − n ≥ 0": back.abs() < W,
-        "rows are queries and columns keys; this is the other way round": (back <= 0) & (back > -W),
-        "True marks hidden keys; reverse it": ~((back >= 0) & (back < W)),
-        "this is causal, without a window": back >= 0,
-        "this is a window without a causal mask": back < W,
-        "this is a block window: the window should move with every query": (back >= 0)
-        & (torch.arange(N)[:, None] // W - torch.arange(N) // W <= 1),
-    }
-    as_numbers = {why: mask.double() for why, mask in mistakes.items()}
-    expected = ((back >= 0) & (back < W)).double()
-    actual = given.double() if isinstance(given, Tensor) else given
-    return compare("12.1", actual, expected, as_numbers, right="every query sees W keys, itself among them.")
+def _back(N: int) -> Tensor:
+    return torch.arange(N)[:, None] - torch.arange(N)  # m − n
 
 
-def check_layers_needed(layers_needed: Callable[[int, int], object]) -> Feedback:
-    """Exercise 12.2: `layers_needed(W, s)` is the smallest number of layers that reach s tokens back."""
-    cases = [(4, 3), (4, 4), (4, 12), (4, 13), (2, 7), (16, 15), (16, 16), (16, 100), (128, 127), (128, 1000)]
-    answers = [layers_needed(W, s) for W, s in cases]
-    if any(answer is None for answer in answers):
-        return compare("12.2", None, torch.empty(0), {}, right="")
-    for answer in answers:
-        whole = isinstance(answer, (int, float)) and answer == int(answer)
-        if isinstance(answer, bool) or not whole:
-            return Feedback("12.2", False, f"return an integer, got {answer!r}.")
-    W, s = torch.tensor(cases, dtype=torch.float64).T
-    mistakes = {
-        "a layer adds W − 1 tokens, not W: the query is one of the W": (s / W).ceil(),
-        "round up: one layer more if W − 1 does not divide s": (s / (W - 1)).floor(),
-        "this is one too many if W − 1 divides s": (s / (W - 1)).floor() + 1,
-        "this is one layer too many": (s / (W - 1)).ceil() + 1,
-        "this is the distance that s layers reach": s * (W - 1),
-    }
-    given = torch.tensor([float(answer) for answer in answers], dtype=torch.float64)  # type: ignore[arg-type]
-    done = "that many layers reach it, and one layer fewer does not."
-    return compare("12.2", given, (s / (W - 1)).ceil(), mistakes, right=done)
+def _window_mask(N: int, W: int) -> Tensor:
+    return (_back(N) >= 0) & (_back(N) < W)
 
 
 def _mask_draws(d: Draw) -> Iterator[Inputs]:
@@ -96,7 +52,7 @@ check_window_mask = Exercise(
         "True is where a key is hidden; invert it": lambda N, W: ~_window_mask(N, W),
         "this is causal, without a window": lambda N, W: _back(N) >= 0,
         "this is a window without a causal mask": lambda N, W: _back(N) < W,
-        "this is a block window: it should move on with every query": _blocks_before,
+        "this is a block window: the window should move with every query": _blocks_before,
         "the mask has two axes, (N, N)": lambda N, W: _window_mask(N, W)[None, None],
     },
     right="every query sees W keys, itself among them.",
@@ -128,8 +84,8 @@ check_layers_needed = Exercise(
     _layer_draws,
     {
         "a layer adds W − 1 tokens, not W: the query is one of the W": lambda W, s: math.ceil(s / W),
-        "round up: a layer more where W − 1 does not divide s": lambda W, s: s // (W - 1),
-        "one too many where W − 1 divides s": lambda W, s: s // (W - 1) + 1,
+        "round up: one layer more if W − 1 does not divide s": lambda W, s: s // (W - 1),
+        "this is one too many if W − 1 divides s": lambda W, s: s // (W - 1) + 1,
         "this is one layer too many": lambda W, s: _layers_needed(W, s) + 1,
         "this is the distance that s layers reach": lambda W, s: s * (W - 1),
         "rounding to the nearest number may leave the last tokens out; round up": lambda W, s: max(
@@ -139,7 +95,7 @@ check_layers_needed = Exercise(
             1, math.ceil(math.log2(max(s / (W - 1), 1))) + 1
         ),
     },
-    right="that many layers reach it, and one fewer does not.",
+    right="that many layers reach it, and one layer fewer does not.",
 )
 """Exercise 12.2: `layers_needed(W, s)` is the smallest number of layers that reach s tokens back."""
 
@@ -152,31 +108,11 @@ def _moved(k: Tensor, W: int, by: int) -> Tensor:
     """The block before (by 1) or after (by -1) each, zeros where there is none."""
     own = _own(k, W)
     nothing = torch.zeros_like(own[:, :, :1])
-    before = torch.cat((nothing, own[:, :, :-1]), dim=2)
-    after = torch.cat((own[:, :, 1:], nothing), dim=2)
-    rolled, rolled_on = own.roll(1, dims=2), own.roll(-1, dims=2)
-    mistakes = {
-        "the first block sees the end of the text: torch.roll "
-        "wraps around, so set its block to zeros": torch.cat((rolled, own), dim=3),
-        "the earlier block comes first": torch.cat((own, before), dim=3),
-        "this is the block after, which a causal query must not see": torch.cat((own, after), dim=3),
-        "this is the block after, in first place": torch.cat((after, own), dim=3),
-        "this is the block after, and the last one wraps around": torch.cat((own, rolled_on), dim=3),
-        "both halves are the block itself": torch.cat((own, own), dim=3),
-        "the first block is missing; zeros come before it": torch.cat((before, own), dim=3)[:, :, 1:],
-        "these are the blocks alone, each without the one before": own,
-    }
-    done = "a query of a block finds its whole window there."
-    return compare("12.3", with_previous(k, W), torch.cat((before, own), dim=3), mistakes, right=done)
+    return torch.cat((nothing, own[:, :, :-1]) if by > 0 else (own[:, :, 1:], nothing), dim=2)
 
 
-def check_ring(ring: Callable[[int, int], object]) -> Feedback:
-    """Exercise 12.4: `ring(t, W)` says which token is in each of W slots after t tokens have been written."""
-    W, times = 4, (0, 1, 3, 4, 6, 8, 11)
-    answers = [ring(t, W) for t in times]
-    for answer in answers:
-        if not isinstance(answer, Tensor) or answer.shape != (W,):
-            return compare("12.4", answer, torch.zeros(W), {}, right="")
+def _with_previous(k: Tensor, W: int) -> Tensor:
+    return torch.cat((_moved(k, W, 1), _own(k, W)), dim=3)
 
 
 def _block_draws(d: Draw) -> Iterator[Inputs]:
@@ -186,15 +122,27 @@ def _block_draws(d: Draw) -> Iterator[Inputs]:
     yield d.tensor(2, 2, 3 * d.whole(3, 4), 3), 3
     yield d.tensor(2, 1, 2 * d.whole(4, 5), 2), 2
 
-    mistakes = {
-        "slots in which no token has been written yet must hold −1": slots(
-            lambda t: [newest(t, slot) for slot in range(W)]
+
+def _one_token_before(k: Tensor, W: int) -> Tensor:
+    return _own(torch.cat((torch.zeros_like(k[:, :, :1]), k[:, :, :-1]), dim=2), W)
+
+
+check_with_previous = Exercise(
+    "12.3",
+    "with_previous",
+    _with_previous,
+    _block_draws,
+    {
+        "the first block sees the end of the text: torch.roll wraps around, so set its block to zeros": (
+            lambda k, W: torch.cat((_own(k, W).roll(1, 2), _own(k, W)), dim=3)
         ),
         "the earlier block comes first": lambda k, W: torch.cat((_own(k, W), _moved(k, W, 1)), dim=3),
         "this is the block after, which a causal query must not see": lambda k, W: torch.cat(
             (_own(k, W), _moved(k, W, -1)), dim=3
         ),
-        "this is the block after, put before": lambda k, W: torch.cat((_moved(k, W, -1), _own(k, W)), dim=3),
+        "this is the block after, in first place": lambda k, W: torch.cat(
+            (_moved(k, W, -1), _own(k, W)), dim=3
+        ),
         "this is the block after, and the last one wraps around": lambda k, W: torch.cat(
             (_own(k, W), _own(k, W).roll(-1, 2)), dim=3
         ),

@@ -146,7 +146,7 @@ def test_score_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda q, k, distance, base: terms(q, k, -distance, base).sum().real, "is reversed"),
+        (lambda q, k, distance, base: terms(q, k, -distance, base).sum().real, "turned round"),
         (
             lambda q, k, distance, base: terms(q, conj(k), distance, base).sum().real,
             "conjugate of k is missing",

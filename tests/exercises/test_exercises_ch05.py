@@ -73,7 +73,7 @@ def test_find_pairs_right() -> None:
     [
         (lambda turn, d: torch.arange(d).view(-1, 2), "interleaved layout"),
         (lambda turn, d: torch.arange(d).view(2, -1).T, "half layout"),
-        (lambda turn, d: find_pairs(turn, d).flip(1), "every pair is reversed"),
+        (lambda turn, d: find_pairs(turn, d).flip(1), "pair is reversed"),
         (lambda turn, d: find_pairs(turn, d).flip(0), "slowest pair"),
         (lambda turn, d: find_pairs(turn, d).sort(1).values, "tells a from b"),
         (lambda turn, d: (found := find_pairs(turn, d))[found[:, 0].argsort()], "sort them by frequency"),

@@ -21,7 +21,7 @@ def test_paper_curve_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda s, f: sums(s, f)[:, -1].abs(), "this is only |S_{D/2}|"),
+        (lambda s, f: sums(s, f)[:, -1].abs(), "only |S_{D/2}|"),
         (lambda s, f: sums(s, f).abs().sum(-1), "divides by D/2"),
         (lambda s, f: sums(s, f).mean(-1).abs(), "before the mean"),
         (lambda s, f: sums(s, f).real.abs().mean(-1), "only the real parts"),

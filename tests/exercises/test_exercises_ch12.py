@@ -33,7 +33,7 @@ def test_window_mask_right() -> None:
         (lambda N, W: (back(N) >= 0) & (back(N) < W - 1), "W − 1 keys"),
         (lambda N, W: back(N).abs() < W, "later keys too"),
         (lambda N, W: ((back(N) >= 0) & (back(N) < W)).T, "other way round"),
-        (lambda N, W: ~((back(N) >= 0) & (back(N) < W)), "True marks hidden keys"),
+        (lambda N, W: ~((back(N) >= 0) & (back(N) < W)), "invert it"),
         (lambda N, W: back(N) >= 0, "without a window"),
         (lambda N, W: back(N) < W, "without a causal mask"),
         (
@@ -152,7 +152,7 @@ def test_ring_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (newest, "must hold −1"),
+        (newest, "no token has been written yet"),
         (lambda t, W: written(t, W).sort().values if t >= W else written(t, W), "in their order"),
         (lambda t, W: written(t + 1, W), "the last one is t − 1"),
         (lambda t, W: torch.where(torch.arange(W) < t, torch.arange(W), -1), "and not the tokens"),

@@ -32,7 +32,7 @@ def test_cut_and_slide_right() -> None:
         (lambda x, u: two(cut(x, u), x.mean()), "counted before"),
         (lambda x, u: two(cut(x, u), x[:, :u].mean()), "first places"),
         (lambda x, u: two(cut(x, u), x[:, -1].mean()), "last `stride`"),
-        (lambda x, u: two(cut(x, u), x[:: x.shape[1] // u, -u:].mean()), "every window counts"),
+        (lambda x, u: two(cut(x, u), x[:: x.shape[1] // u, -u:].mean()), "every window scores"),
         (lambda x, u: two(x[:: x.shape[1] // u].sum(), x[:, -u:].sum()), "sums"),
         (lambda x, u: x.mean(0)[:1], "expected shape (2,), got (1,)"),
         (lambda x, u: None, "nothing yet"),

@@ -117,6 +117,11 @@ def test_yarn_right() -> None:
         (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, held=False).clamp(0, 1)), "begins below pair 0"),
         (lambda d, b, s, n: frequencies(d, b) / s, "position interpolation"),
         (lambda d, b, s, n: frequencies(d, b), "are unchanged"),
+        (
+            lambda d, b, s, n: blend(d, b, s, ramp(d, b, n).clamp(0, 1)) * (0.1 * math.log(s) + 1),
+            "attention factor",
+        ),
+        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, int(s * n)).clamp(0, 1)), "extended length"),
         (lambda d, b, s, n: None, "nothing yet"),
     ],
 )
