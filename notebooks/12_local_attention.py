@@ -142,8 +142,8 @@ table(
 #
 # | library | its $W$ | keys seen |
 # |---|---|---|
-# | this book; transformers `sliding_window`; ONNX `local_window_size` ([onnx#8108](https://github.com/onnx/onnx/pull/8108)) | exact | $W$ |
-# | flash-attention `window_size=(W, 0)`; attention-gym | inclusive | $W + 1$ |
+# | this book; transformers `sliding_window` | exact | $W$ |
+# | flash-attention `window_size=(W, 0)`; attention-gym; ONNX `left_window_size` ([onnx#8108](https://github.com/onnx/onnx/pull/8108)) | inclusive | $W + 1$ |
 # | local-attention, `exact_windowsize=True` | inclusive | $W + 1$ |
 # | local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
 #
@@ -230,9 +230,9 @@ check("eq. 12.4, in the package", folded, local_attention(q, k, v, window=W))
 # $$ \frac{u\,(u + W - 1) - uW}{u\,(u + W - 1)} = \frac{u - 1}{W + u - 1} $$ (eq-12-5)
 #
 # is computed but not used. One query at a time wastes nothing, but then no two queries share the keys that were loaded for
-# them; a fast kernel wants blocks.
+# them. An implementation has to choose a size in between.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three maps of 24 by 24 scores with W = 8. Left, blocks of 8 queries with two whole blocks of keys: about half of the computed squares are pale, not used. Middle, blocks of 4 queries with the keys they span: fewer pale squares. Right, single queries: none."}, "figure": {"caption": "Scores used (blue) and computed but not used (pale) for a window of 8. White ones are never computed. Small blocks follow the band closely and large ones keep the processor busy; every implementation chooses a size in between.", "name": "fig-formed"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three maps of 24 by 24 scores with W = 8. Left, blocks of 8 queries with two whole blocks of keys: about half of the computed squares are pale, not used. Middle, blocks of 4 queries with the keys they span: fewer pale squares. Right, single queries: none."}, "figure": {"caption": "Scores used (blue) and computed but not used (pale) for a window of 8. White ones are never computed. Small blocks follow the band more closely.", "name": "fig-formed"}}
 from rope_lab.figures.local import formed
 
 
@@ -267,8 +267,9 @@ for block in (1, 2, 8, 32, 64):
 check("eq. 12.5", torch.stack(wasted), torch.tensor(formula), tolerance=1e-12)
 
 # %% [markdown]
-# The package chooses blocks of $W/4$ queries, but never under 64 nor over 512, and takes whole blocks of keys as well.
-# The rule for what a query sees is short, and everything else in `local/blocks.py` serves speed, padding and gradients:
+# For exact windows the package chooses blocks of $W/4$ queries, but not under 64 (unless there are fewer queries) nor over
+# 512, and takes whole blocks of keys as well. The rule for what a query sees is short, and most of the rest of
+# `local/blocks.py` serves speed, padding and gradients:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.source import source
@@ -279,7 +280,7 @@ source(Window.sees, Window._reach)
 # ## What it costs
 #
 # Each score costs $2D$ floating-point operations for the inner product and $2D$ for adding its value. So, with $u$
-# queries a block, $W$ a multiple of $u$, and keys in whole blocks of $u$,
+# queries per block, $W$ a multiple of $u$, and keys in whole blocks of $u$,
 #
 # $$
 # \begin{aligned}
@@ -336,7 +337,7 @@ table(
 # {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the tensors made during the
 # call.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length, local attention above the fused kernel throughout."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, the time of local attention with the length itself. For short texts local attention is the slower one, and compared with a fused kernel it needs more memory at every length: what a window saves in a forward pass is time, in long texts.", "name": "fig-costs"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length, local attention above the fused kernel throughout."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, the time of local attention with the length itself. For short texts local attention is the slower one, and compared with a fused kernel it needs more memory at every length shown: what a window saves in a forward pass is time, in long texts.", "name": "fig-costs"}}
 import os
 import weakref
 from functools import partial
@@ -418,8 +419,25 @@ table(
 # These ratios were measured on one machine while this page was built; yours will differ. Read them both ways. In long texts
 # local attention is many times as fast. In texts of a few windows it is *slower*, because cutting the text into blocks has
 # an overhead that the saved scores do not repay. And it needs about **five times the memory** of fused full attention at
-# every length: the package cuts its blocks from padded copies of queries, keys and values and joins their outputs at the end,
-# so that five tensors of that size are alive at once where the fused kernel makes one.
+# each of these lengths: the package cuts its blocks from padded copies of queries, keys and values and joins their outputs
+# at the end, so that five tensors of that size are alive at once where the fused kernel makes one. The factor is not a
+# constant. A long text is cut in pieces that go through the kernel one after the other, and then it falls. A wide
+# window, on the other hand, has a large mask and much padding:
+
+# %%
+rows = []
+for W_long, N in ((128, 8192), (128, 65536), (1024, 8192)):
+    x = torch.zeros(1, 2, N, 32, dtype=torch.float32)
+    with torch.no_grad(), Alive() as alive:
+        local_attention(x, x, x, window=W_long)
+    rows.append([W_long, N, alive.most / x.nbytes])
+table(
+    rows,
+    {"W": ",d", "N": ",d", "memory of local attention, output = 1": ".1f"},
+    caption="The fused kernel for full attention makes the output and little else.",
+)
+
+# %% [markdown]
 # The package's benchmark, `rope-lab bench`, also times training and includes another library for comparison.
 #
 # ## How far a token can see
@@ -439,7 +457,8 @@ table(
 # keys of its text, the leading term for the $W$ of its caption. Longformer's $\ell \times w$ is the width of both sides.
 #
 # A gradient can check that. Take a real transformer with random weights, and differentiate the state of one token after
-# every layer by the embeddings of all tokens. Where the gradient is exactly zero, there is no path.
+# every layer by the embeddings of all tokens. Where there is no path, the gradient is exactly zero. (The converse needs the
+# random weights: a path through a ReLU that is off has the gradient zero as well.)
 
 # %%
 from rope_lab.local import LocalConfig, LocalTransformer
@@ -490,7 +509,7 @@ for name, formula in (
 # Train the same small model with windows from 4 characters to 128, the whole context, and change nothing else. It has
 # four layers, so even a window of 4 reaches 12 characters back.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against the window from 4 to 128 characters on a logarithmic axis, measured halfway and at the end of training. Both lines rise with the window; the later line lies lower and is flatter."}, "figure": {"caption": "Validation loss of equal short runs against the window, one seed each. This early in training a short window wins, and its lead shrinks as training goes on.", "name": "fig-loss-by-window"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against the window from 4 to 128 characters on a logarithmic axis, measured halfway and at the end of training. Both lines rise with the window; the later line lies lower and is flatter."}, "figure": {"caption": "Validation loss of equal short runs against the window, one seed each. This early in training a short window wins, and its lead is smaller at the second measurement.", "name": "fig-loss-by-window"}}
 from rope_lab.figures.local import losses_by_window
 from rope_lab.training import preset, tiny_shakespeare, train
 
@@ -522,10 +541,10 @@ if budget != "smoke":
     check_at_most("fig. 12.4, the lead shrinks", leads[-1], leads[0])
 
 # %% [markdown]
-# You may have expected the opposite. A model with a window of 128 *can* do all that one with a window of 4 does, but
-# first it has to learn to leave out what is far, and a window does that for it from the start. This is an interpretation;
-# the figure shows an order, on one text, with one seed and a budget of seconds. It does not show that far tokens never
-# help: the lead shrinks, and these runs are too short to show which window wins in the end.
+# You may have expected the opposite. A model with a window of 128 *can* come close to what one with a window of 4 does, by
+# giving little weight to what is far, but first it has to learn that, and a window does it from the start. This is an
+# interpretation; the figure shows an order, on one text, with one seed and a budget of seconds. It does not show that far
+# tokens never help: the lead shrinks, and these runs are too short to show which window wins in the end.
 #
 # ## How far a token does look
 #
@@ -581,7 +600,7 @@ check("eq. 12.8, variance", variance, torch.tensor(depth * (W**2 - 1) / 12))
 # out is the token's **light cone**: what is outside cannot have reached it, and the colour says how much of what is inside
 # did.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four light cones, each with one row per layer from the embeddings below to the last layer above, and the distance back from 60 on the left to 0 on the right. A black staircase bounds them. In the first, uniform averages, the influence is spread over the middle of the cone. With a residual sum it is strongest at distance 0, and so it is in the untrained model, which is level over the first fifteen tokens and weaker by steps beyond. In the trained model it is strongest in the last few tokens and falls off towards the edge by orders of magnitude."}, "figure": {"caption": "How much each state adds to the last state of one token (right), with W = 16 and four layers. The staircase is equation 12.7: white beyond it is exactly zero. The triangle marks the distance within which 90% of the embeddings' influence lies. Uniform averages fill the cone; with a residual sum, which both models of this one small shape have, most of the influence stays near the token, trained or not.", "name": "fig-light-cones"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four light cones, each with one row per layer from the embeddings below to the last layer above, and the distance back from 60 on the left to 0 on the right. A black staircase bounds them. In the first, uniform averages, the influence is spread over the middle of the cone. With a residual sum it is strongest at distance 0, and so it is in the untrained model, which is level over the first fifteen tokens and weaker by steps beyond. In the trained model it is strongest in the last few tokens and falls off towards the edge by orders of magnitude."}, "figure": {"caption": "How much each state adds to the last state of one token (right), with W = 16 and four layers. The staircase is equation 12.7: white beyond it is exactly zero. The triangle marks the distance within which 90% of the embeddings' influence lies. Uniform averages spread over most of the cone; with a residual sum, which both models of this one small shape have, most of the influence stays near the token, trained or not.", "name": "fig-light-cones"}}
 from rope_lab.figures.local import light_cones
 
 
@@ -665,8 +684,9 @@ table(
 # $$ (eq-12-9)
 #
 # A table of $2W$ angles serves a text of any length. And more follows: in an exact window a query never meets a
-# distance of $W$ or more, nor more than $W$ keys, in training or after it. So what goes wrong with RoPE at distances and
-# numbers of keys that were never trained (chapter 15) cannot go wrong in a local layer.
+# distance of $W$ or more, nor more than $W$ keys, in training or after it. So if it was trained on texts
+# of $W$ tokens or more, what goes wrong with RoPE at distances and numbers of keys that were never trained (chapter 15)
+# cannot go wrong in a local layer.
 
 # %%
 from rope_lab import RotaryEmbedding, angles, frequencies, rotate
@@ -952,16 +972,17 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 # %% [markdown]
 # With minus infinity the real tokens come out correctly in the first layer and are lost in the second, and so are the
 # gradients: the padding has the weight 0, and $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and a window of 512, on batches that mix short and long texts
-# ([transformers#45511](https://github.com/huggingface/transformers/pull/45511)). The lowest number instead of infinity
+# ([transformers#45491](https://github.com/huggingface/transformers/issues/45491)). The lowest number instead of infinity
 # gives no NaN but an average over all values, hidden ones among them, which is harmless only while nobody reads it.
 # Zeros are what the ONNX standard asks for as well
-# ([onnx#8108](https://github.com/onnx/onnx/pull/8108)). In a decoder with padding on the left the same happens to every
+# ([onnx#8068](https://github.com/onnx/onnx/pull/8068)). In a decoder with padding on the left the same happens to every
 # padding query, with a window or without.
 #
 # ## Summary
 #
 # - A window is a mask that leaves $W$ keys per query; in blocks of $u$ queries it costs $N(W + u)$ scores instead of $N^2/2$,
-#   and a cache of $W$ keys. It saves time in long texts, not memory over a fused kernel, and nothing in short ones.
+#   and a cache of $W$ keys. It saves time in long texts, but no memory compared with a fused kernel in a forward pass, and
+#   nothing in short ones.
 # - $L$ layers see $L(W - 1)$ tokens back, but in the models here most of what moves a token is much nearer, trained
 #   or not.
 # - RoPE needs only the places in the window; what goes wrong is counting, padding, and rotating keys twice.
