@@ -76,7 +76,7 @@ def test_where_peak_memory_is_unknown_it_is_left_out_and_said(monkeypatch: pytes
     monkeypatch.setattr(bench, "peak_memory", lambda code, device: 0)
     memory = bench.bench_memory(512, 64, rounds=1)
     assert memory["forward"] is memory["forward_and_backward"] is None
-    assert "left out: this system does not tell" in bench.table({**results, "memory": memory})
+    assert "left out: this system does not report" in bench.table({**results, "memory": memory})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")

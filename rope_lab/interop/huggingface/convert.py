@@ -100,7 +100,7 @@ def _source(config: Any, attentions: list[tuple[str, nn.Module]], source: Layout
 
 
 def _check_once(model: nn.Module, found: list[Rows]) -> None:
-    """Every tensor moves as part of one module, and is no part of another."""
+    """Every tensor moves as part of one module, and is not part of another."""
     owners: dict[int, set[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), set()).add(name)
