@@ -84,9 +84,9 @@ table(rows, ["from", "to", "digits that change"])
 
 # %% [markdown]
 # Take the sign away and keep the wave. That cures the first fault: a sine moves a little when $m$ moves a little. But a
-# sine reaches each value twice in a period, once going up and once coming down, so it does not say where in the period
-# you are. A sine and a cosine together do. They are the two coordinates of a point on a circle, the tip of the hand of a
-# clock. A hand also cures the second fault, because it turns by the same angle at every step.
+# sine reaches each value between its extremes twice in a period, once going up and once coming down, so it does not say
+# where in the period you are. A sine and a cosine together do. They are the two coordinates of a point on a circle, the
+# tip of the hand of a clock. A hand also cures the second fault, because it turns by the same angle at every step.
 #
 # ## The formula
 #
@@ -102,11 +102,11 @@ table(rows, ["from", "to", "digits that change"])
 # $$ (eq-2-3)
 #
 # for the pairs $i = 0, \dots, C/2 - 1$. The frequency $\theta_i$ is the angle by which hand $i$ turns from one position
-# to the next, in radians. The first hand turns by 1 radian, and each following hand is slower by the same factor, down
-# to almost $1/b$. The paper's base is $b = 10{,}000$ {cite:p}`vaswani2017`.
+# to the next, in radians. The first hand turns by 1 radian, and each following hand is slower by the same factor
+# $b^{2/C}$, down to $b^{2/C}/b$ radians. The paper's base is $b = 10{,}000$ {cite:p}`vaswani2017`.
 #
 # With a pencil: four coordinates and base 100 have the frequencies 1 and $\frac{1}{10}$, so position 3 gets the vector
-# $(\sin 3, \cos 3, \sin 0.3, \cos 0.3)$. In code the formula is four lines, and the vector is added to the embedding of
+# $(\sin 3, \cos 3, \sin 0.3, \cos 0.3)$. In code the formula is three lines, and the vector is added to the embedding of
 # the token at $m$, before the first layer. That is all.
 
 
@@ -145,7 +145,7 @@ source(sinusoidal, SinusoidalEmbedding.embed)
 # %% [markdown]
 # At the size of a small model, the table looks like this:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of 64 coordinates against 512 positions, from minus 1 to 1: the top rows flicker too fast to be seen, the rows below swing ever more slowly, and in the lower third sine rows stay near 0 and cosine rows near 1. Below, the sines of pairs 8, 12, 16 and 24: about eight, two and a half and four fifths of a period within 512 positions, and a nearly straight rise."}, "figure": {"caption": "The real table: 64 coordinates, base 10,000, 512 positions. In the upper rows a hand completes many turns, in the lower third it has hardly moved: those pairs are made for texts much longer than 512 tokens. (Below, four of the sine rows as curves.)", "name": "fig-table"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of 64 coordinates against 512 positions, from minus 1 to 1: the top rows flicker too fast to be seen, the rows below swing ever more slowly, and in the lowest eighth sine rows stay near 0 and cosine rows near 1. Below, the sines of pairs 8, 12, 16 and 24: about eight, two and a half and four fifths of a period within 512 positions, and a nearly straight rise."}, "figure": {"caption": "The real table: 64 coordinates, base 10,000, 512 positions. In the upper rows a hand completes many turns; in the lowest eighth (four pairs) it moves by less than a sixth of a radian, and only in texts much longer than 512 tokens would it turn. (Below, four of the sine rows as curves.)", "name": "fig-table"}}
 from rope_lab.figures.sinusoidal import table_map
 
 table_map(p(torch.arange(512)), pairs=(8, 12, 16, 24))
@@ -287,11 +287,11 @@ table(rows, columns, caption="Three positions further, by one matrix: relative e
 # from 600 to 603. Binary digits fail because of the carry. Sines without their cosines fail too: without the other
 # coordinate of the hand you do not know which way it moves.
 #
-# If this is what you want, sines and cosines are the only choice. Suppose that one matrix $T$ takes each position to the
-# next, $p_{m+1} = T p_m$ for all integers $m$, negative ones as well, and that no vector grows without bound. Write
-# $p_0$ in the eigenvectors of $T$. An eigenvalue with a modulus above 1 would make the vectors grow as $m \to \infty$,
+# If this is what you want, sines and cosines are the only choice. Suppose that one matrix $T_1$ takes each position to the
+# next, $p_{m+1} = T_1 p_m$ for all integers $m$, negative ones as well, and that no vector grows without bound. Write
+# $p_0$ in the eigenvectors of $T_1$. An eigenvalue with a modulus above 1 would make the vectors grow as $m \to \infty$,
 # one with a modulus below 1 as $m \to -\infty$. So only eigenvalues $\mathrm{e}^{\pm\mathrm{i}\theta}$ can take part, and
-# every coordinate of $p_m = T^m p_0$ is a sum of sines and cosines of $m\theta$. (If $T$ has too few eigenvectors, the
+# every coordinate of $p_m = (T_1)^m p_0$ is a sum of sines and cosines of $m\theta$. (If $T_1$ has too few eigenvectors, the
 # remaining parts grow like powers of $m$ and are excluded, too.) Chapter 3 makes the same argument for queries and keys.
 #
 # ## Inner products see the distance
@@ -324,7 +324,7 @@ r = 16
 behind = ((m - n - r)[:, None] * frequencies(C)).cos().sum(-1)
 check("eq. 2.10", (p(m) * (p(n) @ R(r))).sum(-1), behind, tolerance=rounding)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves of an inner product against the position of the key, from 64 before to 64 after the query. The first is symmetric with its peak of 32 at zero. The second is the same curve moved to the left, with its peak at minus 16."}, "figure": {"caption": "The inner product of two position vectors is symmetric (solid): a key before the query and one after it look the same. A rotation between the two moves the peak to a chosen position before the query (dashed). A head that wants to look back has to learn such a rotation.", "name": "fig-products"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two curves of an inner product against the position of the key, from 64 before to 64 after the query. The first is symmetric with its peak of 32 at zero. The second is the same curve moved to the left, with its peak at minus 16."}, "figure": {"caption": "The inner product of two position vectors is symmetric (solid): a key before the query and one after it look the same. A rotation between the two moves the peak to a chosen position before the query (dashed). A head that looks back by positions alone needs a matrix with that effect between the two, and has to learn it.", "name": "fig-products"}}
 from rope_lab.figures.sinusoidal import products
 
 offsets = torch.arange(-64, 65)
@@ -398,10 +398,10 @@ table(rows, {"both shifted by": "", "the last term changes by": ".0%"})
 #   apart, so no relative position comes of it.
 # - A block *on* the diagonal couples a hand with itself. Every such block is the sum of a rotation and a mirror, each
 #   stretched:
-#   $\left(\begin{smallmatrix} a & b \\ c & d \end{smallmatrix}\right) = \left(\begin{smallmatrix} u & -v \\ v & u \end{smallmatrix}\right) + \left(\begin{smallmatrix} u' & v' \\ v' & -u' \end{smallmatrix}\right)$
-#   with $u = \frac12 (a + d)$ and $v = \frac12 (c - b)$. A mirrored hand turns backwards, so the mirror gives a function
-#   of $m + n$. The rotation is multiplication by the complex number $u + \mathrm{i} v$; it commutes with other
-#   rotations, and gives a function of $m - n$.
+#   $\left(\begin{smallmatrix} a_{00} & a_{01} \\ a_{10} & a_{11} \end{smallmatrix}\right) = \left(\begin{smallmatrix} u & -v \\ v & u \end{smallmatrix}\right) + \left(\begin{smallmatrix} u' & v' \\ v' & -u' \end{smallmatrix}\right)$
+#   with $u = \frac12 (a_{00} + a_{11})$ and $v = \frac12 (a_{10} - a_{01})$. A mirrored hand turns backwards, so the mirror
+#   gives a function of $m + n$. The rotation is multiplication by the complex number $u + \mathrm{i} v$; it commutes with
+#   other rotations, and gives a function of $m - n$.
 #
 # Keep the rotations on the diagonal and nothing else, and call that part of $A$ the **relative part** $\bar A$:
 #
@@ -454,10 +454,10 @@ left, right = torch.stack(averages), torch.stack(exact)
 check("eq. 2.15", left, right, tolerance=0.05, reason="sampling", draws=100_000)
 
 # %% [markdown]
-# How much is that? Measure a matrix by its sum of squares, $\lVert A \rVert^2 = \sum A_{jl}^2$. Where $W_q$ and $W_k$ are
-# Gaussian, as at initialisation, no direction in the $C^2$-dimensional space of matrices is preferred. So each direction
-# carries the same expected part of $\lVert A \rVert^2$, and $\bar A$ is the projection of $A$ onto a subspace of $C$
-# dimensions, the $u_i$ and $v_i$:
+# How much is that? Measure a matrix by its sum of squares, $\lVert A \rVert^2$. Where the entries of $W_q$ and $W_k$ are
+# independent Gaussians, as in many initialisations, $A$ has the same distribution after a rotation from the left or from the
+# right. So each direction in the $C^2$-dimensional space of matrices carries the same expected part of
+# $\lVert A \rVert^2$, and $\bar A$ is the projection of $A$ onto a subspace of $C$ dimensions, the $u_i$ and $v_i$:
 #
 # $$ \mathbb{E}\, \frac{\lVert \bar A \rVert^2}{\lVert A \rVert^2} = \frac{C}{C^2} = \frac1C . $$ (eq-2-16)
 
@@ -471,6 +471,17 @@ def share(A: Tensor) -> Tensor:
 
 at_start = torch.stack([share(matrix) for matrix in many_q.mT @ many_k]).mean()
 check("eq. 2.16", at_start, 1 / C, tolerance=5e-4, reason="sampling", draws=400)
+# nn.Linear draws its entries evenly from an interval, which changes nothing here
+even_q, even_k = 2 * torch.rand(2, 400, C, C) - 1
+evenly = torch.stack([share(matrix) for matrix in even_q.mT @ even_k]).mean()
+check(
+    "eq. 2.16, as nn.Linear",
+    evenly,
+    1 / C,
+    tolerance=5e-4,
+    reason="sampling",
+    draws=400,
+)
 print(f"relative at initialisation, with C = {C}: {at_start:.1%}")
 
 # %% [markdown]
@@ -569,7 +580,7 @@ table(
     caption="Tokens copied correctly, against the shift of all positions.",
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Fraction of tokens copied correctly against the shift of all positions, from 0 to ten million on a logarithmic axis, for three models. Trained from 0: 100 percent without a shift, falling within the first tens of positions, then mostly between one half and nine tenths. Trained below 1,024: 100 percent up to about a thousand, then lower. Trained below 65,536: close to 100 percent throughout."}, "figure": {"caption": "All three models solve the task where they were trained. The first loses part of it as soon as the text moves on, the second when it moves past the positions that were seen (dotted lines). The third copies correctly even at ten million, far outside its training.", "name": "fig-moved"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Fraction of tokens copied correctly against the shift of all positions, from 0 to ten million on a logarithmic axis, for three models. Trained from 0: 100 percent without a shift, falling within the first tens of positions, then mostly between one half and nine tenths. Trained below 1,024: 100 percent up to about a thousand, then lower. Trained below 65,536: close to 100 percent throughout."}, "figure": {"caption": "All three models solve the task where they were trained. The first loses part of it within ten tokens, the second when it moves past the positions that were seen (dotted lines). The third copies correctly even at ten million, far outside its training.", "name": "fig-moved"}}
 from rope_lab.figures.sinusoidal import moved
 
 moved(moves, accuracies, {name: reach - 1 + length for name, reach in reaches.items()})
@@ -619,23 +630,29 @@ split_maps(maps)
 
 # %% [markdown]
 # Is the relative part what makes the models work? Take the other parts away and see. Below, the scores of each trained
-# model are replaced by the position-position term alone, then by its relative part, then by the rest:
+# model are replaced by the position-position term alone, then by its relative part, then by the rest. The control keeps
+# all four terms of {eq}`eq-2-11` and takes only the rest away:
 
 
 # %%
 @torch.no_grad()
-def accuracy_with(matrix: Tensor, model: OneLayer, shift: int) -> float:
-    """With p_m^T · matrix · p_n as the only scores; values and head are the model's."""
+def accuracy_with(
+    matrix: Tensor, model: OneLayer, shift: int, terms: Tensor | None = None
+) -> float:
+    """With p_m^T · matrix · p_n as the scores, and the three terms with content where their A is given."""
     vectors = p(torch.arange(length) + shift)
+    embedded = model.embedding(test_ids) + vectors
     future = torch.ones(length, length, dtype=torch.bool).triu(1)
-    scores = (vectors @ matrix @ vectors.T / C**0.5).masked_fill(future, -torch.inf)
-    mixed = scores.softmax(-1) @ (model.embedding(test_ids) + vectors)
+    scores = vectors @ matrix @ vectors.T
+    if terms is not None:
+        scores = scores + embedded @ terms @ embedded.mT - vectors @ terms @ vectors.T
+    mixed = (scores / C**0.5).masked_fill(future, -torch.inf).softmax(-1) @ embedded
     layer = model.attention
     values = mixed @ layer.value.weight.double().T @ layer.out.weight.double().T
     return correct(values @ model.head.weight.double().T + model.head.bias.double())
 
 
-rows = []
+rows, sizes = [], {}
 for name, model in trained.items():
     M, M_bar = learned_A[name], relative_part(learned_A[name])
     parts = {
@@ -646,6 +663,9 @@ for name, model in trained.items():
     for part, matrix in parts.items():
         at = [accuracy_with(matrix, model, move) for move in shown]
         rows.append((name, part, *at))
+    at = [accuracy_with(M_bar, model, move, terms=M) for move in shown]
+    rows.append((name, "all but the rest", *at))
+    sizes[name] = [piece.norm() for piece in (M_bar, M - M_bar)]
 columns = {"trained": "", "scores": ""} | {f"{move:,}": ".0%" for move in shown}
 table(
     rows,
@@ -655,8 +675,18 @@ table(
 
 # %% [markdown]
 # The relative part alone solves the task at every shift, even in the model that was only ever shown texts from position
-# 0. The rest alone does not solve it anywhere, and where the text has moved, it is what disturbs. Random starts teach a
-# model to keep the rest small.
+# 0. The rest alone does not solve it anywhere, and where the text has moved, most of the loss is its doing: without it the
+# full scores are nearly as good as at the start. Do random starts teach a model to keep the rest small, then? Measure both:
+
+# %%
+table(
+    [(name, *norms) for name, norms in sizes.items()],
+    {"trained": "", "norm of the relative part": ".0f", "norm of the rest": ".0f"},
+)
+
+# %% [markdown]
+# They do not: the rest is about as large in all three. Random starts make the relative part larger, until the rest no
+# longer matters.
 #
 # That is the part of the four terms that chapter 1 promised to show. It also says what RoPE changes. RoPE rotates queries
 # and keys *after* the projections, so that no matrix separates the rotations, and the relative part is all of it, at
@@ -761,11 +791,11 @@ table(rows, columns, caption="Tokens copied correctly.")
 # [espnet#2797](https://github.com/espnet/espnet/issues/2797)).
 #
 # The measurement below varies both norms, without and with a LayerNorm between the sum and attention. Without it, a model
-# with large sums does not learn whatever their ratio (fourth row): the scores are so large that the softmax saturates. With
-# it, as in every transformer, only the ratio is left, and it matters: where the token is eleven times as loud as the
-# position (third row), the model gets stuck near guessing; where both are multiplied (fourth row), it learns as before. A
-# token that is too quiet does no harm here, in a task that is all about positions. So do not look for a rule about
-# $\sqrt C$; print both norms.
+# with large sums does not learn whatever their ratio (last two models): the scores are so large that the softmax saturates.
+# With it, as in pre-norm transformers (the paper's own model has no LayerNorm before its first attention), only the ratio
+# is left, and it matters: where the token is eleven times as loud as the position (third row), the model gets stuck near
+# guessing; where both are multiplied (fourth row), it learns as before. A token that is too quiet does no harm here, in a
+# task that is all about positions. So do not look for a rule about $\sqrt C$; print both norms.
 # :::
 
 

@@ -21,7 +21,8 @@
 #
 # Here are a query and a key with two coordinates each, drawn as the hands of a clock. The dashed lines are the hands at
 # position 0; each position turns a hand by the same angle. The score is the inner product: large for hands that point the
-# same way, negative for hands that point apart. Move the sliders. What changes the score, and what leaves it alone?
+# same way, negative for hands more than a quarter turn apart. Move the sliders. What changes the score, and what leaves it
+# alone?
 
 # %% tags=["hide-input"]
 from rope_lab.figures.turning import turning
@@ -38,7 +39,7 @@ turning()
 # GPT-J; PaLM and Llama took it up, and most open language models have used it since.
 #
 # The rest of this chapter shows that the stamp *must* be a turn (or else a mirror, which is of little use), that it must
-# turn at constant speed, and what it looks like on 128 coordinates instead of two.
+# turn at constant speed, and what it looks like on many coordinates instead of two.
 #
 # ## One score by hand
 #
@@ -80,7 +81,7 @@ check("by hand, scores of q at m and k at n", pencil_q @ pencil_k.T, by_pencil)
 #
 # $$ \langle f(q, m),\, f(k, n) \rangle = g(q, k, m - n), $$ (eq-3-1)
 #
-# where $\langle x, y \rangle$ is the inner product. Position 0 may leave everything as it is, $f(x, 0) = x$. The form of
+# where $\langle x, y \rangle$ is the inner product. Let position 0 leave everything as it is, $f(x, 0) = x$. The form of
 # {eq}`eq-3-1` already contains a second wish: $f(k, n)$ knows nothing of the query, so a key can be stamped once and kept.
 # Two more are worth having: a stamped vector should be as large as the vector was, however large $m$ is, and the stamp
 # should not depend on how long the text will be.
@@ -129,7 +130,7 @@ table(
 )
 
 # %% [markdown]
-# Only the turn passes. That it passes is shown below, and so is why nothing that is added can.
+# Only the turn passes. That it passes is shown below, and so is why no position that is added can.
 #
 # ## Ask an optimiser first
 #
@@ -358,7 +359,7 @@ check("eq. 3.11, as found", unit(tau), unit(line), **near)
 # from $-\pi$ to $\pi$ are all there are; RoPE's fastest, 1 radian per token, is a third of that.
 #
 # *Positions in between* (timestamps, or positions squeezed together as in chapter 11) need one more assumption. The same
-# argument gives $\tau(u + v) = \tau(u) + \tau(v)$ for all real $u$ and $v$. If $\tau$ is continuous, $\tau(m) = m\theta$ is
+# argument gives $\tau(m + n) = \tau(m) + \tau(n)$ for all real $m$ and $n$. If $\tau$ is continuous, $\tau(m) = m\theta$ is
 # the only solution. Without continuity there are others, but nobody can write one down: that they exist at all follows
 # from the axiom of choice.
 # :::
@@ -507,19 +508,25 @@ check("eq. 3.17, powers, as found", found, powers, **near)
 
 # %% [markdown]
 # This answers a question that chapter 2 left open: **why not add?** A linear map takes 0 to 0. An added vector does not:
-# $f(x, m) = x + p_m$ takes 0 to $p_m$, and so does every form of it behind a projection, $x \mapsto W(x + p_m)$ with
-# $W p_m \ne 0$. No vector you add, learned or computed, satisfies {eq}`eq-3-1`. You have to multiply.
+# $f(x, m) = x + p_m$ takes 0 to $p_m$. Behind a projection, $x \mapsto W(x + p_m)$, it fails as well: its score has the term
+# $\langle Wq, W p_n \rangle$, the only one with $q$ and without $k$, which would have to depend on $m - n$ but knows no
+# $m$. So $W p_n$ is the same for every $n$: a vector you add, learned or computed, satisfies {eq}`eq-3-1` only where it
+# says nothing about position. You have to multiply.
 #
 # In two dimensions an orthogonal matrix is a rotation or a mirror. Those are the two kinds that the optimiser found, and
-# you now know that there is no third. A mirror applied twice is the identity: it can tell even positions from odd ones
+# you now know that there is no third. A mirror applied twice is the identity: it can tell even distances from odd ones
 # and nothing more. That leaves the turn.
 #
 # :::{admonition} What the theorem takes for granted
 # :class: note dropdown
 #
-# *One stamp for both.* Query and key get the same $f$. With two, only $A_m^{\top} B_n$ has to depend on the distance, and
-# the matrices need not be orthogonal: xPos (chapter 10) shrinks the one and stretches the other, and chapter 4 maps what
-# else there is.
+# *Position 0 does nothing.* Without $f(x, 0) = x$, the stamp can first send every vector through any map, the same at
+# every position and as crooked as you like, and then turn it: {eq}`eq-3-1` is satisfied. (In a model the projections $W_q$
+# and $W_k$ are that first step, and the stamp comes after them.)
+#
+# *One stamp for both.* Query and key get the same $f$. With a matrix $T_m$ for queries and another, $T'_n$, for keys, only
+# $T_m^{\top} T'_n$ has to depend on the distance, and the matrices need not be orthogonal: xPos (chapter 10) shrinks the
+# one and stretches the other, and chapter 4 maps what else there is.
 #
 # *All vectors.* Equation {eq}`eq-3-1` is asked for every $q$ and $k$. The queries of a trained model fill a part of the
 # space, and there an added vector can come close to being relative, as chapter 2 shows.
@@ -557,7 +564,7 @@ check("eq. 3.17, powers, as found", found, powers, **near)
 #
 # The block-diagonal $R_m$ is the rotation to position $m$ that the rest of the book is about.
 #
-# Take random orthogonal matrices of eight dimensions apart. The eigenvalues are $\mathrm{e}^{\pm\mathrm{i}\theta_i}$, and
+# Take random rotations of eight dimensions apart. The eigenvalues are $\mathrm{e}^{\pm\mathrm{i}\theta_i}$, and
 # the imaginary and real part of an eigenvector span a plane that turns.
 
 
@@ -620,7 +627,7 @@ deriving.planes(path[:, :2], in_basis, thetas[slowest].tolist())
 #
 # So a model that rotates fixed pairs loses nothing: wherever it would have used $W_q$, it can use $U^{\top} W_q$. (It can
 # learn it as well. Gradient descent follows the same path in both bases; Adam, which treats each coordinate on its own, does
-# not, and ends elsewhere, as the table below shows.)
+# not: after 100 updates it is elsewhere, at nearly the same loss, as the table below shows.)
 
 # %%
 C = 16
@@ -633,8 +640,8 @@ in_pairs = (token_x @ (R_5 @ U[0].T @ w_q).T) * (token_y @ (R_2 @ U[0].T @ w_k).
 check("eq. 3.20", general.sum(-1), in_pairs.sum(-1), draws=1000)
 
 
-def learn(optimiser_class, basis: Tensor) -> Tensor:
-    """W_q and W_k after 100 updates, learned as `basis` times what is updated."""
+def learn(optimiser_class, basis: Tensor) -> tuple[Tensor, float]:
+    """W_q and W_k after 100 updates, learned as `basis` times what is updated, and the loss."""
     inner = (basis.T @ torch.stack((w_q, w_k))).requires_grad_()
     update = optimiser_class([inner], lr=0.02)
     target = torch.linspace(-1, 1, 1000)
@@ -642,19 +649,21 @@ def learn(optimiser_class, basis: Tensor) -> Tensor:
         left, right = T_5 @ basis @ inner[0], T_2 @ basis @ inner[1]
         update.zero_grad()
         scores = ((token_x @ left.T) * (token_y @ right.T)).sum(-1)
-        (scores - target).square().mean().backward()
+        loss = (scores - target).square().mean()
+        loss.backward()
         update.step()
-    return (basis @ inner).detach()
+    return (basis @ inner).detach(), loss.item()
 
 
 rows = []
 for optimiser_class in (torch.optim.SGD, torch.optim.Adam):
-    in_own, in_other = (
-        learn(optimiser_class, torch.eye(8)),
-        learn(optimiser_class, U[0]),
-    )
-    rows.append((optimiser_class.__name__, (in_other - in_own).norm() / in_own.norm()))
-table(rows, {"optimiser": "", "difference between the two bases": ".1%"})
+    in_own, own_loss = learn(optimiser_class, torch.eye(8))
+    in_other, other_loss = learn(optimiser_class, U[0])
+    apart_by = (in_other - in_own).norm() / in_own.norm()
+    rows.append((optimiser_class.__name__, apart_by, own_loss, other_loss))
+columns = {"optimiser": "", "weights differ by": ".1%"}
+columns |= {"loss, one basis": ".3f", "loss, the other": ".3f"}
+table(rows, columns)
 
 # %% [markdown]
 # RoPE is this solution in the simplest basis: coordinates 0 and 1 turn together, 2 and 3, and so on. (Chapter 5 takes up
@@ -825,8 +834,8 @@ check(
 #
 # A vector $p_m$ is added once, to the embeddings. The turn is done in *every* attention layer and *every* head, after the
 # projections $W_q$ and $W_k$ and before the scores, because each layer and head computes scores of its own, and the
-# output, a sum of unrotated values, carries no stamp to the next layer. (What that costs depends on the kernel; with fused kernels EleutherAI measured 1 to 3% of the
-# time of training {cite:p}`biderman2021`.) Count the calls:
+# output, a sum of unrotated values, carries no stamp to the next layer. (What that costs depends on the kernel; with fused
+# kernels EleutherAI measured 1 to 3% of the time of training {cite:p}`biderman2021`.) Count the calls:
 
 # %%
 from rope_lab import RoFormer, RoFormerConfig, RotaryEmbedding
@@ -957,8 +966,9 @@ score_maps(
 )
 
 # %% [markdown]
-# Nothing fails. The model trains, and its positions are absolute. Two more things go wrong: the values $W_v R_m x_m$ are
-# rotated as well, and the pairs are those of the whole embedding, with $C$ in place of $D$ in the frequencies.
+# Nothing fails: the shapes fit, a model can be trained, and its positions are absolute. Two more things go wrong: the
+# values $W_v R_m x_m$ are rotated as well, and the pairs are those of the whole embedding, with $C$ in place of $D$ in the
+# frequencies.
 #
 # :::{admonition} The other way round: clockwise code
 # :class: note dropdown
@@ -1008,8 +1018,9 @@ print(f"queries one way, keys the other, shifted by 5: scores change by {opposed
 # %% [markdown]
 # ## Summary
 #
-# - If scores of stamped vectors are to depend on distances alone, the stamp is one orthogonal matrix applied $m$ times, so
-#   nothing can be added; without mirrors, it turns pairs of coordinates at constant speeds.
+# - If queries and keys are stamped alike, position 0 changes nothing, and scores are to depend on distances alone, the
+#   stamp is one orthogonal matrix applied $m$ times, so no position can be added; without mirrors, and in a suitable basis,
+#   it turns pairs of coordinates at constant speeds.
 # - As complex numbers: $f(x, m)_i = x_i\, \mathrm{e}^{\mathrm{i} m \theta_i}$, and a score is
 #   $\operatorname{Re} \sum_i q_i\, \bar k_i\, \mathrm{e}^{\mathrm{i}(m-n)\theta_i}$.
 # - It is done to queries and keys, in every layer and head, and not to values. The frequencies $\theta_i = b^{-2i/D}$ are a

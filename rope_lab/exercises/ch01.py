@@ -31,6 +31,7 @@ LAYERS: dict[str, Layer] = {
     "a causal mean": lambda x: x.cumsum(dim=1) / _rows(x),
     "a mean over all tokens, copied to each": lambda x: x.mean(dim=1, keepdim=True).expand_as(x),
     "a layer that sorts the tokens by their first coordinate": _sorted,
+    "each token plus its left neighbour, in a circle": lambda x: x + x.roll(1, 1),
     "a factor for each coordinate": lambda x: x * torch.arange(1, x.shape[2] + 1, dtype=x.dtype),
     "a number added to each sequence": lambda x: (
         x + torch.arange(1, len(x) + 1, dtype=x.dtype)[:, None, None]
@@ -41,8 +42,14 @@ for _name, _layer in LAYERS.items():
 
 
 def _blind(layer: Layer, x: Tensor, axis: int = 1, equal: Callable[..., bool] = torch.allclose) -> bool:
-    order = torch.arange(x.shape[axis]).roll(1)
-    return equal(layer(x.index_select(axis, order)), layer(x).index_select(axis, order))
+    places = torch.arange(x.shape[axis])
+    swap = torch.cat((places[:2].flip(0), places[2:]))
+    orders = swap, places.roll(1)  # every order is made of these two
+    return all(equal(layer(x.index_select(axis, o)), layer(x).index_select(axis, o)) for o in orders)
+
+
+def _by_circle(layer: Layer, x: Tensor) -> bool:
+    return torch.allclose(layer(x.roll(1, 1)), layer(x).roll(1, 1))
 
 
 def _is_order_blind(layer: Layer, x: Tensor) -> bool:
@@ -69,6 +76,7 @@ check_is_order_blind = Exercise(
         ),
         "is your order the identity? It has to be a real shuffle": lambda f, x: True,
         "is the comparison reversed? True means blind": lambda f, x: not _blind(f, x),
+        "a circular shift is not enough: a layer that reads a neighbour in a circle passes it": _by_circle,
         "you compare the mean over the tokens; compare the outputs token by token, with layer(x)[:, order]": (
             lambda f, x: torch.allclose(f(x.roll(1, 1)).mean(1), f(x).mean(1))
         ),

@@ -8,9 +8,19 @@ from torch import Tensor
 from rope_lab.exercises.ch01 import check_causal_mean, check_distance_bias, check_is_order_blind
 
 
-def blind(layer, x: Tensor, axis: int = 1) -> bool:
-    order = torch.arange(x.shape[axis]).roll(1)
-    return torch.allclose(layer(x.index_select(axis, order)), layer(x).index_select(axis, order))
+def keeps(layer, x: Tensor, order: Tensor, axis: int = 1, equal=torch.allclose) -> bool:
+    return equal(layer(x.index_select(axis, order)), layer(x).index_select(axis, order))
+
+
+def blind(layer, x: Tensor, axis: int = 1, equal=torch.allclose) -> bool:
+    places = torch.arange(x.shape[axis])
+    swap = torch.cat((places[:2].flip(0), places[2:]))
+    return keeps(layer, x, swap, axis, equal) and keeps(layer, x, places.roll(1), axis, equal)
+
+
+def blind_to_one_crooked_order(layer, x: Tensor) -> bool:
+    places = torch.arange(x.shape[1])
+    return keeps(layer, x, torch.cat((places[3:], places[:3].flip(0))))
 
 
 def same_set(a: Tensor, b: Tensor) -> bool:
@@ -19,7 +29,12 @@ def same_set(a: Tensor, b: Tensor) -> bool:
 
 @pytest.mark.parametrize(
     "answer",
-    [blind, lambda layer, x: np.bool_(blind(layer, x)), lambda layer, x: torch.tensor(blind(layer, x))],
+    [
+        blind,
+        blind_to_one_crooked_order,
+        lambda layer, x: np.bool_(blind(layer, x)),
+        lambda layer, x: torch.tensor(blind(layer, x)),
+    ],
 )
 def test_is_order_blind_right(answer) -> None:
     assert check_is_order_blind(answer)
@@ -39,7 +54,11 @@ def test_is_order_blind_right(answer) -> None:
             "the mean over the tokens",
         ),
         (lambda layer, x: same_set(layer(x.roll(1, 1)), layer(x)), "as a set"),
-        (lambda layer, x: torch.equal(layer(x.roll(2, 1)), layer(x).roll(2, 1)), "rounded differently"),
+        (lambda layer, x: blind(layer, x, equal=torch.equal), "rounded differently"),
+        (
+            lambda layer, x: torch.allclose(layer(x.roll(2, 1)), layer(x).roll(2, 1)),
+            "a circular shift is not enough",
+        ),
         (lambda layer, x: layer(x) == x, "one truth value"),
         (lambda layer, x: (layer(x.roll(1, 1)) - layer(x).roll(1, 1)).abs().max().item(), "one truth value"),
         (lambda layer, x: None, "nothing yet"),
