@@ -1,4 +1,4 @@
-"""The command line: `rope-lab train | sample | evaluate | export | reproduce | bench | info`, or `python -m rope_lab`.
+"""The command line, `rope-lab COMMAND` or `python -m rope_lab COMMAND`; arguments.py lists the commands.
 
 Every bad input gives one line on stderr and exit code 2; a run that cannot continue gives one line and exit code 1.
 Ctrl-C ends with exit code 130.
@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,11 +60,11 @@ def _run(options: argparse.Namespace) -> int:
     from rope_lab.training import Stopped
 
     try:
-        _COMMANDS[options.command](options)
+        code = _COMMANDS[options.command](options)
         sys.stdout.flush()
     except Stopped as error:
         return _fail(options.command, error, 1)
-    return 0
+    return code or 0
 
 
 def _fail(command: str, error: Exception, code: int) -> int:
@@ -252,8 +252,29 @@ def _bench(options: argparse.Namespace) -> None:
         print(path)
 
 
+def _check(options: argparse.Namespace) -> int:
+    from rope_lab.exercises.grading import check
+
+    verdict = check(options.exercise, options.file, seed=options.seed)
+    print(verdict)
+    return 0 if verdict else 1
+
+
+def _grade(options: argparse.Namespace) -> None:
+    from rope_lab.exercises import grading
+
+    tasks = grading.chosen(options.exercises)
+    worth = grading.points(options.points, tasks)
+    limits = grading.Limits(options.seconds, options.memory)
+    marks = grading.grade(options.folder, tasks, worth=worth, seed=options.seed, limits=limits)
+    grading.save(marks, table_file=options.csv, json_file=options.json, reports=options.reports)
+    for row in grading.table(marks):
+        print("  ".join(row))
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]]
 _COMMANDS = {"train": _train, "sample": _sample, "evaluate": _evaluate, "export": _export, "bench": _bench}
-_COMMANDS |= {"info": _info, "reproduce": _reproduce}
+_COMMANDS |= {"info": _info, "check": _check, "grade": _grade, "reproduce": _reproduce}
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=rope_lab.__version__)
     commands = root.add_subparsers(
-        dest="command", required=True, metavar="train | sample | evaluate | export | reproduce | bench | info"
+        dest="command",
+        required=True,
+        metavar="train | sample | evaluate | export | reproduce | bench | check | grade | info",
     )
 
     command = commands.add_parser("train", help="train a model", description="Train a model.")
@@ -172,6 +174,35 @@ def parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="use small tensors, to check that everything works"
     )
     _add_device(command)
+
+    command = commands.add_parser(
+        "check",
+        help="check an exercise",
+        description="Check the answer to an exercise; exit code 0 if it is correct, 1 if it is not.",
+    )
+    command.add_argument("exercise", metavar="EXERCISE", help="the number of the exercise, such as 05.2")
+    command.add_argument("file", help="a .py file or a notebook that defines the function; its code is run")
+    command.add_argument("--seed", metavar="TEXT", help="draw other inputs than the pages do")
+
+    command = commands.add_parser(
+        "grade",
+        help="grade a folder of answers",
+        description="Grade every .py file, notebook and subfolder with one of them. The code in them is run, under "
+        "limits that stop accidents but not an attack.",
+    )
+    command.add_argument("folder", help="the folder of the submissions")
+    command.add_argument(
+        "--exercises", required=True, metavar="LIST", help="chapters and exercises, such as 03,05.2"
+    )
+    command.add_argument("--seed", metavar="TEXT", help="what the inputs are drawn from; keep it secret")
+    command.add_argument("--points", metavar="FILE", help="lines such as 5.2 3; default 1 point each")
+    command.add_argument("--csv", metavar="FILE", help="write a table with one row per submission")
+    command.add_argument("--json", metavar="FILE", help="write every mark with its message")
+    command.add_argument("--reports", metavar="FOLDER", help="write one report per submission for its author")
+    command.add_argument("--seconds", type=_real, default=20, help="time for each answer; default 20")
+    command.add_argument(
+        "--memory", type=_whole, default=2_000, metavar="MEGABYTES", help="for each answer; default 2000"
+    )
 
     command = commands.add_parser(
         "info",

@@ -4,15 +4,16 @@ import importlib
 import json
 import pkgutil
 import re
+import shlex
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import rope_lab
 from rope_lab import bench
-from rope_lab.exercises import ch05
+from rope_lab.__main__ import main
+from rope_lab.exercises import ch03
 from rope_lab.experiments import EXPERIMENTS, recipes
 from rope_lab.experiments.store import Results
 from rope_lab.training import Corpus, preset, train
@@ -43,22 +44,26 @@ def test_snippets_run(code: str, trained: Path, monkeypatch: pytest.MonkeyPatch)
     exec(compile(code, "page", "exec"), {})
 
 
-def test_teaching_grades_each_exercise(tmp_path: Path) -> None:
+def test_the_commands_of_the_teaching_page_grade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "book" / "teaching.md").read_text("utf-8")
-    scope: dict[str, Any] = {}
-    exec(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[0], scope)
-    answers = tmp_path / "answers.py"
-    answers.write_text(
-        "import torch\n"
-        "def half_order(d, r):\n"
-        "    return torch.cat((torch.arange(0, r, 2), torch.arange(1, r, 2), torch.arange(r, d)))\n"
-        "def find_pairs(turn, d):\n"
-        "    raise RuntimeError('no idea')\n"
-    )
-    verdicts = scope["grade"](str(answers), ch05)
-    assert verdicts["check_half_order"].passed
-    assert "raises RuntimeError: no idea" in verdicts["check_find_pairs"].message
-    assert verdicts["check_to_half"] == "missing"
+    commands = [shlex.split(line) for line in re.findall(r"^rope-lab (.*)$", page, re.M)]
+    check, grade = (next(words for words in commands if words[0] == name) for name in ("check", "grade"))
+    monkeypatch.chdir(tmp_path)
+    Path("submissions").mkdir()
+    answer = "def find_pairs(turn, dim):\n    raise RuntimeError('no idea')\n"
+    for file in ("my_answer.py", "submissions/ann.py"):
+        Path(file).write_text(answer, encoding="utf-8")
+    Path("points.txt").write_text("5.2 3\n", encoding="utf-8")
+    assert main(check) == 1
+    assert main(grade) == 0
+    assert Path("marks.csv").read_text("utf-8").splitlines()[1] == "ann,0,0,0,0,0,6"
+    assert "raises RuntimeError: no idea (line 2" in Path("reports/ann.txt").read_text("utf-8")
+
+
+def test_the_teaching_page_quotes_a_checker() -> None:
+    page = (ROOT / "book" / "teaching.md").read_text("utf-8")
+    verdict = ch03.check_turn(lambda x, m, theta: ch03.check_turn.reference(x, -m, theta))
+    assert str(verdict) in re.sub(r"\n> ", " ", page)
 
 
 def test_the_api_page_lists_every_module() -> None:

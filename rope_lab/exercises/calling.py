@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import io
+import math
 import random
 import signal
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -14,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from rope_lab.exercises.values import Unreadable, Value, Values, read
+from rope_lab.exercises.values import LARGEST, Unreadable, Value, Values, read
 
+T = TypeVar("T")
 PRINTED = 2_000  # characters that reach the page; what a function prints beyond them is dropped
 
 
@@ -60,6 +63,8 @@ class Outcome:
                 number: Any = {"truth": bool, "whole": int, "real": float, "complex": lambda x: complex(*x)}[
                     kind
                 ]
+                if len(flat) != math.prod(shape) <= LARGEST:
+                    raise ValueError(f"{len(flat)} numbers do not have the shape {shape}")
                 values[str(name)] = Value(kind, tuple(map(int, shape)), tuple(map(number, flat)), str(form))
         return cls(values, str(plain["failure"]), tuple(map(str, plain["changed"])), bool(plain["ended"]))
 
@@ -122,11 +127,11 @@ def _lines(error: BaseException) -> list[traceback.FrameSummary]:
     frames = list(traceback.extract_tb(error.__traceback__))
     calls = [i for i, frame in enumerate(frames) if frame.filename == __file__]
     own = frames[calls[-1] + 1 :] if calls else frames
-    package = str(Path(__file__).parents[1])
-    return [f for f in own if not f.filename.startswith(package) and "site-packages" not in f.filename]
+    others = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<frozen")
+    return [f for f in own if not f.filename.startswith(others) and "site-packages" not in f.filename]
 
 
-def within(seconds: float, function: Callable[[], Values]) -> Values:
+def within(seconds: float, function: Callable[[], T]) -> T:
     """What the function returns, if it does so in time.
 
     Raises:
@@ -137,7 +142,7 @@ def within(seconds: float, function: Callable[[], Values]) -> Values:
     return _in_thread(seconds, function)
 
 
-def _with_alarm(seconds: float, function: Callable[[], Values]) -> Values:
+def _with_alarm(seconds: float, function: Callable[[], T]) -> T:
     active, start = [True], time.monotonic()
 
     def ring(*_: object) -> None:
@@ -157,8 +162,8 @@ def _with_alarm(seconds: float, function: Callable[[], Values]) -> Values:
             signal.setitimer(signal.ITIMER_REAL, max(0.01, left - (time.monotonic() - start)), interval)
 
 
-def _in_thread(seconds: float, function: Callable[[], Values]) -> Values:
-    done: list[Values] = []
+def _in_thread(seconds: float, function: Callable[[], T]) -> T:
+    done: list[T] = []
     errors: list[BaseException] = []
 
     def work() -> None:

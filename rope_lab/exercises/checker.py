@@ -113,7 +113,8 @@ class Exercise:
             seconds: for one call, after which the function is stopped.
         """
         cases = self.cases(seed)
-        return self.judge(self.ask(function, seed=seed, seconds=seconds, cases=cases), seed=seed, cases=cases)
+        outcomes = self.ask(function, [case.inputs for case in cases], seconds=seconds)
+        return self.judge(outcomes, cases)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -128,31 +129,21 @@ class Exercise:
         cases = [Case(inputs, read(self.reference(*inputs))) for inputs in self.draws(Draw(seed))]
         return tuple(sorted(cases, key=_size))
 
-    def ask(
-        self,
-        function: object,
-        *,
-        seed: int = PUBLIC,
-        seconds: float = SECONDS,
-        cases: Sequence[Case] | None = None,
-    ) -> list[Outcome]:
+    def ask(self, function: object, inputs: Sequence[Inputs], *, seconds: float = SECONDS) -> list[Outcome]:
         """Call a function with every input. Only this runs what the student wrote."""
         if not callable(function):
             return [
                 Outcome(None, f"hand over the function {self.name} itself, got {type(function).__name__}.")
             ]
         outcomes: list[Outcome] = []
-        for case in self.cases(seed) if cases is None else cases:
-            outcomes.append(call(function, self.arguments, case.inputs, seconds=seconds))
+        for given in inputs:
+            outcomes.append(call(function, self.arguments, given, seconds=seconds))
             if outcomes[-1].ended:
                 break
         return outcomes
 
-    def judge(
-        self, outcomes: Sequence[Outcome], *, seed: int = PUBLIC, cases: Sequence[Case] | None = None
-    ) -> Feedback:
-        """The verdict on the outcomes of `ask`, which may come from another process."""
-        cases = self.cases(seed) if cases is None else cases
+    def judge(self, outcomes: Sequence[Outcome], cases: Sequence[Case]) -> Feedback:
+        """The verdict on the outcomes of `ask` for these cases, which may come from another process."""
         wrongs = [self._wrong(case, outcome) for case, outcome in zip(cases, outcomes, strict=False)]
         if len(outcomes) < len(cases) and not any(wrongs):
             wrongs.append("there is no result for some inputs.")

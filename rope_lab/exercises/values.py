@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 KINDS = ("truth", "whole", "real", "complex")
+TOLIST = Tensor.tolist  # as it is before a student's code runs
 LARGEST = 1_000_000  # numbers: more of them than any exercise asks for are not read
 
 
@@ -101,7 +102,7 @@ def _of_tensor(answer: Tensor) -> Value:
     flat: tuple[Any, ...] = ()
     if answer.numel() <= LARGEST:
         plain = answer.detach().to_dense() if answer.layout != torch.strided else answer.detach()
-        flat = tuple(plain.cpu().reshape(-1).tolist())
+        flat = tuple(TOLIST(plain.cpu().reshape(-1)))
     return Value(kind, tuple(answer.shape), flat, str(dtype))
 
 
