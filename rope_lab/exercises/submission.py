@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +44,7 @@ class Submission:
 def read(path: Path) -> Submission:
     """Read a file of Python, or the definitions of a notebook.
 
-    Of a notebook only imports, functions, classes and assignments that call nothing are kept, so that a chapter can be
-    handed in without running its experiments.
+    Of a notebook only `definitions` are kept, so that a chapter can be handed in without running its experiments.
 
     Raises:
         ValueError: if the file is not a file of Python or a notebook in UTF-8 of at most a megabyte.
@@ -94,22 +95,63 @@ def _of_notebook(name: str, text: str) -> str:
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError(f"{name} must be a notebook of Jupyter, format 4, and is not") from None
-    kept = []
+    body: list[ast.stmt] = []
     for source in sources:
         lines = ["" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n")]
         try:
             tree = ast.parse("" if source.startswith("%%") else "\n".join(lines))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue  # a cell that is not Python defines nothing
-        kept += [ast.unparse(node) for node in tree.body if _defines(node)]
-    return "\n".join(kept) + "\n"
+        body += tree.body
+    return "\n".join(map(ast.unparse, definitions(body))) + "\n"
 
 
-def _defines(node: ast.stmt) -> bool:
-    if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return True
-    if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
-        return False
-    return isinstance(node.value, ast.Lambda) or not any(
-        isinstance(part, ast.Call) for part in ast.walk(node.value)
-    )
+def definitions(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Imports, functions, classes and assignments that call nothing, if they use only names that are kept too."""
+    kept: list[ast.stmt] = []
+    known = set(dir(builtins))
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            known |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = node.args
+            parts: list[ast.AST | None] = [
+                *node.decorator_list,
+                *arguments.defaults,
+                *arguments.kw_defaults,
+                node.returns,
+            ]
+            every = [
+                *arguments.posonlyargs,
+                *arguments.args,
+                *arguments.kwonlyargs,
+                arguments.vararg,
+                arguments.kwarg,
+            ]
+            parts += [argument.annotation for argument in every if argument is not None]
+            if not _read(parts) <= known:
+                continue
+            known.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            if not _read([*node.decorator_list, *node.bases]) <= known:
+                continue
+            known.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            is_lambda = isinstance(node.value, ast.Lambda)
+            calls = any(isinstance(part, ast.Call) for part in ast.walk(node.value))
+            if not is_lambda and (calls or not _read([node.value]) <= known):
+                continue
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if not all(isinstance(target, ast.Name) for target in targets):
+                continue
+            known |= {target.id for target in targets if isinstance(target, ast.Name)}
+        else:
+            continue
+        kept.append(node)
+    return kept
+
+
+def _read(parts: Sequence[ast.AST | None]) -> set[str]:
+    """The names that these expressions use."""
+    nodes = (node for part in parts if part is not None for node in ast.walk(part))
+    return {node.id for node in nodes if isinstance(node, ast.Name)}

@@ -183,9 +183,14 @@ def test_of_a_notebook_only_definitions_are_kept(tmp_path: Path) -> None:
     cells = [
         "%%time\nx = 1",
         "import torch\n!ls\nN = 3\nf = lambda x: len(x)",
-        "train()\ny = train()",
+        "train()\ny = train()\nz = y + 1",
+    ]
+    cells += [
         "def g(:",
-        "def g(): pass",
+        "def h(a=y): pass",
+        "@y\nclass C: pass",
+        "def g(a: torch.Tensor = N): pass",
+        "y[0] = N",
     ]
     (tmp_path / "a.ipynb").write_text(notebook(*cells), encoding="utf-8")
     assert list(read(tmp_path / "a.ipynb").names) == ["torch", "N", "f", "g"]
