@@ -70,3 +70,52 @@ def test_what_a_function_may_do_besides_is_a_sentence(exercise: Exercise) -> Non
         assert not verdict
         assert words in verdict.message
         assert "\n" not in verdict.message
+
+
+def both(exercise: Exercise, *pieces: str):
+    """The mistakes whose sentences contain these pieces."""
+    return [next(f for why, f in exercise.mistakes.items() if piece in why) for piece in pieces]
+
+
+def two_at_once() -> dict[str, tuple[Exercise, object]]:
+    """Two mistakes in one answer: neither of them alone gives these results."""
+    turn, matrix, mask, nats = (EXERCISES[number] for number in ("3.1", "3.2", "12.1", "13.1"))
+    clockwise, degrees = both(turn, "turns clockwise", "in degrees")
+    (inverse,) = both(mask, "invert it")
+    return {
+        "clockwise, and in degrees": (
+            turn,
+            lambda x, m, theta: clockwise(x, m, theta * 3.141592653589793 / 180),
+        ),
+        "in degrees, and x changed in place": (turn, lambda x, m, theta: x.copy_(degrees(x, m, theta)).neg()),
+        "transposed, and with the wrong base": (
+            matrix,
+            lambda m, dim, base: matrix.reference(-m, dim, base + 1),
+        ),
+        "inverted, and transposed": (mask, lambda N, W: inverse(N, W).T),
+        "in bits, and a sum": (nats, lambda x, t: nats.reference(x, t) * t.numel() / 0.6931471805599453),
+    }
+
+
+@pytest.mark.parametrize("name", two_at_once())
+def test_two_mistakes_at_once_are_not_taken_for_one(name: str) -> None:
+    exercise, answer = two_at_once()[name]
+    verdict = exercise(answer)
+    assert not verdict
+    assert "Likely" not in verdict.message
+
+
+@every
+def test_a_mistake_on_some_inputs_only_is_not_taken_for_one(exercise: Exercise) -> None:
+    for why, mistake in exercise.mistakes.items():
+        wrong = [case for case in exercise.cases() if not exercise._alike(mistake, case, case.expected)]
+        if len(wrong) < 2 or "function" in repr(wrong):  # a function has another address each time
+            continue
+        last = repr(wrong[-1].inputs)
+
+        def partly(*inputs, mistake=mistake, last=last):
+            return exercise.reference(*inputs) if repr(inputs) == last else mistake(*inputs)
+
+        verdict = exercise(partly)
+        assert not verdict
+        assert why not in verdict.message
