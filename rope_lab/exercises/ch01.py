@@ -124,6 +124,9 @@ check_causal_mean = Exercise(
         "the sum runs from the end: a causal query sees what is before it": (
             lambda v: _causal_mean(v.flip(0)).flip(0)
         ),
+        "each column of the weights sums to 1; each row has to, so divide by m + 1 along the keys": (
+            lambda v: torch.ones(len(v), len(v), dtype=v.dtype).tril() / _count(v).flip(0).T @ v
+        ),
         "you take the softmax of a mask of zeros and ones; hidden keys need −inf, not 0": (
             lambda v: torch.ones(len(v), len(v), dtype=v.dtype).tril().softmax(-1) @ v
         ),

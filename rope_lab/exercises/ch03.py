@@ -46,6 +46,12 @@ check_turn = Exercise(
         "both sines have a minus; only the first row's has": lambda x, m, theta: _in_rows(
             x, m, theta, -1, -1
         ),
+        "the second row is a·sin mθ + b·cos mθ; yours subtracts": lambda x, m, theta: (
+            _turn(x, m, theta) - 2 * x[:, 1:] * math.cos(m * theta) * torch.tensor([0.0, 1.0])
+        ),
+        "the two coordinates are the last axis: stack them with dim=-1": lambda x, m, theta: (
+            _turn(x, m, theta).T
+        ),
         "you turn by theta; the angle is m·theta": lambda x, m, theta: _turn(x, 1, theta),
         "you turn by m; the angle is m·theta": lambda x, m, theta: _turn(x, m, 1),
         "you turn by m + theta; the angle is m·theta": lambda x, m, theta: _turn(x, 1, m + theta),
@@ -102,6 +108,9 @@ check_rotation_matrix = Exercise(
         "the position is missing: the angles are m·θ_i": lambda m, dim, base: _rotation_matrix(1, dim, base),
         "m is cut to a whole number; positions can be real": lambda m, dim, base: _rotation_matrix(
             int(m), dim, base
+        ),
+        "only the cosines are there; the sines are beside the diagonal": lambda m, dim, base: (
+            _rotation_matrix(m, dim, base).diag().diag()
         ),
         "this pairs i with i + dim/2; here neighbours turn together": _half,
         "this pairs i with i + dim/2, and turns clockwise": lambda m, dim, base: _half(-m, dim, base),

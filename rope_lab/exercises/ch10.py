@@ -48,6 +48,9 @@ check_half_life = Exercise(
         "the slow pairs are first; pair 0 is the fast one, which fades first": lambda dim, base: _half_life(
             dim, base
         ).flip(0),
+        "the logarithms of 2 and of ζ need the same base; yours of ζ has the base 2": lambda dim, base: (
+            _half_life(dim, base) * math.log(2)
+        ),
         "there the square of the factor is a half, not the factor": lambda dim, base: (
             _half_life(dim, base) / 2
         ),
@@ -75,10 +78,17 @@ def _reach(dtype: torch.dtype, base: int) -> int:
 
 
 def _reach_draws(d: Draw) -> Iterator[Inputs]:
-    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float16):
-        while True:  # neither rounding nor a rounded logarithm must decide
+    for dtype, low, high in (
+        (torch.float16, 0.55, 0.95),
+        (torch.bfloat16, 0.05, 0.45),
+        (torch.float32, 0.55, 0.95),
+        (torch.float16, 0.05, 0.45),
+    ):
+        while (
+            True
+        ):  # neither rounding nor a rounded logarithm must decide, and up and down must differ from nearest
             base = d.whole(30, 600)
-            if 0.05 < _exact(dtype, base) % 1 < 0.95:
+            if low < _exact(dtype, base) % 1 < high:
                 break
         yield dtype, base
 
@@ -93,6 +103,9 @@ check_reach = Exercise(
             _reach(dtype, base) + 1
         ),
         "this is one too few": lambda dtype, base: _reach(dtype, base) - 1,
+        "round down: the factor must be at most the largest number": lambda dtype, base: round(
+            _exact(dtype, base)
+        ),
         "this is the reach of the slowest pair; the fastest pair overflows first": lambda dtype, base: (
             math.floor(_exact(dtype, base, SLOW))
         ),
