@@ -204,7 +204,7 @@ def test_a_file_that_the_system_refuses_to_write_loses_no_earlier_checkpoint(tmp
     assert done.returncode == 1
     assert done.stderr == (
         f"rope-lab train: {os.strerror(errno.EFBIG)}: run; the last good checkpoint is run/{checkpoint.FILE}, step 3; "
-        "make room, then: rope-lab train --resume run\n"
+        "make the folder one that can be written to, then: rope-lab train --resume run\n"
     )
     assert (folder / checkpoint.FILE).read_bytes() == before
     assert not [path for path in folder.iterdir() if path.name.endswith(".unfinished")]
