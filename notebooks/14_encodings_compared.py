@@ -57,7 +57,8 @@ origin(encodings)
 # - *The learning rates* are those of the recipe of chapter 13, found with RoPE. They were not tuned for any other encoding.
 # - *Queries and keys are normalised* to a root mean square of 1 and divided by $\sqrt D$, without the learned gain of the paper
 #   that proposed it {cite:p}`henry2020`. So no product $\langle q, k \rangle / \sqrt D$ can exceed $\sqrt D$, and no head
-#   can attend as sharply as it likes; chapter 15 shows what that does at longer lengths. Khan et al. {cite:p}`khan2026`
+#   can attend to a content as sharply as it likes; chapter 15 shows what that does at longer lengths. The biases that T5 and
+#   ALiBi add to the scores are outside this cap. Khan et al. {cite:p}`khan2026`
 #   report that such a normalisation makes models without positions converge to a higher loss.
 # - *The validation split* of these tables is also the one on which the settings of the recipe were chosen. There is no third
 #   split that no choice was made on.
@@ -211,6 +212,11 @@ usual = t_quantile(100_000)  # as if the standard deviation were known
 print(
     f"± {usual:.2f} standard errors would cover {(off <= usual).double().mean():.0%} of the cases."
 )
+for true in (1, 3, 5):  # differences, in standard deviations
+    away = (drawn.mean(-1) + true).abs() / (drawn.std(-1) / 3**0.5) > tau
+    print(
+        f"Three runs establish a difference of {true} SD in {away.double().mean():.0%}."
+    )
 table(
     [[K, t_quantile(K), t_quantile(K) / K**0.5] for K in (2, 3, 5, 10, 30)],
     {"runs": "d", "± standard errors": ".2f", "± standard deviations": ".2f"},
@@ -218,7 +224,8 @@ table(
 )
 
 # %% [markdown]
-# That is what three seeds are worth: they can establish a difference of three standard deviations, but not of one. Five
+# That is what three seeds are worth: they mostly establish a difference of three standard deviations (of the paired
+# differences), and mostly miss one of a single standard deviation. So *undecided* does not mean *equal*. Five
 # runs halve the interval; to establish a difference of a tenth of a standard deviation takes hundreds.
 #
 # There are two limits that no formula sees {cite:p}`bouthillier2021`. First, all runs share one text, one model and one
@@ -286,7 +293,7 @@ if encodings.records:
 # this process spent computing, on one thread. Other programs on the machine increase CPU time too, but less than they
 # increase wall-clock time. Only the total was measured; each point is placed in proportion to its number of updates.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of training loss, against updates on the left and against seconds of CPU time on the right, seven lines each. The line of the model without positions flattens out far above the others; RoPE, xPos and T5 fall fastest. The panels look nearly alike."}, "figure": {"caption": "Training loss against updates (left) and CPU time (right), means over the seeds. Both panels show the same order, because the encodings take about the same time; by how much they differ these records cannot say (see below).", "name": "fig-courses"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of training loss, against updates on the left and against seconds of CPU time on the right, seven lines each. The line of the model without positions flattens out far above the others; RoPE, xPos and T5 end lowest. The panels look nearly alike."}, "figure": {"caption": "Training loss against updates (left) and CPU time (right), means over the seeds. At equal time the order is the one at equal updates, except that xPos and RoPE, which are nearly level in both panels, change places. By how much the times differ these records cannot say (see below).", "name": "fig-courses"}}
 from rope_lab.figures.comparing import SEVEN, courses
 
 courses(encodings)
@@ -294,7 +301,7 @@ courses(encodings)
 # %% [markdown]
 # The relatives of RoPE, left out above, are compared with it here:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The same two panels for RoPE, RoPE on a quarter of the coordinates, p-RoPE and RoPER: four lines close together. RoPER ends lowest, RoPE next, and the two that turn fewer pairs end above them."}, "figure": {"caption": "As in the figure before, for RoPE and three relatives. Rotating the values as well gains a little, rotating fewer pairs loses a little.", "name": "fig-relatives"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The same two panels for RoPE, RoPE on a quarter of the coordinates, p-RoPE and RoPER: four lines close together. RoPER ends lowest, RoPE next, and the two that turn fewer pairs end above them."}, "figure": {"caption": "As in the figure before, for RoPE and three relatives. With values rotated as well, the mean ends a little lower, with fewer pairs rotated a little higher. This is training loss; the intervals for the validation loss are in {numref}`fig-paired`.", "name": "fig-relatives"}}
 relatives = ("RoPE", "RoPE, 25% of the coordinates", "p-RoPE, p = 0.25", "RoPER")
 courses(encodings, relatives)
 
@@ -307,7 +314,7 @@ compared(
 )
 
 # %% [markdown]
-# Every line is undecided, and the reason is the measurement. The seeds did not run under the same conditions: a run
+# Every line is undecided, and the measurement has its share in that. The seeds did not run under the same conditions: a run
 # that has its core to itself takes as much wall-clock time as CPU time, and the first seed did not.
 
 # %%
@@ -391,8 +398,8 @@ print(f"The records after {scale.steps} updates are {found}.")
 # answer different questions. The *place* $t$ of a character is its index in its segment or evaluation window. Let $\ell(t)$
 # be the mean loss at place $t$, where a prediction has seen $t + 1$ characters. **Cut** the text into segments of $L$, one
 # after the other (non-overlapping evaluation), and every place counts. **Slide** an evaluation window of $L$ on by $u$
-# characters (strided evaluation), and only its last $u$ places count, so that every character is predicted once and sees at
-# least $L - u$ characters:
+# characters (strided evaluation), and only its last $u$ places count, so that every character after the first $L - u$ is predicted
+# once and sees at least $L - u$ characters:
 #
 # $$
 # \begin{aligned}
@@ -446,8 +453,8 @@ check("eq. 14.3, slide", one_by_one(model, piece), slide, tolerance=1e-6)
 # \end{aligned}
 # $$ (eq-14-4)
 #
-# Take a model that cannot see beyond some distance. Then every term past that place is zero, $E$ stops growing with $L$, and the
-# cut loss *still falls* with every doubling of $L$. Press et al. {cite:p}`press2022` call this the early token curse. To see
+# Take a model that cannot see beyond some distance. Then every term past that place is zero, $E$ stops growing with $L$, and,
+# since $E$ is positive, the cut loss *still falls* with every doubling of $L$. Press et al. {cite:p}`press2022` call this the early token curse. To see
 # it alone, give the model an attention window of nine keys in each layer: it cannot see further than eight characters per
 # layer, however long the segment. (After so few updates the model uses little of what it sees, so its $E$ is small. Chapter
 # 13 computes $E$ for a model after a full training.)
@@ -473,9 +480,12 @@ print(f"With all {reach} characters in view (sliding) the loss is {full.mean():.
 table(rows, {"L": ",d", "cut(L)": ".4f", "E": ".2f", "E/L": ".4f"})
 
 # %% [markdown]
-# **A cut loss that falls with the length is no proof that a model reads further. A sliding loss that falls proves that it
-# reads more than the $L - u$ characters that every target had in view before.** A sliding loss that stays level shows only
-# that nothing broke.
+# ($E$ differs a little from row to row because it is a mean over the starts, and the longer the segments, the fewer there are.)
+#
+# **A cut loss that falls with the length is no proof that a model reads further. If an encoding depends on distances alone, a
+# sliding loss that falls proves that the model reads more than the $L - u$ characters that every target had in view
+# before.** With vectors that are added to the embedding it proves less: the same view at another place is another input, and
+# the loss may fall for that. A sliding loss that stays level does not show that more is read, only that nothing broke.
 #
 # The same average hides a failure, too: however bad the far places are, the first ones are as good as in training. Here
 # are the recorded models, trained on segments of 128 characters. Sliding windows move by 64, and all lengths are evaluated on
@@ -528,7 +538,7 @@ by_start = token_losses(model, ids[: 16 * 8 * L + 1], 8 * L)[
 ]  # of the second point
 half = t_quantile(len(by_start)) * by_start.mean(1).std() / len(by_start) ** 0.5
 print(
-    f"A point at the left averages {by_start.numel()} characters: ± {half:.2f} for the model above."
+    f"A point at the left averages {by_start.numel()} characters: ± {half:.2f} for the live model."
 )
 origin(extrapolation)
 
@@ -590,6 +600,10 @@ table(
 )
 
 # %% [markdown]
+# At four times the trained length, only the largest base is decided. At the trained length the advantage of the smallest is
+# so slight that it may be the one interval in twenty. And a rise at longer lengths has two possible causes here, too: in
+# these records no control separates new angles from the number of keys (chapter 15 says how to make one).
+#
 # ## Rules instead of texts
 #
 # A text forgives a model that cannot count. Copying a row of digits, reversing it and adding two numbers do not. Models of
@@ -634,8 +648,9 @@ table(
 # Judge a length beyond training only where the trained lengths are solved. After so few updates, addition mostly is not
 # solved: T5 comes closest, while RoPER solves every addition with one seed but only a third of them with another.
 #
-# And judge NoPE with the normalisation in mind. Its heads have few coordinates, so by {eq}`eq-15-16` their scores are small,
-# and by {eq}`eq-15-17` even a perfect key among random ones gets only part of the attention:
+# And judge NoPE with the normalisation in mind. In all these models a head has few coordinates, so by {eq}`eq-15-16` its
+# products are small, and by {eq}`eq-15-17` even a perfect key among random ones gets only part of the attention. NoPE has
+# nothing else; T5 and ALiBi add biases that are not capped.
 
 # %%
 from math import exp
@@ -689,15 +704,15 @@ table(
 
 # %% [markdown]
 # Beyond the trained lengths, a rotation does not simply work or fail. It *repeats*: once all pairs that matter have completed
-# a turn, a distance that was never seen looks like one that was. With all eight pairs turning (RoPE's row in the map) the
-# slower ones tell the two apart.
+# a turn, a distance that was never seen looks like one that was. The rows of RoPE and p-RoPE have no such cell. Their second
+# pair turns by a third of a radian per token, and that is enough to tell 16 tokens from 10.
 #
 # ## The rest of the recipe
 #
 # Is the encoding the important choice? Take one thing at a time away from the recipe of chapter 13, the encoding being one
 # of them, with the updates of this chapter. Nothing was tuned again for what took its place: each replacement runs with the
-# rates that suit the whole recipe, and AdamW with a single rate of 0.003. That favours the recipe, so read each cost as an
-# upper estimate of what the part is worth:
+# rates that suit the whole recipe, and AdamW with a single rate of 0.003. That favours the recipe, so each cost
+# is likely to overstate what the part is worth:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six rows, one a part of the recipe replaced by its older form, with the difference in validation loss for each seed as dots and an interval as a bar, beside a dashed line at zero."}, "figure": {"caption": "What each replacement costs in validation loss, for each seed (dots), with the 95% confidence interval of the mean cost (bars). Right of the dashed line the replacement is worse. No replacement was tuned.", "name": "fig-ablation"}}
 ablation = Results.recorded("ablation")
@@ -767,9 +782,9 @@ windows(local)
 costs(local, "Means over the seeds.")
 
 # %% [markdown]
-# After so few updates the narrowest of these windows, 64 characters, is wide enough, at both depths and in every run; chapter
-# 12 goes down to 4. What helps in a text of characters is mostly close by, and what a wide window adds has yet to be
-# learned. Paired by seed:
+# After so few updates the narrowest of these windows, 64 characters, does best, at both depths and in every run; chapter
+# 12 goes down to 4. Why wider ones do worse, these runs do not say: what they add may not have been learned yet, and with
+# capped scores more keys also mean thinner attention ({eq}`eq-15-17`). Paired by seed:
 
 # %%
 rows = []
@@ -908,15 +923,28 @@ print(
     f"in the {len(found)} heads of all seeds r is between {each_head.min():.2f} and {each_head.max():.2f}."
 )
 print(f"Without the shift r = {correlation(found.mean(0), kernel(0)):.3f}.")
+reaches = torch.arange(1, 40, 0.25, dtype=torch.float64)[:, None]
+falls = (-(at - 1).abs() / reaches).exp()  # plain exponentials of the distance
+plain = torch.stack([correlation(one.expand_as(falls), falls).max() for one in found])
+print(
+    f"An exponential fitted to each head has r between {plain.min():.2f} and {plain.max():.2f}."
+)
+bump = int((at == 32).nonzero())
+higher = (found[:, [bump]] > found[:, [bump - 1, bump + 1]]).all(1).sum()
+print(
+    f"At 32 characters the mean is higher than at {at[bump - 1]:.0f} and {at[bump + 1]:.0f} in {higher} heads."
+)
 print(f"Five turns of the fastest pair take {10 * torch.pi:.1f} characters.")
 
 # %% [markdown]
-# Look at the right panel. The scores of an untrained head do not depend on the distance, because its queries and keys agree
-# in nothing on average (equation 6.10, random content). The scores of trained heads fall, and the **shape of that fall is the
-# rotation's own**: the mean of $\cos((s-1)\theta_i)$ over the pairs follows it in every head, even in the bump near distance
-# 32, where the fastest pair has completed five turns. What training supplied is the content: queries and keys
-# that agree on average, most of all with the key one character back, which is the shift. Chapter 6 said that RoPE does not force
-# scores to decay. These heads show the other half: where content agrees, the rotation decides how the score falls.
+# Look at the right panel. The mean scores of an untrained head hardly depend on the distance, because its queries and keys
+# agree in nothing on average (equation 6.10, random content). The scores of trained heads fall, and the **shape of that fall
+# is the rotation's own**. The correlation alone would not show this, because an exponential comes almost as close. The bump
+# near distance 32 does: there the fastest pair has completed five turns, the mean of $\cos((s-1)\theta_i)$ over the pairs
+# rises again, and so does every head, whereas an exponential cannot. What training supplied is the content: queries and keys
+# that agree on average, in nearly all heads most with the key one character back, which is the shift. Chapter 6 said that
+# RoPE does not force scores to decay. These heads show the other half: where content agrees in all pairs alike, the rotation
+# gives the score its shape.
 #
 # The left panel, on the other hand, cannot test the bound. It falls in the same way for trained and untrained heads and is far
 # above both, but with normalised queries and keys no score here can exceed $\sqrt D$ at any distance ({eq}`eq-15-16`), a
@@ -1058,12 +1086,12 @@ table(
 #
 # ## Summary
 #
-# - Compare within seeds and state the confidence interval: three seeds establish differences of a few standard deviations
-#   and no smaller ones.
+# - Compare within seeds and state the confidence interval: three seeds establish most differences of a few standard
+#   deviations and few smaller ones; *undecided* is not *equal*.
 # - In these models, early in training and with the settings of RoPE's recipe, encodings that act on queries and keys beat vectors that are added to the
 #   embedding, and any encoding beats none.
-# - A cut loss that falls at longer lengths may be $E/L$ alone; a sliding loss that falls shows a view of more than $L - u$
-#   characters. A loss that rises there does not tell new positions from more keys.
+# - A cut loss that falls at longer lengths may be $E/L$ alone; for an encoding of distances, a sliding loss that falls shows
+#   a view of more than $L - u$ characters. A loss that rises there does not tell new positions from more keys.
 #
 # ## Exercises
 #
@@ -1154,8 +1182,8 @@ check_undecided(undecided)
 # - {cite:t}`press2022`: extrapolation, both rules, and the table quoted above.
 # - {cite:t}`kazemnejad2023`: encodings and longer inputs. Our three tasks are a small share of theirs.
 # - {cite:t}`su2021`, {cite:t}`biderman2021`: RoPE beside other encodings in large models.
-# - {cite:t}`barbero2025`, {cite:t}`khan2026`: how many pairs need to turn: three quarters in the first, a tenth of the
-#   coordinates in the second.
+# - {cite:t}`barbero2025`, {cite:t}`khan2026`: how many pairs need to turn: three quarters did best in the first, a tenth of
+#   the coordinates was enough in the second.
 # - {cite:t}`xu2024`, {cite:t}`sun2023`: the base, and xPos. Chapters 6 and 10 have the arguments.
 # - {cite:t}`student1908`, {cite:t}`bouthillier2021`: what few runs can say.
 # - {cite:t}`henry2020`: normalised queries and keys, with the learned gain that these models lack.
