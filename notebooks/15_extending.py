@@ -708,7 +708,7 @@ table(
 # which meets {eq}`eq-15-2` exactly. And since QK-norm may matter, all of them are also given to a second model, trained
 # like the first but without it.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against place in the text up to 1,024 characters, with QK-norm on the left and without it on the right, four lines each. On the left, nothing scaled and NTK-by-parts rise together beyond 128, while the attention factor alone and YaRN stay low, the factor alone below YaRN at most places. On the right, nothing scaled and the factor alone rise most, NTK-by-parts less, and YaRN stays nearly level and is lowest at the end."}, "figure": {"caption": "YaRN taken apart, in one model with QK-norm without a learned gain (left) and one without QK-norm (right). Left, the frequencies alone help in the far half only and hurt before it; the attention factor alone does better than all of YaRN at most places, but not at the far end. Right, each part helps at the far end, and both together most. One seed each, the same text.", "name": "fig-two-parts"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against place in the text up to 1,024 characters, with QK-norm on the left and without it on the right, four lines each. On the left, nothing scaled and NTK-by-parts rise together beyond 128, while the attention factor alone and YaRN stay low, the factor alone below YaRN at most places. On the right, nothing scaled and the factor alone rise most, NTK-by-parts less, and YaRN stays nearly level and is lowest at the end."}, "figure": {"caption": "YaRN taken apart, in one model with QK-norm without a learned gain (left) and one without QK-norm (right). Left, the frequencies alone help in the far half only and hurt before it; the attention factor alone does better than all of YaRN at most places, but not at the far end. Right, each part helps at the far end, the frequencies more than the factor. One seed each: with other seeds the order on the mean is not the same in the right panel.", "name": "fig-two-parts"}}
 from rope_lab.figures.extending import by_place_of_two
 
 torch.set_default_dtype(torch.float32)
@@ -760,7 +760,7 @@ if not smoke:
         title: {name: average(line, slice(None)) for name, line in found.items()}
         for title, found in apart.items()
     }
-    capped, free = overall.values()
+    capped, _ = overall.values()
     gain = capped["none"] - capped["YaRN"]
     label = "fig. 15.5, with QK-norm"
     check_at_most(
@@ -769,14 +769,18 @@ if not smoke:
         capped["NTK-by-parts"],
     )
     check_at_most(
-        f"{label}, factor alone", capped["attention factor alone"], capped["YaRN"]
+        f"{label}, factor alone",
+        capped["attention factor alone"],
+        capped["YaRN"] + 0.1 * gain,
     )
     early = [average(apart["with QK-norm"][name], slice(inside)) for name in four]
     check_at_most(f"{label}, first {L}, factor alone does not help", early[0], early[2])
     label = "fig. 15.5, without QK-norm"
-    for part in PARTS:
-        check_at_most(f"{label}, {part} helps", free[part], free["none"])
-        check_at_most(f"{label}, YaRN and {part}", free["YaRN"], free[part])
+    end = {name: float(line[-1]) for name, line in apart["without QK-norm"].items()}
+    for name in ("slow pairs divided by ρ", *PARTS, "YaRN"):
+        check_at_most(f"{label}, at the end, {name} helps", end[name], end["none"])
+    by_parts, factor_alone = (end[name] for name in PARTS)
+    check_at_most(f"{label}, at the end, the two parts", by_parts, factor_alone)
 parts = {"all": slice(None), f"first {L}": slice(inside), "last 256": slice(-1, None)}
 table(
     [
@@ -795,17 +799,18 @@ table(
 )
 
 # %% [markdown]
-# In the model with QK-norm, all of YaRN's advantage on the mean comes from its attention factor, which alone does even
-# better. Its frequencies alone leave the mean where it was, and so does every other way of bringing slow pairs back into
-# their arcs: the pairs of dynamic NTK mostly were within theirs, and the third control meets {eq}`eq-15-2` for all of them.
-# The frequencies are not useless, though. They lower the loss at the far end and raise it at most places before, with
-# sharpened scores as without. On the mean the two cancel if the scores are not sharpened; if they are, the loss is higher
-# for it. And the factor does not merely suit a model that would like sharper scores at any length: in the first 128
-# characters, where there are no more keys than in training, it gains nothing.
+# In the model with QK-norm, all or nearly all of YaRN's advantage on the mean comes from its attention factor, which alone
+# does as well or better. Its frequencies alone leave the mean about where it was, and so does every other way of bringing
+# slow pairs back into their arcs: the pairs of dynamic NTK mostly were within theirs, and the third control meets
+# {eq}`eq-15-2` for all of them. The frequencies are not useless, though. They lower the loss at the far end and raise it at
+# most places before, with sharpened scores as without, and so gain little or nothing on the mean. And the factor does not
+# merely suit a model that would like sharper scores at any length: in the first 128 characters, where there are no more keys
+# than in training, it gains nothing.
 #
-# Without QK-norm the picture changes. The frequencies and the factor are each worth something on the mean, and all of YaRN
-# most, though the third control, which has no factor, comes close to it. There the argument of this chapter's first half,
-# unseen angles, shows in the mean as well.
+# Without QK-norm the picture changes. At the far end the frequencies help, and more than the factor, and so does the third
+# control, which divides the slow pairs and does nothing else. There the argument of this chapter's first half, unseen
+# angles, shows. On the mean the gains are small. Do not read their order from one model: when the page was written, another
+# seed, and even a text with a few other characters in ten thousand, put the rows in another order.
 #
 # Interpolation has its control here, too: where the fast pairs are spared, as in the third control, the first 128 characters
 # are read almost as well as with nothing scaled, and by far better than with interpolation in {numref}`fig-eight-times`.
@@ -837,8 +842,8 @@ table(
 # %% [markdown]
 # In the long text the last queries spread their attention over many times as many keys, and the factor takes more of that
 # back than the frequencies do. But the spread does not explain everything. It grows without QK-norm as well, where no cap
-# holds the scores down, and YaRN is the least spread out in both models, although with QK-norm the factor alone reads better
-# on the mean.
+# holds the scores down, and YaRN is the least spread out in both models, although with QK-norm the factor alone reads as
+# well or better on the mean.
 #
 # If sharpness is the cause, the loss should follow the factor, not the method. Leave every frequency alone, vary
 # only $a$, and see where the loss of the long texts is least:
@@ -859,7 +864,7 @@ table(
 
 # %% [markdown]
 # With QK-norm, the loss falls far, down to a factor a little larger than YaRN's; most of what the model lost beyond its length
-# is regained by this one number. Without QK-norm the least loss is near YaRN's factor too, but much less is gained.
+# is regained by this one number. Without QK-norm much less is gained.
 #
 # ## The others in one table
 #
@@ -1136,8 +1141,8 @@ table(
 #   and more keys that share its attention.
 # - Position interpolation and YaRN's frequencies bring all angles back, NTK-aware scaling almost none; interpolation pays
 #   with neighbours that are harder to tell apart. In our model with QK-norm, whose scores are capped at $\sqrt D$, none of
-#   that lowered the mean loss before fine-tuning, and YaRN's attention factor did; in the one without QK-norm both counted.
-#   Ask for the control.
+#   that lowered the mean loss before fine-tuning, and YaRN's attention factor did; without QK-norm the frequencies
+#   counted at the far end. Ask for the control.
 # - Fix the length before the prompt: frequencies that change while a text is written do not go with a cache.
 #
 # ## Exercises
