@@ -497,23 +497,19 @@ def three_back(ids: Tensor) -> Tensor:
     return (at_once - 3).expand(len(ids), -1)
 
 
-def draw(
-    generator: torch.Generator, count: int, source
-) -> tuple[Tensor, Tensor, Tensor]:
+def draw(generator: torch.Generator, count: int, rule) -> tuple[Tensor, Tensor, Tensor]:
     """Random sequences, the tokens to name, and where there is one to name, (B, N) each."""
     ids = torch.randint(16, (count, length), generator=generator)
-    copied_from = source(ids)
+    copied_from = rule(ids)
     return ids, ids.gather(1, copied_from.clamp(min=0)), copied_from >= 0
 
 
-def train(
-    position: PositionEncoding, source=three_back, updates: int = 200
-) -> OneLayer:
+def train(position: PositionEncoding, rule=three_back, updates: int = 200) -> OneLayer:
     model = OneLayer(position).float()
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(updates):
-        ids, target, there_is = draw(generator, 32, source)
+        ids, target, there_is = draw(generator, 32, rule)
         loss = F.cross_entropy(model(ids, at_once)[there_is], target[there_is])
         optimiser.zero_grad()
         loss.backward()
@@ -522,8 +518,8 @@ def train(
 
 
 @torch.no_grad()
-def accuracy(model: OneLayer, shift: int = 0, source=three_back) -> float:
-    ids, target, there_is = draw(torch.Generator().manual_seed(1), 200, source)
+def accuracy(model: OneLayer, shift: int = 0, rule=three_back) -> float:
+    ids, target, there_is = draw(torch.Generator().manual_seed(1), 200, rule)
     correct = model(ids, at_once + shift).argmax(dim=-1) == target
     return correct[there_is].double().mean().item()
 
@@ -582,9 +578,7 @@ for name, encoding in (
     ("Shaw", Shaw(64)),
 ):
     torch.manual_seed(0)
-    solved[name] = accuracy(
-        train(encoding, as_the_token_says), source=as_the_token_says
-    )
+    solved[name] = accuracy(train(encoding, as_the_token_says), rule=as_the_token_says)
 assert min(solved["RoPE"], solved["Shaw"]) > 0.98  # the text below says so
 assert solved["distance bias"] < 0.5
 table(solved.items(), {"encoding": "", "tokens copied correctly": ".0%"})

@@ -79,10 +79,11 @@ def token_losses(
     return torch.cat(losses)
 
 
-def require_model(model: object, name: str = "model") -> None:
-    """Raise a TypeError that names the argument, unless it is a RoFormer."""
+def require_model(model: object, name: str = "model") -> RoFormer:
+    """The model itself; a TypeError that names the argument, unless it is a RoFormer."""
     if not isinstance(model, RoFormer):
         raise TypeError(f"{name} must be a RoFormer, got {type(model).__name__}")
+    return model
 
 
 def check_length(model: RoFormer, ids: Tensor, length: int) -> None:

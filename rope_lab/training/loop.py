@@ -81,12 +81,9 @@ def train(
     require_memory(config, len(corpus.vocab), team.size, team.device)
     if len(corpus.vocab) < 2:
         raise ValueError(f"corpus must have two distinct characters or more, got only {corpus.vocab!r}")
-    if start is not None:
-        require_model(start, "start")
-        if start.config.vocab_size != len(corpus.vocab):
-            raise ValueError(
-                f"start must have vocab_size={len(corpus.vocab)} as the text has, got {start.config.vocab_size}"
-            )
+    if start is not None and require_model(start, "start").config.vocab_size != len(corpus.vocab):
+        size, got = len(corpus.vocab), start.config.vocab_size
+        raise ValueError(f"start must have vocab_size={size} as the text has, got {got}")
     batches = Batches(corpus.encode(corpus.train).to(team.device), config)
     held_out = corpus.encode(corpus.val)
     if batches.segments < 1:
