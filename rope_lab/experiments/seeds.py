@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Verdict(NamedTuple):
     """A difference as a table shows it: three cells of text, or one line as `str`.
 
-    Attributes:
+    Args:
         difference: its mean ± the half-width of the 95% confidence interval.
         word: "lower" or "higher" where the interval does not contain zero, "undecided" where it does.
         seeds: how many of the seeds have the sign of the majority, such as "3 of 3".

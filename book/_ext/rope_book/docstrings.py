@@ -34,7 +34,18 @@ def _to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
             for line in paragraph
         ]
     lines[:] = text
+    _SAID[name] = text
+
+
+# As it was before napoleon, which takes "Words: more words" below a value for its type and its text.
+_SAID: dict[str, list[str]] = {}
+
+
+def _undo(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    if what in {"attribute", "data", "property"}:
+        lines[:] = _SAID.pop(name)
 
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _to_rst, priority=400)  # before napoleon adds markup of its own
+    app.connect("autodoc-process-docstring", _undo, priority=600)  # and after it
