@@ -85,7 +85,11 @@ def to_svg(figure: Figure) -> str:
     """
     buffer = io.StringIO()
     with mpl.rc_context(_RC):
-        figure.draw_without_rendering()  # the layout
+        for _ in range(3):  # words that overhang a panel let a layout settle only after a few rounds
+            figure.draw_without_rendering()
+        figure.set_layout_engine(
+            "none"
+        )  # laid out again while it is saved, it would move under the frame below
         (width, height), drawn = figure.get_size_inches(), figure.get_tightbbox()
         pad = _RC["figure.constrained_layout.h_pad"]
         kept = Bbox.from_extents(0, max(0, drawn.y0 - pad), width, min(height, drawn.y1 + pad))

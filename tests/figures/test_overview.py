@@ -29,6 +29,17 @@ def test_committed_picture_is_the_figure() -> None:
     )  # whatever the libm
 
 
+def test_nothing_is_cut_off() -> None:
+    """The frame is that of the picture as it was saved, words that overhang its panel included."""
+    figure = rope_at_a_glance()
+    height = float(re.search(r'viewBox="0 0 540 ([\d.]+)"', to_svg(figure))[1])
+    drawn = figure.get_tightbbox()
+    assert height == pytest.approx(
+        72 * (drawn.height + 2 * 0.07), abs=0.5
+    )  # points; with the room above and below
+    assert drawn.x1 <= 7.5
+
+
 def test_openings_depend_on_the_distance_alone() -> None:
     wedges = [patch for patch in rope_at_a_glance().axes[0].patches if isinstance(patch, Wedge)]
     fast, fast_later, slow, slow_later = [(wedge.theta2 - wedge.theta1) % 360 for wedge in wedges]

@@ -26,6 +26,10 @@ CHECKS = {
 def test_the_page_has_no_faults(visit, name, screen):
     visited = visit(name, screen)
     checks = CHECKS[screen] if name in TEXTS else (faults.sideways,)
+    if (
+        name == "book/api.html" and screen != "desktop"
+    ):  # axe takes minutes over its 36,000 elements: once is enough
+        checks = tuple(check for check in checks if check is not faults.inaccessible)
     found = [fault for check in checks for fault in check(visited.page)]
     if visited.errors or found:
         pytest.fail("\n".join([*visited.errors, *found]), pytrace=False)
