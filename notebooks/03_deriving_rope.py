@@ -257,7 +257,7 @@ rotations = after[solved & direct]  # (searches, positions, 2, 2)
 
 
 def stamped(x: Tensor) -> Tensor:
-    """Each vector under each rotation found, as complex numbers, (draws, searches, positions)."""
+    """Vectors under each rotation found, (draws, searches, positions)."""
     return torch.view_as_complex((rotations @ x[:, None, None, :, None])[..., 0])
 
 
