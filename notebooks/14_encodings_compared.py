@@ -81,7 +81,7 @@ table(
         ["segments per update", config.batch],
         ["characters per segment", shape.context],
         ["updates", config.steps],
-        ["updates in chapter 13", preset("cpu").steps],
+        ["updates of the preset cpu", preset("cpu").steps],
     ],
     {"": "", "number": ",d"},
 )

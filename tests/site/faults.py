@@ -24,9 +24,13 @@ SIDEWAYS = """() => {
 # The boxes of equations that fit their column.
 EQUATIONS = """() => [...document.querySelectorAll('.bd-article mjx-container[display="true"]')]
   .filter(box => box.scrollWidth <= box.clientWidth && box.checkVisibility())
-  .map(box => box.getBoundingClientRect())
+  .map(box => { box.dataset.fits = ''; return box.getBoundingClientRect(); })
   .map(box => [box.left, box.top + scrollY, box.right, box.bottom + scrollY])"""
-SHOWN = '.bd-article mjx-container[display="true"] { overflow: visible !important; }'
+# A picture that comes while the page is looked at would move what is below it.
+LOADED = """() => Promise.all([...document.images].map(
+  image => { image.loading = 'eager'; return image.decode().catch(() => null); })).then(() => null)"""
+# Of those alone: one that scrolls would lose its bar, and with it move what is below.
+SHOWN = ".bd-article mjx-container[data-fits] { overflow: visible !important; }"
 # A chapter named in prose: a link, or said to be planned. A page does not link to itself.
 BARE = r"""() => {
   const here = Number(location.pathname.match(/notebooks\/(\d+)_/)?.[1]);
@@ -77,6 +81,7 @@ def inaccessible(page: Page) -> list[str]:
 
 def cut_equations(page: Page) -> list[str]:
     """Equations of which a pixel changes when what lies outside their boxes is shown as well."""
+    page.evaluate(LOADED)
     boxes, cut = sorted(page.evaluate(EQUATIONS), key=lambda box: box[1]), []
     size = page.viewport_size or {}
     page.set_viewport_size({**size, "height": 2400})
@@ -88,7 +93,8 @@ def cut_equations(page: Page) -> list[str]:
         boxes = boxes[len(here) :]
         before = _look(page)
         style = page.add_style_tag(content=SHOWN)
-        changed = ImageChops.difference(before, _look(page))
+        # Ink that was cut is dark on light or light on dark; smoothing alone moves a pixel by 1 of 255.
+        changed = ImageChops.difference(before, _look(page)).point(lambda level: 255 * (level > 32))
         style.evaluate("style => style.remove()")
         scale = before.width / size["width"]
         for left, upper, right, lower in here:
