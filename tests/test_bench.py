@@ -165,9 +165,12 @@ def test_a_compiled_rotation_is_one_pass_over_x(layout: str, dtype: torch.dtype)
     def turn(x: Tensor) -> Tensor:
         return rotate(x, table, layout)
 
+    torch.manual_seed(0)
     x = torch.randn(1, 2, 32, 16).to(dtype)
     torch._dynamo.reset()
     metrics.reset()
     compiled = torch.compile(turn, fullgraph=True)(x)
     assert metrics.generated_kernel_count == 2
-    torch.testing.assert_close(compiled, turn(x), rtol=0, atol=1e-6)
+    # Sums in float32 that differ in their last bit may round to neighbouring numbers of bfloat16.
+    step = torch.finfo(dtype).eps if dtype == torch.bfloat16 else 0
+    torch.testing.assert_close(compiled, turn(x), rtol=step, atol=1e-6)
