@@ -73,7 +73,7 @@ def angles(
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 15.
     """
     positions = as_positions(positions)
-    if getattr(offset, "ndim", 0):
+    if not isinstance(offset, int | float) and getattr(offset, "ndim", 0):
         raise ValueError(f"offset must be one number, got {offset!r}")
     if not freqs.is_floating_point():
         raise ValueError(f"freqs must be a real floating-point tensor, got {freqs.dtype}")
