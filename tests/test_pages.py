@@ -1,5 +1,6 @@
 """The pages without code tell the truth: their snippets run, and their lists name what is there."""
 
+import ast
 import importlib
 import json
 import pkgutil
@@ -158,6 +159,18 @@ def test_what_is_said_to_be_there_is_there() -> None:
     named = {name for row in rows for name in re.findall(r"`([A-Z]\w+)[(`]", row.split("|")[2])}
     assert len(named) > 20
     assert named - known == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.py")), ids=lambda path: path.stem)
+def test_a_wide_tolerance_says_what_it_is_for(path: Path) -> None:
+    """Rounding explains no tolerance of this size: sampling, a search or an approximation does."""
+    tree = ast.parse(re.sub(r"(?m)^%.*$", "", path.read_text("utf-8")))
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "check":
+            given = {keyword.arg: keyword.value for keyword in call.keywords}  # ** has the name None
+            tolerance = given.get("tolerance")
+            wide = isinstance(tolerance, ast.Constant) and float(str(tolerance.value)) > 2e-4
+            assert not wide or {"reason", None} & given.keys(), f"line {call.lineno}: {ast.unparse(call)}"
 
 
 def test_no_two_figures_share_a_name() -> None:
