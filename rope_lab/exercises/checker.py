@@ -2,6 +2,9 @@
 
 From these a checker finds the smallest input on which an answer is wrong, and the mistake that gives the same results
 as the answer on every input. One input could fit several mistakes; the inputs together tell them apart.
+
+Where a question has many right answers (a counterexample, an input on which two functions differ), the reference is one
+of them, and `Exercise.fault` judges what was returned by a property of it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from rope_lab.exercises.calling import Outcome, call
 from rope_lab.exercises.feedback import Feedback
-from rope_lab.exercises.values import Values, first_difference, fit, number, read, same
+from rope_lab.exercises.values import NOTHING, Values, finite, first_difference, fit, number, read, same
 
 PUBLIC = 0  # the seed of the pages; whoever grades takes another one
 SECONDS = 10.0  # for one call
@@ -66,7 +69,7 @@ Inputs = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Case:
-    """One input with its right result."""
+    """One input with its right result; without any value where the right result is None."""
 
     inputs: Inputs
     expected: Values
@@ -86,6 +89,9 @@ class Exercise:
         properties: sentence → whether the property it names holds for (result as a tensor, *inputs). The sentence of
             the first property that fails is said where no mistake fits.
         tolerance: the largest difference that counts as equal, in parts of the larger of 1 and the expected number.
+        fault: where many answers are right, what is wrong with (result as a tensor, *inputs), as a sentence, or "".
+            The reference is then one right answer: the others have its form and shape. It returns None for inputs
+            without a right answer; None is wrong wherever the reference finds one.
     """
 
     number: str
@@ -96,6 +102,7 @@ class Exercise:
     right: str
     properties: Mapping[str, Callable[..., bool]] = field(default_factory=dict)
     tolerance: float = 1e-5
+    fault: Callable[..., str] | None = None
     _public: tuple[Case, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -126,7 +133,7 @@ class Exercise:
         return self._public if seed == PUBLIC else self._cases(seed)
 
     def _cases(self, seed: int) -> tuple[Case, ...]:
-        cases = [Case(inputs, read(self.reference(*inputs))) for inputs in self.draws(Draw(seed))]
+        cases = [Case(inputs, self._read(self.reference(*inputs))) for inputs in self.draws(Draw(seed))]
         return tuple(sorted(cases, key=_size))
 
     def ask(self, function: object, inputs: Sequence[Inputs], *, seconds: float = SECONDS) -> list[Outcome]:
@@ -144,6 +151,9 @@ class Exercise:
 
     def judge(self, outcomes: Sequence[Outcome], cases: Sequence[Case]) -> Feedback:
         """The verdict on the outcomes of `ask` for these cases, which may come from another process."""
+        if not all(case.expected for case in cases) and any(o.failure != NOTHING for o in outcomes):
+            # None is an answer here, unless it is the only one, as it is of a function that is not written yet
+            outcomes = [Outcome({}) if o.failure == NOTHING else o for o in outcomes]
         wrongs = [self._wrong(case, outcome) for case, outcome in zip(cases, outcomes, strict=False)]
         if len(outcomes) < len(cases) and not any(wrongs):
             wrongs.append("there is no result for some inputs.")
@@ -154,7 +164,7 @@ class Exercise:
         return Feedback(self.number, False, message + self._why(cases, outcomes, place))
 
     def _told(self, inputs: Inputs, wrong: str) -> str:
-        if wrong.startswith(("your function returns nothing", "hand over")):
+        if wrong == NOTHING or wrong.startswith("hand over"):
             return wrong
         return f"for {self._shown(inputs)}: {wrong}"
 
@@ -165,6 +175,10 @@ class Exercise:
         """What is wrong with one outcome, or nothing."""
         if outcome.values is None:
             return outcome.failure
+        if self.fault and not outcome.values:
+            return "your function returns None, but there is an answer." if case.expected else ""
+        if self.fault and not case.expected:
+            return self._at_fault(case, outcome.values)
         if odd := sorted(case.expected.keys() ^ outcome.values.keys()):
             if "" in case.expected:
                 return "return a tensor or numbers, got a dict."
@@ -180,18 +194,34 @@ class Exercise:
                 return f"{whose}return one {NAMES[expected.kind]} (shape ()), got shape {actual.shape}."
             if actual.shape != expected.shape:
                 return f"{whose}expected shape {expected.shape}, got {actual.shape}."
-            if not same({"": actual}, {"": expected}, self.tolerance):
+            if not self.fault and not same({"": actual}, {"": expected}, self.tolerance):
                 if actual.form in ROUND and same({"": actual}, {"": expected}, 0.02):
                     return f"{whose}correct only to the few digits of {actual.form}; compute in float32 or float64."
                 return whose + first_difference(actual, expected, self.tolerance)
+        if self.fault and (wrong := self._at_fault(case, outcome.values)):
+            return wrong
         if outcome.changed:
             return f"the result is correct, but your function changes {outcome.changed[0]} in place; work on a copy."
         return ""
 
+    def _at_fault(self, case: Case, values: Values) -> str:
+        """What is wrong with a result that is judged by itself and not by its difference from the reference."""
+        assert self.fault is not None
+        forms = ", ".join(f"{value.form} of shape {value.shape}" for value in values.values())
+        if not all(map(finite, values.values())):
+            return f"return finite numbers, got {forms}."
+        try:
+            results = {name: value.tensor() for name, value in values.items()}
+            return self.fault(results.get("", results), *case.inputs)
+        except Exception:  # the form is not known where there is no right answer
+            return f"there is nothing to judge in what your function returns, got {forms}."
+
     def _why(self, cases: Sequence[Case], outcomes: Sequence[Outcome], place: int) -> str:
         """The mistakes that give the same results on every input, or else the first property that fails."""
         given = [
-            (case, self._fitted(case, o.values)) for case, o in zip(cases, outcomes, strict=False) if o.values
+            (case, self._fitted(case, o.values))
+            for case, o in zip(cases, outcomes, strict=False)
+            if o.values is not None
         ]
         values = outcomes[place].values
         if not given:
@@ -228,9 +258,13 @@ class Exercise:
             for name, v in values.items()
         }
 
+    def _read(self, answer: object) -> Values:
+        """The values of a result that is meant: None is an answer where answers are judged by themselves."""
+        return {} if answer is None and self.fault else read(answer)
+
     def _alike(self, mistake: Callable[..., Any], case: Case, values: Values) -> bool:
         try:
-            wrong = read(mistake(*case.inputs))
+            wrong = self._read(mistake(*case.inputs))
         except Exception:  # a mistake may be impossible for some inputs
             return False
         return same(values, wrong, self.tolerance)

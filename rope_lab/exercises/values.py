@@ -19,6 +19,7 @@ from torch import Tensor
 KINDS = ("truth", "whole", "real", "complex")
 TOLIST = Tensor.tolist  # as it is before a student's code runs
 LARGEST = 1_000_000  # numbers: more of them than any exercise asks for are not read
+NOTHING = "your function returns nothing yet."
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read(answer: object) -> Values:
         Unreadable: with a sentence about what was returned, if it is not made of numbers.
     """
     if answer is None:
-        raise Unreadable("your function returns nothing yet.")
+        raise Unreadable(NOTHING)
     if isinstance(answer, Mapping):
         return {str(name): _value(entry) for name, entry in answer.items()}
     return {"": _value(answer)}
@@ -117,6 +118,11 @@ def _of_sequence(answer: Sequence[object]) -> Value:
         raise Unreadable(f"the entries of your {form} have different shapes; a tensor cannot hold them.")
     kind = KINDS[max(KINDS.index(part.kind) for part in parts)]
     return Value(kind, (len(parts), *parts[0].shape), tuple(x for part in parts for x in part.flat), form)
+
+
+def finite(value: Value) -> bool:
+    """Whether no number is infinite or not a number."""
+    return all(abs(x) < math.inf for x in value.flat)
 
 
 def close(actual: Any, expected: Any, tolerance: float) -> bool:

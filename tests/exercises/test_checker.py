@@ -37,6 +37,75 @@ total = Exercise("9.2", "total", lambda x, n: int(n), draws, {}, right="counted.
 blind = Exercise("9.3", "blind", lambda x, n: n > 2, draws, {}, right="seen.")
 
 
+def between(low: int, high: int) -> int | None:
+    return low + 1 if low + 1 < high else None
+
+
+def not_between(y: Tensor, low: int, high: int) -> str:
+    return "" if low < y < high else f"{y:g} is not between {low} and {high}."
+
+
+inside = Exercise(
+    "9.5",
+    "inside",
+    between,
+    lambda d: [(4, 5), (0, 9), (d.whole(20, 30), d.whole(40, 50))],
+    {
+        "this is the lower end": lambda low, high: low,
+        "you take the middle without a look at the ends": lambda low, high: (low + high) // 2,
+        "there is none for every input": lambda low, high: None if low == 4 else high,
+    },
+    right="one of many.",
+    fault=not_between,
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        between,
+        lambda low, high: high - 1 if high - 1 > low else None,
+        lambda low, high: next((torch.tensor([x]) for x in range(low + 1, high)), None),
+    ],
+)
+def test_any_answer_without_a_fault_passes(answer) -> None:
+    assert inside(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            lambda low, high: low,
+            "for low = 4, high = 5: 4 is not between 4 and 5. Likely: this is the lower end.",
+        ),
+        (lambda low, high: (low + high) // 2, "Likely: you take the middle without"),
+        (lambda low, high: None if low == 4 else high, "9 is not between 0 and 9. Likely: there is none for"),
+        (lambda low, high: None, "your function returns nothing yet."),
+        (lambda low, high: None if low < 20 else low + 1, "None, but there is an answer. (2 of 3 inputs"),
+        (lambda low, high: low + 1, "for low = 4, high = 5: 5 is not between 4 and 5. (2 of 3 inputs"),
+        (lambda low, high: float("nan"), "return finite numbers, got float of shape ()."),
+        (lambda low, high: [low, high], "there is nothing to judge in what your function returns, got list"),
+        (lambda low, high: None if low == 4 else 5.5, "return an integer, got 5.5 (float)."),
+        (lambda low, high: None if low == 4 else [1, 2], "return one integer (shape ()), got shape (2,)."),
+        (lambda low, high: {"a": 1} if low else None, "there is nothing to judge"),
+        (lambda low, high: None if low == 4 else {"a": 1}, "return a tensor or numbers, got a dict."),
+    ],
+)
+def test_an_answer_with_a_fault_does_not(answer, words: str) -> None:
+    verdict = inside(answer)
+    assert not verdict
+    assert words in verdict.message
+
+
+def test_a_property_is_not_asked_about_an_input_that_the_function_changes() -> None:
+    longer = Exercise(
+        "9.6", "longer", lambda x: x + 1, lambda d: [(d.tensor(2),)], {}, right="", fault=lambda y, x: ""
+    )
+    assert longer(lambda x: x * 5)
+    assert "changes x in place" in longer(lambda x: x.mul_(2)).message
+
+
 @pytest.mark.parametrize(
     "answer",
     [
