@@ -73,7 +73,10 @@ def angles(
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 15.
     """
     positions = as_positions(positions)
-    if not isinstance(offset, int | float) and getattr(offset, "ndim", 0):
+    given: object = offset
+    if not isinstance(given, int | float) and getattr(
+        given, "ndim", 0
+    ):  # asks no symbol of torch.compile for ndim
         raise ValueError(f"offset must be one number, got {offset!r}")
     if not freqs.is_floating_point():
         raise ValueError(f"freqs must be a real floating-point tensor, got {freqs.dtype}")
