@@ -73,10 +73,8 @@ def angles(
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 15.
     """
     positions = as_positions(positions)
-    given: object = offset
-    if not isinstance(given, int | float) and getattr(
-        given, "ndim", 0
-    ):  # asks no symbol of torch.compile for ndim
+    given: object = offset  # torch.compile may make a symbol of it, which has no ndim
+    if not isinstance(given, int | float) and getattr(given, "ndim", False):
         raise ValueError(f"offset must be one number, got {offset!r}")
     if not freqs.is_floating_point():
         raise ValueError(f"freqs must be a real floating-point tensor, got {freqs.dtype}")
