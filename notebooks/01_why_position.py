@@ -701,7 +701,11 @@ table(rows, ["tensor (B, N, H, D)", "positions passed", "RotaryEmbedding says"])
 #
 # ## Exercises
 #
-# **1.1** Write `is_order_blind(layer, x)`: does `layer`, a map from `(B, N, C)` to `(B, N, C)`, see a bag of tokens? Use
+# ```{exercise-start}
+# :label: ex-01-1
+# ```
+#
+# Write `is_order_blind(layer, x)`: does `layer`, a map from `(B, N, C)` to `(B, N, C)`, see a bag of tokens? Use
 # {eq}`eq-1-3`.
 
 # %%
@@ -714,10 +718,16 @@ def is_order_blind(layer, x: Tensor) -> bool:
 
 check_is_order_blind(is_order_blind)
 
-# %% tags=["hide-cell"]
-# Solution of 1.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-01-1
+# :label: sol-01-1
+# ```
 
 
+# %%
 def is_order_blind(layer, x: Tensor) -> bool:
     tokens = torch.arange(x.shape[1])
     # a swap and a circular shift: every order is made of these two
@@ -728,7 +738,14 @@ def is_order_blind(layer, x: Tensor) -> bool:
 check_is_order_blind(is_order_blind)
 
 # %% [markdown]
-# **1.2** Write `causal_mean(v)`: the outputs of a causal head that attends equally to every visible token, for values `v`
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-01-2
+# ```
+#
+# Write `causal_mean(v)`: the outputs of a causal head that attends equally to every visible token, for values `v`
 # of shape `(N, D)`. Use neither a loop nor a mask. Applied to the values of {eq}`eq-1-6`, it should return $1/(m+1)$.
 
 # %%
@@ -741,10 +758,16 @@ def causal_mean(v: Tensor) -> Tensor:
 
 check_causal_mean(causal_mean)
 
-# %% tags=["hide-cell"]
-# Solution of 1.2
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-01-2
+# :label: sol-01-2
+# ```
 
 
+# %%
 def causal_mean(v: Tensor) -> Tensor:
     return v.cumsum(dim=0) / torch.arange(1, len(v) + 1, dtype=v.dtype)[:, None]
 
@@ -752,7 +775,14 @@ def causal_mean(v: Tensor) -> Tensor:
 check_causal_mean(causal_mean)
 
 # %% [markdown]
-# **1.3** Write `distance_bias(table, q_positions, k_positions)`: the term that a causal model with several heads adds to
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-01-3
+# ```
+#
+# Write `distance_bias(table, q_positions, k_positions)`: the term that a causal model with several heads adds to
 # its scores. `table` has shape `(H, M)`, one number per head and distance. Entry $(h, a, b)$ of the result is
 # `table[h, distance]`, where the distance is `q_positions[a] - k_positions[b]`; take distance 0 where that is below 0, and
 # distance $M - 1$ where it is above.
@@ -767,10 +797,16 @@ def distance_bias(table, q_positions, k_positions) -> Tensor:
 
 check_distance_bias(distance_bias)
 
-# %% tags=["hide-cell"]
-# Solution of 1.3
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-01-3
+# :label: sol-01-3
+# ```
 
 
+# %%
 def distance_bias(table, q_positions, k_positions) -> Tensor:
     distance = q_positions[:, None] - k_positions[None, :]
     return table[:, distance.clamp(0, table.shape[1] - 1)]
@@ -779,6 +815,9 @@ def distance_bias(table, q_positions, k_positions) -> Tensor:
 check_distance_bias(distance_bias)
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## References
 #
 # - {cite:t}`vaswani2017`: the transformer, and why it has to be told positions.

@@ -974,7 +974,11 @@ ported.position = SinusoidalEmbedding(C)
 #
 # ## Exercises
 #
-# **2.1** Write `position_table(length, dim, base)`: the vectors of positions $0$ to `length` $- 1$ in the order
+# ```{exercise-start}
+# :label: ex-02-1
+# ```
+#
+# Write `position_table(length, dim, base)`: the vectors of positions $0$ to `length` $- 1$ in the order
 # {eq}`eq-2-5`, all sines first.
 
 # %%
@@ -987,10 +991,16 @@ def position_table(length: int, dim: int, base: float) -> Tensor:
 
 check_position_table(position_table)
 
-# %% tags=["hide-cell"]
-# Solution of 2.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-02-1
+# :label: sol-02-1
+# ```
 
 
+# %%
 def position_table(length: int, dim: int, base: float) -> Tensor:
     theta = base ** (-torch.arange(0, dim, 2) / dim)
     angle = torch.arange(length)[:, None] * theta
@@ -1000,7 +1010,14 @@ def position_table(length: int, dim: int, base: float) -> Tensor:
 check_position_table(position_table)
 
 # %% [markdown]
-# **2.2** Write `move_on(p, t, base)`: from vectors `p` of shape `(N, C)`, in the order {eq}`eq-2-3`, of positions that you
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-02-2
+# ```
+#
+# Write `move_on(p, t, base)`: from vectors `p` of shape `(N, C)`, in the order {eq}`eq-2-3`, of positions that you
 # are not told, the vectors of the positions $t$ further.
 
 # %%
@@ -1013,10 +1030,18 @@ def move_on(p: Tensor, t: float, base: float) -> Tensor:
 
 check_move_on(move_on)
 
-# %% tags=["hide-cell"]
-# Solution of 2.2: by equation 2.6, pair by pair
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-02-2
+# :label: sol-02-2
+# ```
+#
+# By equation {eq}`eq-2-6`, pair by pair.
 
 
+# %%
 def move_on(p: Tensor, t: float, base: float) -> Tensor:
     angle = t * base ** (-torch.arange(0, p.shape[-1], 2) / p.shape[-1])
     sin, cos = p[:, ::2], p[:, 1::2]
@@ -1028,7 +1053,14 @@ def move_on(p: Tensor, t: float, base: float) -> Tensor:
 check_move_on(move_on)
 
 # %% [markdown]
-# **2.3** Write `look_back(r, dim, base)`: the matrix $A$ with $p_m^{\top} A\, p_n = \sum_i \cos\,(m - n - r)\theta_i$, which
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-02-3
+# ```
+#
+# Write `look_back(r, dim, base)`: the matrix $A$ with $p_m^{\top} A\, p_n = \sum_i \cos\,(m - n - r)\theta_i$, which
 # a head would have to learn as $W_q^{\top} W_k$ to look $r$ tokens back.
 
 # %%
@@ -1041,10 +1073,18 @@ def look_back(r: float, dim: int, base: float) -> Tensor:
 
 check_look_back(look_back)
 
-# %% tags=["hide-cell"]
-# Solution of 2.3: by equation 2.10, the transpose of R_r
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-02-3
+# :label: sol-02-3
+# ```
+#
+# By equation {eq}`eq-2-10`, the transpose of R_r.
 
 
+# %%
 def look_back(r: float, dim: int, base: float) -> Tensor:
     return R(r, dim, base).T
 
@@ -1052,7 +1092,14 @@ def look_back(r: float, dim: int, base: float) -> Tensor:
 check_look_back(look_back)
 
 # %% [markdown]
-# **2.4** Write `position_of(p, base)`: the positions, whole numbers below 1,000, of vectors `p` of shape `(N, C)` in the
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-02-4
+# ```
+#
+# Write `position_of(p, base)`: the positions, whole numbers below 1,000, of vectors `p` of shape `(N, C)` in the
 # order {eq}`eq-2-3`. They are given to two decimals. Why is the slowest hand alone not enough?
 
 # %%
@@ -1065,11 +1112,19 @@ def position_of(p: Tensor, base: float) -> Tensor:
 
 check_position_of(position_of)
 
-# %% tags=["hide-cell"]
-# Solution of 2.4: by equation 2.8 the right position has the largest inner product. The slowest hand moves less from one
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-02-4
+# :label: sol-02-4
+# ```
+#
+# By equation {eq}`eq-2-8` the right position has the largest inner product. The slowest hand moves less from one
 # position to the next than the rounding hides.
 
 
+# %%
 def position_of(p: Tensor, base: float) -> Tensor:
     table = naive_sinusoidal(torch.arange(1000), p.shape[-1], base)
     return (p @ table.T).argmax(dim=-1)
@@ -1078,6 +1133,9 @@ def position_of(p: Tensor, base: float) -> Tensor:
 check_position_of(position_of)
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## References
 #
 # - {cite:t}`vaswani2017`, sections 3.4 and 3.5: the formula, its reason, and the factor $\sqrt C$. The linear shift is

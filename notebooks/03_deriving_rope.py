@@ -1028,7 +1028,11 @@ print(f"queries one way, keys the other, shifted by 5: scores change by {opposed
 #
 # ## Exercises
 #
-# **3.1** Write `turn(x, m, theta)`: equation {eq}`eq-3-13` for vectors `x` of shape `(N, 2)`, all at position `m`. Use
+# ```{exercise-start}
+# :label: ex-03-1
+# ```
+#
+# Write `turn(x, m, theta)`: equation {eq}`eq-3-13` for vectors `x` of shape `(N, 2)`, all at position `m`. Use
 # complex numbers or the matrix.
 
 # %%
@@ -1041,8 +1045,15 @@ def turn(x: Tensor, m: float, theta: float) -> Tensor:
 
 check_turn(turn)
 
-# %% tags=["hide-cell"]
-# Solution of 3.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-03-1
+# :label: sol-03-1
+# ```
+
+# %%
 import cmath
 
 
@@ -1053,7 +1064,14 @@ def turn(x: Tensor, m: float, theta: float) -> Tensor:
 check_turn(turn)
 
 # %% [markdown]
-# **3.2** Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-18`, with the frequencies
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-03-2
+# ```
+#
+# Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-18`, with the frequencies
 # {eq}`eq-3-23`.
 
 # %%
@@ -1066,10 +1084,16 @@ def rotation_matrix(m: float, dim: int, base: float) -> Tensor:
 
 check_rotation_matrix(rotation_matrix)
 
-# %% tags=["hide-cell"]
-# Solution of 3.2
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-03-2
+# :label: sol-03-2
+# ```
 
 
+# %%
 def rotation_matrix(m: float, dim: int, base: float) -> Tensor:
     R = torch.zeros(dim, dim)
     for i in range(dim // 2):
@@ -1083,7 +1107,14 @@ def rotation_matrix(m: float, dim: int, base: float) -> Tensor:
 check_rotation_matrix(rotation_matrix)
 
 # %% [markdown]
-# **3.3** Write `score(q, k, distance, base)`: the score of unrotated `q` and `k` of shape `(D,)` at distance $m - n$, by
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-03-3
+# ```
+#
+# Write `score(q, k, distance, base)`: the score of unrotated `q` and `k` of shape `(D,)` at distance $m - n$, by
 # {eq}`eq-3-21`, without turning anything.
 
 # %%
@@ -1096,10 +1127,16 @@ def score(q: Tensor, k: Tensor, distance: float, base: float) -> Tensor:
 
 check_score(score)
 
-# %% tags=["hide-cell"]
-# Solution of 3.3
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-03-3
+# :label: sol-03-3
+# ```
 
 
+# %%
 def score(q: Tensor, k: Tensor, distance: float, base: float) -> Tensor:
     theta = base ** (-torch.arange(0, len(q), 2) / len(q))
     terms = pairs(q) * pairs(k).conj() * torch.exp(1j * distance * theta)
@@ -1109,6 +1146,9 @@ def score(q: Tensor, k: Tensor, distance: float, base: float) -> Tensor:
 check_score(score)
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## References
 #
 # - {cite:t}`su2021blog8130` and {cite:t}`su2021blog8265`, in Chinese: the idea, and the derivation with complex numbers that

@@ -838,7 +838,11 @@ walks(kilobytes, penalty)
 #
 # Each checker tells you what it found. The solutions are folded below.
 #
-# **5.1** Write `half_order(dim, rotary_dim)`: the tensor `p` with `half = interleaved[..., p]` for a head of `dim`
+# ```{exercise-start}
+# :label: ex-05-1
+# ```
+#
+# Write `half_order(dim, rotary_dim)`: the tensor `p` with `half = interleaved[..., p]` for a head of `dim`
 # coordinates of which the first `rotary_dim` turn.
 
 # %%
@@ -851,10 +855,16 @@ def half_order(dim: int, rotary_dim: int) -> Tensor:
 
 check_half_order(half_order)
 
-# %% tags=["hide-cell"]
-# Solution of 5.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-05-1
+# :label: sol-05-1
+# ```
 
 
+# %%
 def half_order(dim: int, rotary_dim: int) -> Tensor:
     turning = torch.arange(rotary_dim)
     return torch.cat((turning[0::2], turning[1::2], torch.arange(rotary_dim, dim)))
@@ -863,7 +873,14 @@ def half_order(dim: int, rotary_dim: int) -> Tensor:
 check_half_order(half_order)
 
 # %% [markdown]
-# **5.2** A function `turn(x, m)` rotates vectors `x` of shape `(N, dim)`, all to position `m`, in an unknown pairing.
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-05-2
+# ```
+#
+# A function `turn(x, m)` rotates vectors `x` of shape `(N, dim)`, all to position `m`, in an unknown pairing.
 # Write `find_pairs(turn, dim)`: the pairs $(a_i, b_i)$ for which {eq}`eq-5-1` holds, shape `(dim/2, 2)`, the highest
 # frequency first. No frequency is above 1.
 
@@ -877,11 +894,19 @@ def find_pairs(turn, dim: int) -> Tensor:
 
 check_find_pairs(find_pairs)
 
-# %% tags=["hide-cell"]
-# Solution of 5.2: turn every unit vector to position 1. Row j is what became of unit
-# vector j: cos θ_i in place j, and at its partner sin θ_i, negative if j is second.
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-05-2
+# :label: sol-05-2
+# ```
+#
+# Turn every unit vector to position 1. Row j is what became of unit vector j: cos θ_i in place j, and at its partner
+# sin θ_i, negative if j is second.
 
 
+# %%
 def find_pairs(turn, dim: int) -> Tensor:
     turned = turn(torch.eye(dim), 1)
     sines = turned - torch.diag(turned.diagonal())
@@ -893,7 +918,14 @@ def find_pairs(turn, dim: int) -> Tensor:
 check_find_pairs(find_pairs)
 
 # %% [markdown]
-# **5.3** Write `to_half(weights, heads, key_heads, rotary_dim)`: one attention layer, converted from interleaved to
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-05-3
+# ```
+#
+# Write `to_half(weights, heads, key_heads, rotary_dim)`: one attention layer, converted from interleaved to
 # half. `weights` holds `query.weight`, `query.bias`, `key.weight`, `key.bias`, `value.weight` and `value.bias`; return
 # a new dict with the same names.
 
@@ -907,10 +939,16 @@ def to_half(weights: dict, heads: int, key_heads: int, rotary_dim: int) -> dict:
 
 check_to_half(to_half)
 
-# %% tags=["hide-cell"]
-# Solution of 5.3
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-05-3
+# :label: sol-05-3
+# ```
 
 
+# %%
 def to_half(weights: dict, heads: int, key_heads: int, rotary_dim: int) -> dict:
     converted = dict(weights)
     for kind, count in {"query": heads, "key": key_heads}.items():
@@ -924,6 +962,9 @@ def to_half(weights: dict, heads: int, key_heads: int, rotary_dim: int) -> dict:
 check_to_half(to_half)
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## References
 #
 # - {cite:t}`su2021`, equations 15 and 34: the interleaved rotation.

@@ -741,7 +741,11 @@ table(
 #
 # Each checker tells you what it found. The solutions are folded below.
 #
-# **6.1** Write `paper_curve(s, freqs)`: the curve of {numref}`fig-bound` at distances `s` of shape `(S,)`. No
+# ```{exercise-start}
+# :label: ex-06-1
+# ```
+#
+# Write `paper_curve(s, freqs)`: the curve of {numref}`fig-bound` at distances `s` of shape `(S,)`. No
 # scrolling up.
 
 # %%
@@ -754,10 +758,16 @@ def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
 
 check_paper_curve(paper_curve)
 
-# %% tags=["hide-cell"]
-# Solution of 6.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-06-1
+# :label: sol-06-1
+# ```
 
 
+# %%
 def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
     angle = s[:, None] * freqs
     return torch.polar(torch.ones_like(angle), angle).cumsum(-1).abs().mean(-1)
@@ -766,7 +776,14 @@ def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
 check_paper_curve(paper_curve)
 
 # %% [markdown]
-# **6.2** Write `key_for(q, r, freqs)`: of all keys as long as `q` (shape `(D,)`, interleaved), the one that scores highest
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-06-2
+# ```
+#
+# Write `key_for(q, r, freqs)`: of all keys as long as `q` (shape `(D,)`, interleaved), the one that scores highest
 # with `q` when it lies `r` tokens *behind* the query.
 
 # %%
@@ -779,10 +796,18 @@ def key_for(q: Tensor, r: int, freqs: Tensor) -> Tensor:
 
 check_key_for(key_for)
 
-# %% tags=["hide-cell"]
-# Solution of 6.2: by equation 6.9, the query turned ahead by r
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-06-2
+# :label: sol-06-2
+# ```
+#
+# By equation {eq}`eq-6-9`, the query turned ahead by r.
 
 
+# %%
 def key_for(q: Tensor, r: int, freqs: Tensor) -> Tensor:
     return turn(q[None], torch.tensor([r]), freqs)[0]
 
@@ -790,7 +815,14 @@ def key_for(q: Tensor, r: int, freqs: Tensor) -> Tensor:
 check_key_for(key_for)
 
 # %% [markdown]
-# **6.3** Write `reach(dim, base)`: the smallest distance at which a stranger outscores a match on average.
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-06-3
+# ```
+#
+# Write `reach(dim, base)`: the smallest distance at which a stranger outscores a match on average.
 
 # %%
 from rope_lab.exercises.ch06 import check_reach
@@ -802,10 +834,18 @@ def reach(dim: int, base: float) -> int:
 
 check_reach(reach)
 
-# %% tags=["hide-cell"]
-# Solution of 6.3: by equation 6.12, the first distance with c(s) < 0
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-06-3
+# :label: sol-06-3
+# ```
+#
+# By equation {eq}`eq-6-12`, the first distance with c(s) < 0.
 
 
+# %%
 def reach(dim: int, base: float) -> int:
     freqs, s = frequencies(dim, base), 0
     while (s * freqs).cos().sum() >= 0:
@@ -816,6 +856,9 @@ def reach(dim: int, base: float) -> int:
 check_reach(reach)
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## References
 #
 # - {cite:t}`su2021`, section 3.4.3: the bound; their figure is reproduced above.

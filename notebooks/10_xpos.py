@@ -746,7 +746,7 @@ table(
 
 # %% [markdown]
 # Two things together make a cache exact at any length: one centre for queries and keys, and keys that are cached rotated
-# but *unscaled*. (Exercise 10.3 has another way: keys that are cached scaled, and scaled again when the centre moves.)
+# but *unscaled*. ({ref}`ex-10-3` has another way: keys that are cached scaled, and scaled again when the centre moves.)
 # In `rope_lab` `rotate` runs before the cache and `relate` after it, over all keys. So attention with a cache of the
 # tokens $0, \dots, t - 1$ gives what attention to the whole text $x$ gives,
 #
@@ -1007,7 +1007,11 @@ check_at_most(
 #
 # Each checker tells you what it found. The solutions are folded below.
 #
-# **10.1** Write `half_life(dim, base)`: the distance in tokens at which each pair has lost half of its strength.
+# ```{exercise-start}
+# :label: ex-10-1
+# ```
+#
+# Write `half_life(dim, base)`: the distance in tokens at which each pair has lost half of its strength.
 
 # %%
 from rope_lab.exercises.ch10 import check_half_life
@@ -1019,10 +1023,18 @@ def half_life(dim: int, base: int) -> Tensor:
 
 check_half_life(half_life)
 
-# %% tags=["hide-cell"]
-# Solution of 10.1: equation 10.6
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-10-1
+# :label: sol-10-1
+# ```
+#
+# Equation {eq}`eq-10-6`.
 
 
+# %%
 def half_life(dim: int, base: int) -> Tensor:
     zeta = (torch.arange(0, dim, 2) / dim + 0.4) / 1.4
     return -base * math.log(2) / zeta.log()
@@ -1031,7 +1043,14 @@ def half_life(dim: int, base: int) -> Tensor:
 check_half_life(half_life)
 
 # %% [markdown]
-# **10.2** Write `reach(dtype, base)`: the largest whole number of tokens past the centre at which the factor of a key is
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-10-2
+# ```
+#
+# Write `reach(dtype, base)`: the largest whole number of tokens past the centre at which the factor of a key is
 # at most the largest number of `dtype`.
 
 # %%
@@ -1044,10 +1063,18 @@ def reach(dtype: torch.dtype, base: int) -> int:
 
 check_reach(reach)
 
-# %% tags=["hide-cell"]
-# Solution of 10.2: equation 10.12, rounded down
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-10-2
+# :label: sol-10-2
+# ```
+#
+# Equation {eq}`eq-10-12`, rounded down.
 
 
+# %%
 def reach(dtype: torch.dtype, base: int) -> int:
     return math.floor(base * math.log(torch.finfo(dtype).max) / math.log(3.5))
 
@@ -1055,7 +1082,14 @@ def reach(dtype: torch.dtype, base: int) -> int:
 check_reach(reach)
 
 # %% [markdown]
-# **10.3** A cache holds keys of shape `(N, D)`, interleaved, rotated and scaled about the centre `old`. Write
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-10-3
+# ```
+#
+# A cache holds keys of shape `(N, D)`, interleaved, rotated and scaled about the centre `old`. Write
 # `recentre(keys, old, new, base)`, which returns them scaled about `new`. You are not told their positions.
 
 # %%
@@ -1068,10 +1102,18 @@ def recentre(keys: Tensor, old: int, new: int, base: int) -> Tensor:
 
 check_recentre(recentre)
 
-# %% tags=["hide-cell"]
-# Solution of 10.3: ζ^((new − n)/B) over ζ^((old − n)/B); the position cancels
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-10-3
+# :label: sol-10-3
+# ```
+#
+# Ζ^((new − n)/B) over ζ^((old − n)/B); the position cancels.
 
 
+# %%
 def recentre(keys: Tensor, old: int, new: int, base: int) -> Tensor:
     dim = keys.shape[-1]
     zeta = (torch.arange(0, dim, 2, dtype=keys.dtype) / dim + 0.4) / 1.4
@@ -1081,6 +1123,9 @@ def recentre(keys: Tensor, old: int, new: int, base: int) -> Tensor:
 check_recentre(recentre)
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## References
 #
 # - {cite:t}`sun2023`, sections 3.1 to 3.3 and equations 3, 8 and 9: resolution, xPos and the blocks.

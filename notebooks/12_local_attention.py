@@ -991,7 +991,11 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 #
 # Each checker tells you what it found. The solutions are folded below.
 #
-# **12.1** Write `window_mask(N, W)`: the causal, exact window as a boolean tensor of shape `(N, N)`, True where query $m$
+# ```{exercise-start}
+# :label: ex-12-1
+# ```
+#
+# Write `window_mask(N, W)`: the causal, exact window as a boolean tensor of shape `(N, N)`, True where query $m$
 # (row) sees key $n$ (column).
 
 # %%
@@ -1004,10 +1008,16 @@ def window_mask(N: int, W: int) -> Tensor:
 
 check_window_mask(window_mask)
 
-# %% tags=["hide-cell"]
-# Solution of 12.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-12-1
+# :label: sol-12-1
+# ```
 
 
+# %%
 def window_mask(N: int, W: int) -> Tensor:
     back = torch.arange(N)[:, None] - torch.arange(N)  # m − n
     return (back >= 0) & (back < W)
@@ -1016,7 +1026,14 @@ def window_mask(N: int, W: int) -> Tensor:
 check_window_mask(window_mask)
 
 # %% [markdown]
-# **12.2** Write `layers_needed(W, s)`: how many layers of exact windows of $W \ge 2$ it takes until a token can see
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-12-2
+# ```
+#
+# Write `layers_needed(W, s)`: how many layers of exact windows of $W \ge 2$ it takes until a token can see
 # the one
 # $s \ge 1$ before it.
 
@@ -1030,10 +1047,18 @@ def layers_needed(W: int, s: int) -> int:
 
 check_layers_needed(layers_needed)
 
-# %% tags=["hide-cell"]
-# Solution of 12.2: by equation 12.7, the smallest ℓ with ℓ (W − 1) ≥ s
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-12-2
+# :label: sol-12-2
+# ```
+#
+# By equation {eq}`eq-12-7`, the smallest ℓ with ℓ (W − 1) ≥ s.
 
 
+# %%
 def layers_needed(W: int, s: int) -> int:
     return -(-s // (W - 1))
 
@@ -1041,7 +1066,14 @@ def layers_needed(W: int, s: int) -> int:
 check_layers_needed(layers_needed)
 
 # %% [markdown]
-# **12.3** Write `with_previous(k, W)`: each block of $W$ keys behind the block before it, from `(B, H, N, D)` to
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-12-3
+# ```
+#
+# Write `with_previous(k, W)`: each block of $W$ keys behind the block before it, from `(B, H, N, D)` to
 # `(B, H, N/W, 2W, D)`, zeros before the first. No scrolling up.
 
 # %%
@@ -1054,10 +1086,18 @@ def with_previous(k: Tensor, W: int) -> Tensor:
 
 check_with_previous(with_previous)
 
-# %% tags=["hide-cell"]
-# Solution of 12.3: overlapping ranges of 2W keys, one every W
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-12-3
+# :label: sol-12-3
+# ```
+#
+# Overlapping ranges of 2W keys, one every W.
 
 
+# %%
 def with_previous(k: Tensor, W: int) -> Tensor:
     return F.pad(k, (0, 0, W, 0)).unfold(-2, 2 * W, W).mT
 
@@ -1065,7 +1105,14 @@ def with_previous(k: Tensor, W: int) -> Tensor:
 check_with_previous(with_previous)
 
 # %% [markdown]
-# **12.4** Tokens $0, \dots, t - 1$ have been written to a ring of $W$ slots, token $n$ to slot $n \bmod W$. Write
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-12-4
+# ```
+#
+# Tokens $0, \dots, t - 1$ have been written to a ring of $W$ slots, token $n$ to slot $n \bmod W$. Write
 # `ring(t, W)`: the token that is in each slot, shape `(W,)`, and $-1$ where none does. With it you can give a
 # ring the positions of its keys.
 
@@ -1079,10 +1126,18 @@ def ring(t: int, W: int) -> Tensor:
 
 check_ring(ring)
 
-# %% tags=["hide-cell"]
-# Solution of 12.4: from token t − 1 back to the last one of this slot
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-12-4
+# :label: sol-12-4
+# ```
+#
+# From token t − 1 back to the last one of this slot.
 
 
+# %%
 def ring(t: int, W: int) -> Tensor:
     back = (t - 1 - torch.arange(W)) % W
     return (t - 1 - back).clamp_min(-1)
@@ -1091,6 +1146,9 @@ def ring(t: int, W: int) -> Tensor:
 check_ring(ring)
 
 # %% [markdown]
+# ```{solution-end}
+# ```
+#
 # ## References
 #
 # - {cite:t}`child2019`: bands as part of sparse attention.

@@ -604,7 +604,11 @@ table(
 #
 # ## Exercises
 #
-# **13.1** Write `nats(logits, targets)`: equation {eq}`eq-13-1` for logits of shape `(B, N, V)` and target ids of shape
+# ```{exercise-start}
+# :label: ex-13-1
+# ```
+#
+# Write `nats(logits, targets)`: equation {eq}`eq-13-1` for logits of shape `(B, N, V)` and target ids of shape
 # `(B, N)`, as one number.
 
 # %%
@@ -619,10 +623,16 @@ def nats(logits: Tensor, targets: Tensor) -> Tensor:
 
 check_nats(nats)
 
-# %% tags=["hide-cell"]
-# Solution of 13.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-13-1
+# :label: sol-13-1
+# ```
 
 
+# %%
 def nats(logits: Tensor, targets: Tensor) -> Tensor:
     return -logits.log_softmax(-1).gather(-1, targets[..., None]).mean()
 
@@ -630,7 +640,14 @@ def nats(logits: Tensor, targets: Tensor) -> Tensor:
 check_nats(nats)
 
 # %% [markdown]
-# **13.2** Write `bigram_loss(train, val, V)`: count which id follows which in `train`, add 1 to every count, divide each
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-13-2
+# ```
+#
+# Write `bigram_loss(train, val, V)`: count which id follows which in `train`, add 1 to every count, divide each
 # row by its sum, and return the loss on the pairs of `val`.
 
 # %%
@@ -643,10 +660,16 @@ def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
 
 check_bigram_loss(bigram_loss)
 
-# %% tags=["hide-cell"]
-# Solution of 13.2
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-13-2
+# :label: sol-13-2
+# ```
 
 
+# %%
 def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
     counts = (train[:-1] * V + train[1:]).bincount(minlength=V * V) + 1.0
     p = counts.view(V, V) / counts.view(V, V).sum(-1, keepdim=True)
@@ -656,7 +679,14 @@ def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
 check_bigram_loss(bigram_loss)
 
 # %% [markdown]
-# **13.3** Prompts of different lengths share a batch: the shorter ones are padded on the left, and `mask` of shape
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-13-3
+# ```
+#
+# Prompts of different lengths share a batch: the shorter ones are padded on the left, and `mask` of shape
 # `(B, N)` is True where a token is real. Real tokens of each row are at positions $0, 1, 2, \dots$ Write
 # `next_positions(mask, new)`: the positions of the next `new` tokens of every row, shape `(B, new)`.
 
@@ -670,10 +700,16 @@ def next_positions(mask: Tensor, new: int) -> Tensor:
 
 check_next_positions(next_positions)
 
-# %% tags=["hide-cell"]
-# Solution of 13.3
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-13-3
+# :label: sol-13-3
+# ```
 
 
+# %%
 def next_positions(mask: Tensor, new: int) -> Tensor:
     return mask.sum(-1, keepdim=True) + torch.arange(new)
 
@@ -681,8 +717,18 @@ def next_positions(mask: Tensor, new: int) -> Tensor:
 check_next_positions(next_positions)
 
 # %% [markdown]
-# **13.4** Train on a text of your own: `Corpus.from_text("mine", text)` from `rope_lab.training.data` takes any string, and
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-13-4
+# ```
+#
+# Train on a text of your own: `Corpus.from_text("mine", text)` from `rope_lab.training.data` takes any string, and
 # `train(preset("cpu", steps=200), corpus)` the rest. After how many updates does your model pass your `bigram_loss`?
+#
+# ```{exercise-end}
+# ```
 #
 # ## References
 #

@@ -1095,7 +1095,11 @@ table(
 #
 # ## Exercises
 #
-# **14.1** Write `cut_and_slide(losses, stride)`: the two averages of equation {eq}`eq-14-3` as a tensor of shape `(2,)`,
+# ```{exercise-start}
+# :label: ex-14-1
+# ```
+#
+# Write `cut_and_slide(losses, stride)`: the two averages of equation {eq}`eq-14-3` as a tensor of shape `(2,)`,
 # from the losses of windows that move by `stride`, shape `(windows, L)`. The segments of the cut are the windows that do not
 # overlap, beginning with the first; `stride` divides `L`.
 
@@ -1109,10 +1113,16 @@ def cut_and_slide(losses: Tensor, stride: int) -> Tensor:
 
 check_cut_and_slide(cut_and_slide)
 
-# %% tags=["hide-cell"]
-# Solution of 14.1
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-14-1
+# :label: sol-14-1
+# ```
 
 
+# %%
 def cut_and_slide(losses: Tensor, stride: int) -> Tensor:
     apart = losses[:: losses.shape[1] // stride]
     return torch.stack((apart.mean(), losses[:, -stride:].mean()))
@@ -1121,7 +1131,14 @@ def cut_and_slide(losses: Tensor, stride: int) -> Tensor:
 check_cut_and_slide(cut_and_slide)
 
 # %% [markdown]
-# **14.2** Write `difference(a, b)`: the mean of the paired differences and its standard error, shape `(2,)`. Each input has
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-14-2
+# ```
+#
+# Write `difference(a, b)`: the mean of the paired differences and its standard error, shape `(2,)`. Each input has
 # one row `(seed, loss)` per run, in any order, and not every seed is in both.
 
 # %%
@@ -1134,10 +1151,16 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
 
 check_difference(difference)
 
-# %% tags=["hide-cell"]
-# Solution of 14.2
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-14-2
+# :label: sol-14-2
+# ```
 
 
+# %%
 def difference(a: Tensor, b: Tensor) -> Tensor:
     ours, theirs = (dict(x.tolist()) for x in (a, b))
     both = ours.keys() & theirs.keys()
@@ -1148,7 +1171,14 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
 check_difference(difference)
 
 # %% [markdown]
-# **14.3** Which rows of {numref}`fig-paired` can you not tell from RoPE? Write `undecided(differences, tau)`: True for every
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-14-3
+# ```
+#
+# Which rows of {numref}`fig-paired` can you not tell from RoPE? Write `undecided(differences, tau)`: True for every
 # row of `differences`, shape `(rows, K)`, whose interval $\mu_d \pm \tau\varepsilon$ contains zero.
 
 # %%
@@ -1161,10 +1191,16 @@ def undecided(differences: Tensor, tau: float) -> Tensor:
 
 check_undecided(undecided)
 
-# %% tags=["hide-cell"]
-# Solution of 14.3
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-14-3
+# :label: sol-14-3
+# ```
 
 
+# %%
 def undecided(differences: Tensor, tau: float) -> Tensor:
     error = differences.std(-1) / differences.shape[-1] ** 0.5
     return differences.mean(-1).abs() <= tau * error
@@ -1173,9 +1209,19 @@ def undecided(differences: Tensor, tau: float) -> Tensor:
 check_undecided(undecided)
 
 # %% [markdown]
-# **14.4** Add seeds: copy the folder `rope_lab/experiments/results` of your installation to where you are and run
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-14-4
+# ```
+#
+# Add seeds: copy the folder `rope_lab/experiments/results` of your installation to where you are and run
 # `rope-lab reproduce encodings --seeds 6`. Only what is missing is trained. Which bars of {numref}`fig-paired` no longer
 # contain zero, and did any cross over?
+#
+# ```{exercise-end}
+# ```
 #
 # ## References
 #

@@ -410,7 +410,7 @@ print(f"Base 1,000,000 minus base 10,000, at {lengths[-1]} characters: {raised}.
 # at 512 characters contains zero, as {numref}`fig-bases-trained` and the table below it show). That does not contradict the
 # papers: they train, or continue to train, at the long length, while these models met 512 characters for the first time when
 # they were evaluated. A larger base leaves more pairs without a full turn in training ({eq}`eq-15-1`), which may be the
-# reason. The records hold no control for it; exercise 15.5 makes one.
+# reason. The records hold no control for it; {ref}`ex-15-5` makes one.
 #
 # ## Dynamic NTK: the factor follows the text
 #
@@ -1149,7 +1149,11 @@ table(
 #
 # Each checker tells you what it found. The solutions are folded below.
 #
-# **15.1** Write `unseen_pairs(dim, base, length)`: how many pairs do not complete a turn within `length` tokens?
+# ```{exercise-start}
+# :label: ex-15-1
+# ```
+#
+# Write `unseen_pairs(dim, base, length)`: how many pairs do not complete a turn within `length` tokens?
 
 # %%
 from rope_lab.exercises.ch15 import check_unseen_pairs
@@ -1161,10 +1165,18 @@ def unseen_pairs(dim: int, base: float, length: int) -> int:
 
 check_unseen_pairs(unseen_pairs)
 
-# %% tags=["hide-cell"]
-# Solution of 15.1: equation 15.1, counted
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-15-1
+# :label: sol-15-1
+# ```
+#
+# Equation {eq}`eq-15-1`, counted.
 
 
+# %%
 def unseen_pairs(dim: int, base: float, length: int) -> int:
     return int((2 * math.pi / frequencies(dim, base) > length).sum())
 
@@ -1172,7 +1184,14 @@ def unseen_pairs(dim: int, base: float, length: int) -> int:
 check_unseen_pairs(unseen_pairs)
 
 # %% [markdown]
-# **15.2** Write `ntk_frequencies(dim, base, factor)`: the NTK-aware frequencies, without `rope_lab.encodings.scaling`.
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-15-2
+# ```
+#
+# Write `ntk_frequencies(dim, base, factor)`: the NTK-aware frequencies, without `rope_lab.encodings.scaling`.
 
 # %%
 from rope_lab.exercises.ch15 import check_ntk_frequencies
@@ -1184,10 +1203,18 @@ def ntk_frequencies(dim: int, base: float, factor: float) -> Tensor:
 
 check_ntk_frequencies(ntk_frequencies)
 
-# %% tags=["hide-cell"]
-# Solution of 15.2: equation 15.7
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-15-2
+# :label: sol-15-2
+# ```
+#
+# Equation {eq}`eq-15-7`.
 
 
+# %%
 def ntk_frequencies(dim: int, base: float, factor: float) -> Tensor:
     return frequencies(dim, base * factor ** (dim / (dim - 2)))
 
@@ -1195,7 +1222,14 @@ def ntk_frequencies(dim: int, base: float, factor: float) -> Tensor:
 check_ntk_frequencies(ntk_frequencies)
 
 # %% [markdown]
-# **15.3** Write `yarn_frequencies(dim, base, factor, length)` for a model trained on `length` tokens, with the ramp between
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-15-3
+# ```
+#
+# Write `yarn_frequencies(dim, base, factor, length)` for a model trained on `length` tokens, with the ramp between
 # 32 turns and one turn. Which end of it stays?
 
 # %%
@@ -1208,10 +1242,18 @@ def yarn_frequencies(dim: int, base: float, factor: float, length: int) -> Tenso
 
 check_yarn_frequencies(yarn_frequencies)
 
-# %% tags=["hide-cell"]
-# Solution of 15.3: equations 15.12 and 15.13
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-15-3
+# :label: sol-15-3
+# ```
+#
+# Equations {eq}`eq-15-12` and {eq}`eq-15-13`.
 
 
+# %%
 def yarn_frequencies(dim: int, base: float, factor: float, length: int) -> Tensor:
     theta, pair = frequencies(dim, base), torch.arange(dim // 2)
     low = max(0, math.floor(pair_of(32, dim, base, length)))
@@ -1223,7 +1265,14 @@ def yarn_frequencies(dim: int, base: float, factor: float, length: int) -> Tenso
 check_yarn_frequencies(yarn_frequencies)
 
 # %% [markdown]
-# **15.4** A cache holds keys of shape `(N, D)`, interleaved, at positions 0, 1, …, rotated with the frequencies `old`.
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-15-4
+# ```
+#
+# A cache holds keys of shape `(N, D)`, interleaved, at positions 0, 1, …, rotated with the frequencies `old`.
 # Write `restamp(keys, old, new)`, which returns them rotated with the frequencies `new` instead. Could this repair the
 # cache of a model of many layers?
 
@@ -1237,12 +1286,19 @@ def restamp(keys: Tensor, old: Tensor, new: Tensor) -> Tensor:
 
 check_restamp(restamp)
 
-# %% tags=["hide-cell"]
-# Solution of 15.4: rotations add up, so turn by what is missing. The first
-# layer then has the keys of a full pass; in later layers even the unrotated
-# keys would be others.
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-15-4
+# :label: sol-15-4
+# ```
+#
+# Rotations add up, so turn by what is missing. The first layer then has the keys of a full pass; in later layers even
+# the unrotated keys would be others.
 
 
+# %%
 def restamp(keys: Tensor, old: Tensor, new: Tensor) -> Tensor:
     positions = torch.arange(len(keys))
     return rotate(keys, angles(positions, new - old, dtype=keys.dtype))
@@ -1251,10 +1307,20 @@ def restamp(keys: Tensor, old: Tensor, new: Tensor) -> Tensor:
 check_restamp(restamp)
 
 # %% [markdown]
-# **15.5** Is it the unseen angles that make a large base bad at longer lengths? Train a second model like the first with
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start}
+# :label: ex-15-5
+# ```
+#
+# Is it the unseen angles that make a large base bad at longer lengths? Train a second model like the first with
 # `config.change(base=1_000_000)`, and read 512 characters with both models by `extended(…, 4)`: with nothing scaled, with
 # `"NTK-by-parts"` and with `"attention factor alone"`. Which of the two takes away a part of the difference between the
 # bases, and which does not?
+#
+# ```{exercise-end}
+# ```
 #
 # ## References
 #

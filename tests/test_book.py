@@ -55,9 +55,46 @@ import matplotlib.pyplot as plt
 
 plt.figure(figsize=(1, 1)).add_subplot().plot([0, 1]);
 
-# %% tags=["hide-cell"]
-# Solution of 3.1
+# %% [markdown]
+# See {ref}`ex-03-1`, {ref}`sol-03-2` and {ref}`the first <ex-03-1>`.
+#
+# ```{exercise-start}
+# :label: ex-03-1
+# ```
+#
+# Print it, see {eq}`norm`.
+
+# %%
+print("your turn")
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-03-1
+# :label: sol-03-1
+# ```
+#
+# By equation {eq}`norm`.
+
+# %%
 print("solved")
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ````{exercise} Derive or refute
+# :label: ex-03-2
+#
+# Is it so?
+# ````
+#
+# ````{solution} ex-03-2
+# :label: sol-03-2
+#
+# It is, by {eq}`norm`.
+# ````
 """
 
 
@@ -150,7 +187,7 @@ def published(built) -> nbformat.NotebookNode:
 
 
 def test_a_published_notebook_stands_alone(published):
-    _, text, check, _, caption, _, works = published.cells
+    _, text, check, _, caption, *_, works = published.cells
     assert (
         "See (3.1) and Figure 3.1, [Su et al. (2021)](https://arxiv.org/abs/2104.09864), chapter 3"
         in text.source
@@ -168,12 +205,43 @@ def test_a_published_notebook_stands_alone(published):
 
 
 def test_what_the_page_folds_is_folded_in_the_notebook(published):
-    _, _, check, figure, _, solution, _ = published.cells
+    _, _, check, figure, _, _, answer, _, solution, *_ = published.cells
+    assert answer.source == 'print("your turn")'
+    assert "jupyter" not in answer.metadata
     assert solution.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
     assert solution.metadata.cellView == "form"
-    assert solution.source.splitlines() == ["# @title Solution of 3.1", 'print("solved")']
+    assert solution.source.splitlines() == ["# @title Solution 3.1", 'print("solved")']
     assert "jupyter" not in check.metadata
     assert "jupyter" not in figure.metadata
+
+
+def test_exercises_have_numbers_and_their_solutions_are_folded(built):
+    page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
+    assert 'href="#ex-03-1"><span class="std std-numref">Exercise 3.1</span>' in page
+    assert 'href="#sol-03-2"><span class="std std-ref">Solution 3.2</span>' in page
+    assert re.search(
+        r'id="ex-03-1">\s*<p class="admonition-title"><span class="caption-number">Exercise 3.1', page
+    )
+    assert "(Derive or refute)" in page
+    folds = re.findall(r'<details class="[^"]*" id="([^"]*)">\s*<summary>(.*?)</summary>', page)
+    titles = [f'<span class="admonition-title">Solution 3.{n}</span>' for n in (1, 2)]
+    assert folds == list(zip(("sol-03-1", "sol-03-2"), titles, strict=True))
+    fold = page[page.index('id="sol-03-1"') : page.index('id="ex-03-2"')]
+    assert "solved" in fold  # the cell is inside
+    assert "your turn" not in fold
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert sorted(ids) == sorted(set(ids))
+
+
+def test_an_exercise_is_plain_in_a_published_notebook(published):
+    text = "\n".join(cell.source for cell in published.cells if cell.cell_type == "markdown")
+    assert "### Exercise 3.1\n\nPrint it, see (3.1)." in text
+    assert "### Solution 3.1\n\nBy equation (3.1)." in text
+    assert "### Exercise 3.2 (Derive or refute)\n\nIs it so?" in text
+    assert "<details><summary>Solution 3.2</summary>\n\nIt is, by (3.1).\n\n</details>" in text
+    assert "See [Exercise 3.1](https://owner.github.io/name/notebooks/03_chapter.html#ex-03-1)" in text
+    assert "{" not in text.replace(r"\tag{3.1}", "").replace("e^{i", "")
+    assert all(cell.source for cell in published.cells)
 
 
 def test_jupyterlab_with_jupytext_opens_a_published_notebook(published, built, tmp_path):
@@ -259,13 +327,18 @@ def test_a_figure_is_a_link_to_itself_and_keeps_its_words(built):
 def test_faults_fail_the_build(tmp_path):
     chapters = {
         "01_silent": "# %% [markdown]\n# # 01 Checks nothing\n\n# %%\n1 + 1\n",
-        "02_twice": CHAPTER.replace("# 03", "# 02").replace("(norm)", "(norm2)").replace("`norm`", "`norm2`"),
+        "02_twice": CHAPTER.replace("# 03", "# 02")
+        .replace("(norm)", "(norm2)")
+        .replace("`norm`", "`norm2`")
+        .replace("-03-", "-02-")
+        .replace("sol-02-1", "sol-02-one"),
         "03_chapter": CHAPTER.replace('"image": {"alt": "A line"}, ', "")
         .replace("wave", "wave3")
         .replace(
             "plot([0, 1])", "imshow([[hash(i) % 9973 * j % 101 for i in range(900)] for j in range(900)])"
         )
-        .replace("figsize=(1, 1)", "figsize=(9, 9)"),
+        .replace("figsize=(1, 1)", "figsize=(9, 9)")
+        .replace("ex-03-2", "ex-03-7"),
     }
     done = book(tmp_path, chapters, quoted="eq. 9.9")
     assert done.returncode != 0
@@ -274,6 +347,8 @@ def test_faults_fail_the_build(tmp_path):
     assert "names an equation that this page does not have" in done.stderr
     assert "has no alt text" in done.stderr
     assert "too heavy for a page" in done.stderr
+    assert "exercise 3.2 has the label ex-03-7" in done.stderr
+    assert "a solution must have the label sol-02-1, got sol-02-one" in done.stderr
     assert "no chapter has a check with the label 'eq. 9.9'" in done.stderr
 
 

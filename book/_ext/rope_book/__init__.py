@@ -10,6 +10,7 @@ figures    makes each figure a link to itself in full size, and lets none be hea
 docstrings turns what reads well in an editor into what Sphinx reads
 mentions   links "chapter 5", and says of a chapter that does not exist that it is planned
 folds      names each fold after what is in it
+exercises  numbers exercises as their checkers do, and folds solutions
 pages      gives a page a description, fewer scripts, and images that keep their place
 address    the repository's buttons, canonical addresses, the sitemap and the page for wrong addresses
 """
@@ -29,6 +30,7 @@ from rope_book import (
     assets,
     chapters,
     docstrings,
+    exercises,
     figures,
     folds,
     ledger,
@@ -59,6 +61,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         docstrings,
         mentions,
         folds,
+        exercises,
         pages,
         address,
         publish,

@@ -1,8 +1,7 @@
-"""A fold says what is in it, "Solution 3.2" or "Code of Figure 3.1", to the eye and to a screen reader."""
+"""A fold of code says what is in it, such as "Code of Figure 3.1", to the eye and to a screen reader."""
 
 from __future__ import annotations
 
-import re
 from html import escape
 from typing import Any
 
@@ -11,8 +10,6 @@ from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.transforms.post_transforms import SphinxPostTransform
-
-SOLUTION = re.compile(r"\s*# Solution of (?:exercise )?(\d+\.\d+)")
 
 
 class NameFolds(SphinxPostTransform):
@@ -27,9 +24,6 @@ class NameFolds(SphinxPostTransform):
                 cell["prompt_show"] = cell["prompt_hide"] = self._name(cell)
 
     def _name(self, cell: nodes.container) -> str:
-        code = next(iter(cell.findall(nodes.literal_block)), None)
-        if code is not None and (solution := SOLUTION.match(code.astext())):
-            return f"Solution {solution[1]}"
         if cell["hide_mode"] == "output":
             return "Output"
         numbers = self.env.toc_fignumbers.get(self.env.docname, {}).get("figure", {})

@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 LOADED = {
     "sphinx-thebe": None,
     "THEBE_JS_URL": None,
+    "exercise.css": None,  # rope.css has the looks of an exercise
     "toggle(button|Hint|Open)": r'class="[^"]*\btoggle\b|class="admonition[^"]*\bdropdown\b',
     "sphinx-design": r'class="sd-',
     "design-tabs": r'class="sd-tab-',

@@ -12,6 +12,11 @@ FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\} *(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence) *$",
     re.MULTILINE,
 )
+LABEL = re.compile(r"^:label: *(?P<label>\S+) *$", re.MULTILINE)
+EXERCISE = re.compile(r"(?P<kind>ex|sol)-(?P<chapter>\d\d)-(?P<place>[1-9]\d*)")
+GATE = re.compile(
+    r"^`{3,}\{(?:solution-start\} .*\n:label: *(?P<label>\S+)|[a-z]+-(?:start|end)\})", re.MULTILINE
+)
 OPTIONS = re.compile(r"\A(?:---\n(?:.*\n)*?---\n|(?::[\w-]+:.*\n)+)?\n*")
 ROLE = re.compile(r"\{(?P<name>[\w:]+)\}`(?P<text>[^`]+)`")
 TAGGED = re.compile(r"\$\$ *\((?P<label>[\w:.-]+)\)")
@@ -63,12 +68,42 @@ def _block(found: re.Match[str]) -> str:
         found["title"].strip(),
         OPTIONS.sub("", found["body"], count=1).rstrip(),
     )
-    if name == "dropdown" or name.startswith("solution"):
+    if name.startswith(("exercise", "solution")):
+        label = LABEL.search(found["body"])
+        return _exercise(name, title, titled(label["label"]) if label else "", body)
+    if name == "dropdown":
         return f"<details><summary>{title or 'Solution'}</summary>\n\n{body}\n\n</details>"
     if name in {"math", "code-block", "eval-rst", "figure", "image"}:
         return found[0]
     heading = title or name.capitalize()
     return "\n".join(f"> {line}".rstrip() for line in [f"**{heading}**", "", *body.splitlines()])
+
+
+def titled(label: str) -> str:
+    """Exercise 3.1 for ex-03-1, Solution 3.1 for sol-03-1, "" for another label."""
+    found = EXERCISE.fullmatch(label)
+    if found is None:
+        return ""
+    kind = "Exercise" if found["kind"] == "ex" else "Solution"
+    return f"{kind} {int(found['chapter'])}.{found['place']}"
+
+
+def _exercise(name: str, kind: str, heading: str, body: str) -> str:
+    """An exercise under a heading; a solution too, or folded where it is text alone."""
+    if name.endswith("-end"):
+        return ""
+    if name == "solution":
+        return f"<details><summary>{heading}</summary>\n\n{body}\n\n</details>"
+    if name.startswith("exercise") and kind:
+        heading += f" ({kind})"
+    return f"### {heading}\n\n{body}".rstrip()
+
+
+def solution_at_end(text: str, before: str = "") -> str:
+    """The solution that the cell after this text belongs to, such as "Solution 3.1"; "" where it belongs to none."""
+    for gate in GATE.finditer(text):
+        before = titled(gate["label"]) if gate["label"] else ""
+    return before
 
 
 def _role(name: str, text: str, book: Book) -> str:
@@ -83,6 +118,7 @@ def _role(name: str, text: str, book: Book) -> str:
         return book.cite(name, target)
     if name in {"doc", "ref"}:
         title, address = book.page(target)
+        title = titled(target) or title
         words = shown or title or target.rpartition("/")[2].replace("_", " ")
         return f"[{words}]({address})" if address else words
     if name == "term":

@@ -7,7 +7,6 @@ text in it; what the page folds is folded; its first cell finds or installs the 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from rope_book.chapters import executed, number
 from rope_book.citing import Citations
 from rope_book.mentions import written
 from rope_book.numbering import number_of
-from rope_book.portable import Book, portable
+from rope_book.portable import Book, portable, solution_at_end
 
 SETUP_CELL = """\
 # Colab and other fresh kernels: install the package of this book, once. An installed torch is left as it is.
@@ -76,17 +75,15 @@ def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
     return Book(lambda label: number_of(env, label), citations, page, chapters)
 
 
-def _fold(cell: Any) -> None:
+def _fold(cell: Any, *, solution: str = "") -> None:
     """What the page folds, JupyterLab and Colab fold too."""
     tags = set(cell.metadata.get("tags", ()))
     folded = {}
-    if tags & {"hide-input", "hide-cell"}:
+    if solution or tags & {"hide-input", "hide-cell"}:
         folded["source_hidden"] = True
         cell.metadata["cellView"] = "form"
-        solution = re.match(r"# (Solution .*)\n", cell.source)
-        title = solution[1] if solution else "Code (double-click to see it)"
-        cell.source = f"# @title {title}\n" + cell.source[solution.end() if solution else 0 :]
-    if tags & {"hide-output", "hide-cell"}:
+        cell.source = f"# @title {solution or 'Code (double-click to see it)'}\n{cell.source}"
+    if solution or tags & {"hide-output", "hide-cell"}:
         folded["outputs_hidden"] = True
     if folded:
         cell.metadata["jupyter"] = {**cell.metadata.get("jupyter", {}), **folded}
@@ -118,17 +115,19 @@ def _notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode:
     citations = Citations(dict(app.env.get_domain("cite").bibdata.data.entries))
     book = _book(app, docname, citations)
     cells = [nbformat.v4.new_code_cell(_setup_cell(app), id="setup")]
+    solution = ""
     for cell in notebook.cells:
         cells.append(cell)
         if cell.cell_type == "markdown":
-            cell.source = portable(cell.source, book)
+            solution = solution_at_end(cell.source, solution)
+            cell.source = portable(cell.source, book).strip()
         else:
-            _fold(cell)
+            _fold(cell, solution=solution)
             if (caption := _caption(cell, book)) is not None:
                 cells.append(caption)
     if listed := citations.references():
         cells.append(nbformat.v4.new_markdown_cell(f"## Works cited\n\n{listed}", id="works-cited"))
-    notebook.cells = cells
+    notebook.cells = [cell for cell in cells if cell.source]  # the end of an exercise may leave nothing
     notebook.metadata.pop("jupytext", None)  # it pairs the notebook with a file that a download does not have
     return notebook
 
