@@ -121,6 +121,9 @@ class RoFormerConfig:
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")
         head_dim = self.dim // self.heads
+        if self.position in _ROTARY and self.rotary_dim is None and head_dim % 2:
+            whole = f"a head an even number of the dim={self.dim} coordinates, which are rotated in pairs"
+            raise ValueError(f"heads must leave {whole}, got {self.heads}, which leaves {head_dim}")
         rotary_dim = self.rotary_dim or head_dim
         check_probability(closed=True, proportion=self.proportion)
         if self.position in _ROTARY and (rotary_dim % 2 or rotary_dim > head_dim):

@@ -9,7 +9,10 @@ Source: Su et al. 2021, RoFormer (arXiv:2104.09864).
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -166,14 +169,10 @@ class RoFormer(nn.Module):
             OSError: if it cannot be written, as on a full disk.
             ModuleNotFoundError: without the library safetensors.
         """
-        safetensors = _safetensors()
         if not Path(path).parent.is_dir():
             raise FileNotFoundError(f"path must lie in an existing folder, got {path}")
         tensors = {name: p.detach().contiguous() for name, p in self.named_parameters()}  # a shared one once
-        try:
-            safetensors.torch.save_file(tensors, path, metadata={"config": json.dumps(asdict(self.config))})
-        except safetensors.SafetensorError as error:
-            raise OSError(f"path could not be written, {path}: {error}") from error
+        write_tensors(tensors, Path(path), {"config": json.dumps(asdict(self.config))})
 
     @classmethod
     def load(cls, path: str | Path, *, position: PositionEncoding | None = None) -> RoFormer:
@@ -187,13 +186,14 @@ class RoFormer(nn.Module):
             ModuleNotFoundError: without the library safetensors.
         """
         safetensors = _safetensors()
+        hint = "for a run, rope_lab.training.checkpoint.load(folder).model() gives its model"
         if not Path(path).is_file():
-            raise FileNotFoundError(f"path must be a RoFormer's safetensors file, got {path}: no such file")
+            what = f"a folder; {hint}" if Path(path).is_dir() else "no such file"
+            raise FileNotFoundError(f"path must be a RoFormer's safetensors file, got {path}: {what}")
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 if "config" not in metadata:
-                    hint = "for a run, rope_lab.training.checkpoint.load(folder).model() gives its model"
                     raise ValueError(f"it holds no config; {hint}")
                 config = cls.config_class(**json.loads(metadata["config"]))
                 names = file.keys()
@@ -224,6 +224,33 @@ class RoFormer(nn.Module):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(tensors[name])
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file with the permissions that any new file gets.
+
+    The library by itself makes files that nobody but their owner can read, and mentions the system's error only in the
+    text of its own.
+
+    Raises:
+        OSError: if it cannot be written; no new file is left then.
+        ModuleNotFoundError: without the library safetensors.
+    """
+    safetensors, fresh = _safetensors(), not path.exists()
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        safetensors.torch.save_file(tensors, path, metadata)
+    except BaseException as error:
+        if fresh:
+            with suppress(OSError):
+                path.unlink()
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None or not isinstance(error, safetensors.SafetensorError):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    with suppress(OSError):  # a file system without permissions
+        path.chmod(mode)
 
 
 def _safetensors() -> Any:

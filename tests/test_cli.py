@@ -127,6 +127,7 @@ BAD = [
         "lower --batch (now 16) or raise --accumulate (now 1), lower --context",
     ),
     ("train --lr nan", "lr must be finite and not negative, got nan"),
+    ("train --lr 1e300", "lr must be at most 1e15, got 1e+300"),
     ("train --device tpu --text words", "device must be one of"),
     ("train --text short --run new", "--text must have 256 characters to train on (two contexts), got 27"),
     ("train --text shorter", "--text must be a file of 20 characters or more in UTF-8, got 'shorter'"),

@@ -1,17 +1,20 @@
 """A model's file: saved whole, loaded to the bit, and refused in one line."""
 
 import json
+import os
 import pickle
 from dataclasses import asdict
 
 import pytest
 import torch
 from models import KINDS, SMALL, ids
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from rope_lab import RoFormer, RoFormerConfig, RotaryEmbedding
+from rope_lab.interop.huggingface import export_llama
+from rope_lab.training import checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -76,11 +79,43 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=str(path.name)) as refusal:
             RoFormer.load(path)
         assert "\n" not in str(refusal.value), path.name
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match=r"^path must be"):
+    for path, what in ((tmp_path, r"a folder; .*checkpoint\.load"), (tmp_path / "nowhere", "no such file$")):
+        with pytest.raises(FileNotFoundError, match=rf"^path must be .*: {what}"):
             RoFormer.load(path)
     with pytest.raises(FileNotFoundError, match=r"^path must lie in an existing folder"):
         net.save(tmp_path / "nowhere" / "model")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_every_file_of_tensors_gets_the_permissions_of_any_new_file(tmp_path):
+    """A colleague can read a model, a checkpoint and an exported Llama if the user's settings let him read a text."""
+    model = RoFormer(RoFormerConfig.llama(**SMALL))
+    for umask in (0o022, 0o077, 0o002):
+        folder = tmp_path / f"{umask:o}"
+        folder.mkdir()
+        before = os.umask(umask)
+        try:
+            (folder / "text").write_text("")
+            model.save(folder / "model")
+            checkpoint.save(folder / "checkpoint", model, [], {"model": {}})
+            export_llama(model, folder / "llama")
+        finally:
+            os.umask(before)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+        assert set(modes.values()) == {0o666 & ~umask}, modes
+    (folder / "model").chmod(0o600)  # one that its owner has closed stays closed
+    model.save(folder / "model")
+    assert (folder / "model").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_cannot_be_written_is_the_error_of_the_system_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: .*model'$"):
+        RoFormer(RoFormerConfig(**SMALL)).save(tmp_path / "model")
+    assert not any(tmp_path.iterdir())
 
 
 def test_parameters_that_do_not_fit_change_nothing():

@@ -111,13 +111,24 @@ def pixel_frequencies(dim: int, axes: int, max_freq: float = 10.0) -> Tensor:
     return torch.block_diag(*[one[None]] * axes)
 
 
-def mrope_frequencies(sections: Sequence[int], base: float = 10_000.0) -> Tensor:
-    """One spectrum over all pairs; the first sections[0] pairs belong to axis 0, the next to axis 1, …; (A, D/2)."""
+def mrope_frequencies(
+    sections: Sequence[int], base: float = 10_000.0, *, spectrum: Tensor | None = None
+) -> Tensor:
+    """One spectrum over all pairs; the first sections[0] pairs belong to axis 0, the next to axis 1, …; (A, D/2).
+
+    Args:
+        sections: number of pairs that each axis owns.
+        base: of the spectrum.
+        spectrum: as for `interleaved_mrope_frequencies`.
+
+    Raises:
+        ValueError: if the sections are not integers from 0 with a positive sum, or the spectrum has another shape.
+    """
     if any(not is_integer(pairs) or pairs < 0 for pairs in sections) or not sum(sections):
         raise ValueError(f"sections must be integers from 0 with a positive sum, got {sections}")
     sections = [int(pairs) for pairs in sections]
-    spectrum = frequencies(2 * sum(sections), base, device="cpu")
-    return torch.block_diag(*[part[None] for part in spectrum.split(sections)])
+    freqs = _spectrum(sum(sections), base, spectrum)
+    return torch.block_diag(*[part[None] for part in freqs.split(sections)])
 
 
 def interleaved_mrope_frequencies(
@@ -130,8 +141,8 @@ def interleaved_mrope_frequencies(
     Args:
         sections: number of pairs that each axis owns.
         base: of the spectrum.
-        spectrum: θ_i in place of those of `base`, shape (D/2,), such as the first result of a scaling (YaRN). Its
-            attention factor, the second, multiplies the rotated queries and keys.
+        spectrum: θ_i in place of those of `base`, shape (D/2,), such as the first result of a scaling (YaRN). The
+            second, the attention factor, is for `factor` of `RotaryEmbeddingND`.
 
     Raises:
         ValueError: if the sections are not integers from 0, do not fit the turns, or the spectrum has another shape.
@@ -144,14 +155,19 @@ def interleaved_mrope_frequencies(
         raise ValueError(
             f"sections must leave room for the turns of {axes} axes in {pairs} pairs, got {sections}"
         )
-    freqs = frequencies(2 * pairs, base, device="cpu") if spectrum is None else spectrum.double()
-    if freqs.shape != (pairs,):
-        raise ValueError(f"spectrum must have {pairs} numbers, one per pair, got shape {tuple(freqs.shape)}")
+    freqs = _spectrum(pairs, base, spectrum)
     owner = torch.zeros(pairs, dtype=torch.long)
     for axis, count in enumerate(sections):
         if axis:
             owner[axis : axes * count : axes] = axis
     return torch.where(owner == torch.arange(axes)[:, None], freqs, 0.0)
+
+
+def _spectrum(pairs: int, base: float, spectrum: Tensor | None) -> Tensor:
+    freqs = frequencies(2 * pairs, base, device="cpu") if spectrum is None else spectrum.double()
+    if freqs.shape != (pairs,):
+        raise ValueError(f"spectrum must have {pairs} numbers, one per pair, got shape {tuple(freqs.shape)}")
+    return freqs
 
 
 def mixed_frequencies(
@@ -181,6 +197,7 @@ class RotaryEmbeddingND(PositionEncoding):
         prefix: number of tokens before the grid that do not turn (a CLS token, registers).
         layout: "interleaved" or "half".
         learned: train the frequencies, as RoPE-Mixed does; they stay in float32 whatever the module is cast to.
+        factor: multiplies cosine and sine (the attention factor of a scaling).
 
     Raises:
         ValueError: if an argument is not as above.
@@ -197,8 +214,10 @@ class RotaryEmbeddingND(PositionEncoding):
         prefix: int = 0,
         layout: Layout = "interleaved",
         learned: bool = False,
+        factor: float = 1.0,
     ) -> None:
         super().__init__()
+        check_positive(factor=factor)
         if layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
         (prefix,) = check_integers(0, prefix=prefix)
@@ -207,7 +226,7 @@ class RotaryEmbeddingND(PositionEncoding):
             raise ValueError(f"sizes must have {freqs.shape[0]} numbers, one per axis, got {len(sizes)}")
         _check_grid(sizes, kind)
         self.sizes = None if sizes is None else tuple(int(size) for size in sizes)
-        self.kind, self.prefix, self.layout = kind, prefix, layout
+        self.kind, self.prefix, self.layout, self.factor = kind, prefix, layout, float(factor)
         # No buffer, so that nothing casts it.
         self.fixed_freqs = freqs.detach().to(table_device(freqs.device)).double().clone()
         self.learned_freqs: nn.Parameter | None = None
@@ -255,7 +274,7 @@ class RotaryEmbeddingND(PositionEncoding):
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
         table = angles_nd(coordinates, self.freqs, dtype=dtype)
         table = nn.functional.pad(table, (0, 0, self.prefix, 0))  # angle 0 for the prefix
-        return rotate(q, table, self.layout), rotate(k, table, self.layout)
+        return self._turn(q, table), self._turn(k, table)
 
     def rotate(
         self, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, length: int | None = None
@@ -282,7 +301,10 @@ class RotaryEmbeddingND(PositionEncoding):
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
         table = angles_nd(coordinates.masked_fill(outside[..., None], math.nan), self.freqs, dtype=dtype)
         table = table.to(q.device)
-        return rotate(q, table, self.layout), rotate(k, table, self.layout), v
+        return self._turn(q, table), self._turn(k, table), v
+
+    def _turn(self, x: Tensor, table: Tensor) -> Tensor:
+        return rotate(x, table, self.layout, factor=self.factor)
 
     def _check_positions(self, positions: Tensor) -> None:
         allowed, last = "finite numbers from 0", math.inf

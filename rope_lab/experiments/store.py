@@ -134,9 +134,11 @@ class Results:
             return f"no records of {self.experiment} at scale {self.scale}"
         seeds = {record["seed"] for record in self.records}
         said = (
-            f"{self.experiment}, scale {self.scale}, {len(seeds)} seeds, {self._all(lambda r: r['corpus']['name'])}, "
+            f"{self.experiment}, scale {self.scale}, {_count(len(seeds), 'seed')}, "
+            f"{self._all(lambda r: r['corpus']['name'])}, "
             f"{self._all(lambda r: r['device'])} ({self._all(lambda r: r['machine'])}, "
-            f"{_threads(self._all(lambda r: r['threads']))}), torch {self._all(lambda r: r['versions']['torch'])}, "
+            f"{_count(self._all(lambda r: r['threads']), 'thread')}), "
+            f"torch {self._all(lambda r: r['versions']['torch'])}, "
             f"code {self._all(lambda r: r['code'], '+')}"
         )
         if stale := self.stale():
@@ -153,8 +155,8 @@ class Results:
         return said
 
 
-def _threads(counts: str) -> str:
-    return f"{counts} thread" + ("" if counts == "1" else "s")
+def _count(count: int | str, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count in (1, "1") else "s")
 
 
 def file_of(folder: str | Path, experiment: str, scale: str) -> Path:

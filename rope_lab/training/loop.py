@@ -73,7 +73,8 @@ def train(
     Raises:
         ValueError: naming the unsuitable argument.
         Stopped: if the loss is not finite, the memory runs out or the disk is full.
-        KeyboardInterrupt: on Ctrl-C, after the step is done and the checkpoint written.
+        KeyboardInterrupt: on Ctrl-C, after the step is done and the checkpoint written. Without a `folder` only a
+            model given as `start` is left, as trained so far.
     """
     config = preset(config) if isinstance(config, str) else config
     team = Team.here(device)

@@ -78,6 +78,8 @@ class TrainConfig:
         for name in ("matrix_lr", "lr", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+            if getattr(self, name) > 1e15:  # a product of two is still a float32
+                raise ValueError(f"{name} must be at most 1e15, got {getattr(self, name)}")
         for name, kind in (("optimizer", Optimizer), ("schedule", Schedule)):
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {get_args(kind)}, got {getattr(self, name)!r}")

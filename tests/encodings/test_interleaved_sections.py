@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from rope_lab import frequencies
+from rope_lab import RotaryEmbedding, frequencies
 from rope_lab.encodings import RotaryEmbeddingND, YaRN, interleaved_mrope_frequencies, mrope_frequencies
 from rope_lab.interop import huggingface
 
@@ -67,6 +67,23 @@ def test_rotations_equal_those_of_the_models(make: Any, parameters: dict[str, An
     assert (factor > 1.1) == ("factor" in parameters)
 
 
+@pytest.mark.parametrize("frequencies_of", [mrope_frequencies, interleaved_mrope_frequencies])
+def test_text_under_sections_and_a_scaling_is_rope_with_that_scaling(frequencies_of: Any):
+    """In both arrangements, with the attention factor, given coordinates or positions."""
+    torch.manual_seed(0)
+    yarn = YaRN(4.0, 64)
+    spectrum, factor = yarn(frequencies(32, 5e6), 1)
+    assert factor > 1.1
+    rope = RotaryEmbeddingND(frequencies_of((6, 5, 5), spectrum=spectrum), factor=factor)
+    q, k = torch.randn(2, 2, 3, 11, 40)
+    wanted = RotaryEmbedding(32, base=5e6, scaling=yarn)(q, k)
+    places = torch.arange(11)
+    for ours in (rope(q, k, coordinates=places[:, None].expand(11, 3)), rope.rotate(q, k, k, places)):
+        torch.testing.assert_close(ours[:2], wanted, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"^factor must be positive and finite, got 0$"):
+        RotaryEmbeddingND(torch.ones(1, 2), factor=0)
+
+
 def test_every_pair_has_one_owner_and_text_is_rope():
     freqs = interleaved_mrope_frequencies((24, 20, 20), 5e6)
     assert freqs.shape == (3, 64)
@@ -88,9 +105,12 @@ def test_every_pair_has_one_owner_and_text_is_rope():
             lambda: interleaved_mrope_frequencies((0, 4, 4)),
             "^sections must leave room for the turns of 3 axes in 8",
         ),
-        (
-            lambda: interleaved_mrope_frequencies((2, 1, 1), spectrum=torch.ones(3)),
-            r"^spectrum must have 4 numbers, one per pair, got shape \(3,\)$",
+        *(
+            (
+                lambda make=make: make((2, 1, 1), spectrum=torch.ones(3)),
+                r"^spectrum must have 4 numbers, one per pair, got shape \(3,\)$",
+            )
+            for make in (mrope_frequencies, interleaved_mrope_frequencies)
         ),
     ],
 )

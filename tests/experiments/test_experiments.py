@@ -327,4 +327,4 @@ def test_the_command_lists_prints_and_writes(
     out = capsys.readouterr().out
     assert out.splitlines()[0].startswith("cache  a  seed 0")
     assert len(json.loads((tmp_path / "out" / "smoke" / "cache.json").read_text())["records"]) == 2
-    assert out.splitlines()[-1].startswith("cache, scale smoke, 1 seeds, words, ")
+    assert out.splitlines()[-1].startswith("cache, scale smoke, 1 seed, words, ")

@@ -151,6 +151,12 @@ def test_the_sizes_are_those_of_llama():
     assert RoFormerConfig.llama(65, dim=80).ff_width == 216
 
 
+def test_a_model_of_ones_own_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"^model must be a RoFormer, got Linear$"):
+        export_llama(torch.nn.Linear(3, 3), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_characters_stand_beside_it(tmp_path):
     characters = sorted("abcdefghijklmnopqrstuv\n")
     files = export_llama(llama(), tmp_path, vocab=characters)

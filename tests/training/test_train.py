@@ -158,9 +158,11 @@ class TestPresets:
             ({"seed": -1}, "seed must be an integer of at least 0"),
             ({"lr": float("nan")}, "lr must be finite and not negative"),
             ({"matrix_lr": -1}, "matrix_lr must be finite"),
+            ({"weight_decay": 1e300}, r"weight_decay must be at most 1e15, got 1e\+300"),
             ({"warmup": 1.5}, r"warmup must lie in \[0, 1\]"),
             ({"position": "spiral"}, "position must be one of"),
             ({"heads": 3}, "heads must divide"),
+            ({"heads": 32}, "heads must leave a head an even number of the dim=32 .*, got 32, which leaves 1$"),
             ({"colour": 1}, "setting must be one of .*steps.*, got 'colour'"),
         ],
     )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from rope_lab.config import RoFormerConfig
 from rope_lab.encodings import Layout, RotaryEmbedding
 from rope_lab.interop.huggingface.configs import rotary_embedding
 from rope_lab.interop.huggingface.fields import describe, field, whole_number
-from rope_lab.model import RoFormer
+from rope_lab.model import RoFormer, write_tensors
 from rope_lab.training import checkpoint
 
 
@@ -37,12 +35,15 @@ def export_llama(model: RoFormer, folder: str | Path, *, vocab: Sequence[str] | 
         The files.
 
     Raises:
+        TypeError: if `model` is not a RoFormer.
         ValueError: naming the field in which the model is not a Llama, or if the folder is not empty or `vocab` does
             not fit.
         ModuleNotFoundError: if safetensors is not installed.
         OSError: if a file cannot be written; then no file is left, nor a folder that was not there before.
     """
-    save_file = checkpoint.require().torch.save_file
+    checkpoint.require()
+    if not isinstance(model, RoFormer):
+        raise TypeError(f"model must be a RoFormer, got {type(model).__name__}")
     c, position, folder = model.config, _llama_rotation(model), Path(folder)
     if vocab is not None and len(vocab) != c.vocab_size:
         raise ValueError(f"vocab must hold {c.vocab_size} characters, got {len(vocab)}")
@@ -75,8 +76,7 @@ def export_llama(model: RoFormer, folder: str | Path, *, vocab: Sequence[str] | 
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _system_errors(files[0]):
-            save_file(_llama_tensors(model, position.layout), files[0], metadata={"format": "pt"})
+        write_tensors(_llama_tensors(model, position.layout), files[0], {"format": "pt"})
         for name, content in texts.items():
             text = json.dumps(content, indent=1, ensure_ascii=False)
             (folder / name).write_text(text + "\n", encoding="utf-8")
@@ -160,18 +160,6 @@ def _read(folder: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(f"source must hold config.json and *.safetensors, got {str(folder)!r}")
     config = json.loads(place.read_text(encoding="utf-8"))
     return config, {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
-@contextmanager
-def _system_errors(path: Path) -> Iterator[None]:
-    """safetensors mentions the system's error only in its text: raise it as what it is."""
-    try:
-        yield
-    except checkpoint.require().SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _llama_rotation(model: RoFormer) -> RotaryEmbedding:
