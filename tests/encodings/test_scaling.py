@@ -202,6 +202,15 @@ def test_the_growing_form_is_exact_for_the_newest_token_of_one_layer_and_not_of_
 ONE_PAIR = torch.randn(1, 1, 3, 2)
 
 
+def test_learned_frequencies_are_scaled_in_float64():
+    """A float32 quotient would put position 1,000,000 off by some 0.03 radians."""
+    rope = RotaryEmbedding(16, learned=True, scaling=PositionInterpolation(3.0))
+    fixed = RotaryEmbedding(16, freqs=rope.learned_freqs.detach().double() / 3)
+    q, k = torch.randn(2, 1, 1, 4, 16)
+    far = torch.arange(1_000_000, 1_000_004)
+    torch.testing.assert_close(rope(q, k, positions=far), fixed(q, k, positions=far), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "names"),
     [

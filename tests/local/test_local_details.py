@@ -13,17 +13,14 @@ from rope_lab.local import local_attention
 
 @pytest.mark.parametrize("first", range(5))
 @pytest.mark.parametrize("options", [{}, {"exact": False}, {"exact": False, "look_backward": 2}], ids=str)
-@pytest.mark.parametrize("segmented", [False, True])
-def test_the_last_queries_of_a_long_text_wherever_it_begins(options, first, segmented):
+@pytest.mark.parametrize("hidden", ["nothing", "segments", "mask"])
+@pytest.mark.parametrize("count", [230, 270], ids=["some windows cut short", "every window whole"])
+def test_the_last_queries_of_a_long_text_wherever_it_begins(options, first, hidden, count):
     """Fewer queries than keys, in many blocks, whose pattern begins anywhere; texts that change between the blocks."""
-    inputs = qkv(1, 2, count=230, queries=192)
-    segments = torch.arange(230)[None] // 50 if segmented else None
+    inputs, at = qkv(1, 2, count=count, queries=192), torch.arange(count)
+    rest = {"segments": {"segments": at[None] // 50}, "mask": {"mask": at[None] % 7 != 3}}.get(hidden, {})
     window = dict(window=4, first=first, **options)
-    close(
-        [local_attention(*inputs, segments=segments, **window)],
-        [dense(*inputs, segments=segments, **window)],
-        1e-12,
-    )
+    close([local_attention(*inputs, **rest, **window)], [dense(*inputs, **rest, **window)], 1e-12)
 
 
 def test_the_bias_of_the_window_and_that_of_the_encoding_are_both_added():

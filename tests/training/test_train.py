@@ -162,7 +162,10 @@ class TestPresets:
             ({"warmup": 1.5}, r"warmup must lie in \[0, 1\]"),
             ({"position": "spiral"}, "position must be one of"),
             ({"heads": 3}, "heads must divide"),
-            ({"heads": 32}, "heads must leave a head an even number of the dim=32 .*, got 32, which leaves 1$"),
+            (
+                {"heads": 32},
+                "heads must leave a head an even number of the dim=32 .*, got 32, which leaves 1$",
+            ),
             ({"colour": 1}, "setting must be one of .*steps.*, got 'colour'"),
         ],
     )
