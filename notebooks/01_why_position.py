@@ -20,7 +20,7 @@
 # Feed each to an attention layer and look at what comes out for `dog`, for `bites` and for `man`. **Does the layer see
 # which sentence it has read?**
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three coloured panels. Each panel has a stripe for the words dog, bites and man. First row, no positions: the stripes in the two sentences are the same and the panel of their difference is empty. Second row, with positions: the stripes differ and so the third panel is coloured."}, "figure": {"caption": "The output of one attention layer for each word, 32 numbers per word. Without positions (top) both sentences give every word exactly the same output, so nothing that follows and treats all tokens alike can tell the sentences apart. With positions (bottom) the outputs differ.", "name": "fig-two-orders"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two rows of three coloured panels. Each panel has a stripe for the words dog, bites and man. First row, no positions: the stripes in the two sentences are the same and the panel of their difference is empty. Second row, with positions: the stripes differ and so the third panel is coloured."}, "figure": {"caption": "The output of one attention layer for each word, 32 numbers per word. Without positions (top) both sentences give every word the same output. A mean over the tokens, or more such layers, cannot tell the sentences apart. With positions (bottom) the outputs differ.", "name": "fig-two-orders"}}
 import torch
 from torch import Tensor, nn
 
@@ -61,8 +61,8 @@ two_orders(
 )
 
 # %% [markdown]
-# This chapter shows why that is so, what a causal mask changes, which three doors a position can enter by, and why good
-# encodings speak of distances rather than absolute positions.
+# This chapter shows why that is so, what a causal mask changes, which three doors a position can enter by, and what is
+# gained when an encoding speaks of distances rather than absolute positions.
 #
 # ## Attention never asks where
 #
@@ -84,8 +84,8 @@ two_orders(
 # \end{aligned}
 # $$ (eq-1-2)
 #
-# (If the coordinates of queries and keys are independent, with mean 0 and variance 1, an inner product has variance $D$;
-# dividing by $\sqrt D$ keeps the softmax from saturating. Nothing in this chapter depends on it.)
+# (If the coordinates of queries and keys are independent, with mean 0 and variance 1, an inner product has variance
+# $D$; dividing by $\sqrt D$ keeps the softmax from saturating as $D$ grows. No equation of this chapter depends on it.)
 #
 # Read the two equations again and look for $m$ and $n$. They say *which* token is meant. They never enter as numbers.
 #
@@ -283,7 +283,7 @@ def last_output(depth: int, ids: Tensor) -> Tensor:
     torch.manual_seed(0)
     model = RoFormer(RoFormerConfig(50, dim=C, depth=depth, heads=2, position="none"))
     for weight in model.blocks.parameters():
-        if weight.ndim == 2:  # small at first; as large as trained ones now
+        if weight.ndim == 2:  # larger than at first: attention is not even
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
     with torch.no_grad():
         return model.hidden(ids)[:, -1]
@@ -319,8 +319,8 @@ three_doors()
 # | `rotate` | $R_m q_m$ and $R_n k_n$, where $R_m$ is a rotation for each position (chapter 3) | RoPE {cite:p}`su2021` |
 # | `bias` | $\operatorname{score}(m, n)/\sqrt D + b_{m-n}$, a number for each distance | ALiBi {cite:p}`press2022`; T5 {cite:p}`raffel2020`, which leaves out $\sqrt D$ |
 #
-# The first door is passed once, before the first layer. The other two are passed in *every* layer and head, because each
-# of them computes scores of its own.
+# In most models the first door is passed once, before the first layer, and the other two in *every* layer and head,
+# because each of them computes scores of its own.
 #
 # In `rope_lab` the doors are methods of one class, also called its *hooks*. An encoding fills the one it needs and inherits
 # the others, which do nothing (`length` is there for chapter 11):
@@ -584,10 +584,10 @@ assert solved["distance bias"] < 0.5
 table(solved.items(), {"encoding": "", "tokens copied correctly": ".0%"})
 
 # %% [markdown]
-# One head with one bias for all queries does not manage it, since the bias cannot prefer distance 3 for one query and 5 for
-# another. Shaw's bias can, but it needs a number of its own for each pair of tokens, in each head and layer. RoPE needs one
-# turn for each token, and the turn is done before queries and keys meet. So a key is stamped once and cached, and any
-# attention kernel can be used as it is.
+# One head with one bias for all queries does not manage it, since the bias cannot prefer distance 3 for one query and 5
+# for another. Shaw's bias can, but it has to compute a number for each *pair* of tokens. RoPE turns each query and each
+# key, before they meet. So a turned key can be cached, and an attention kernel that knows only queries, keys and values
+# can be used as it is.
 #
 # A bias has advantages as well: in chapter 14, ALiBi copies correctly further beyond the trained length than RoPE does.
 #
@@ -642,9 +642,9 @@ table(
 )
 
 # %% [markdown]
-# The same mistake is common with RoPE, except that here it is often the head axis that is taken for the sequence axis.
-# Then the query and the key of head $h$ are both rotated by the angle of position $h$, and by {eq}`eq-1-8` the two
-# rotations cancel: the model falls back to the leak of its causal mask.
+# The same mistake happens with RoPE, where it is the head axis that passes for the sequence axis. Then the query and
+# the key of head $h$ are both rotated by the angle of position $h$, and by {eq}`eq-1-8` the two rotations cancel: the
+# model falls back to the leak of its causal mask.
 
 # %%
 heads_third = torch.randn(2, 1000, N, 8, D)  # queries and keys as (B, N, H, D)
@@ -695,8 +695,8 @@ table(rows, ["tensor (B, N, H, D)", "positions passed", "RotaryEmbedding says"])
 #
 # - Attention is permutation-equivariant: without positions and mask a text is a bag of tokens, at any depth. With a causal
 #   mask, one layer tells each token which tokens came before it, but not in which order.
-# - A position enters at the embeddings, at the queries and keys, or at the scores. A relative encoding gives a pair of
-#   tokens the same score wherever the pair is, so a rule learned at one position holds at all.
+# - A position enters at the embeddings, at the queries and keys, or at the scores. A relative encoding gives a query
+#   and a key at the same distance the same score wherever they are, so a rule learned at one position holds at all.
 # - A number per distance says the same to every query; a turn lets each query choose its distance.
 #
 # ## Exercises

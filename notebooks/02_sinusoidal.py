@@ -83,10 +83,11 @@ rows = [
 table(rows, ["from", "to", "digits that change"])
 
 # %% [markdown]
-# Take the sign away and keep the wave. That cures the first fault: a sine moves a little when $m$ moves a little. But a
-# sine reaches each value between its extremes twice in a period, once going up and once coming down, so it does not say
-# where in the period you are. A sine and a cosine together do. They are the two coordinates of a point on a circle, the
-# tip of the hand of a clock. A hand also cures the second fault, because it turns by the same angle at every step.
+# Take the sign away and keep the wave. That cures the first fault: the slower a sine, the less it can move in one step,
+# wherever you are. But a sine reaches each value between its extremes twice in a period, once going up and once coming
+# down, so it does not say where in the period you are. A sine and a cosine together do. They are the two coordinates of
+# a point on a circle, the tip of the hand of a clock. A hand also cures the second fault, because it turns by the same
+# angle at every step.
 #
 # ## The formula
 #
@@ -163,7 +164,7 @@ check("eq. 2.4", p(anywhere).norm(dim=-1), torch.full((1000,), (C / 2) ** 0.5))
 # ### Two orders of the columns
 #
 # The paper's formula alternates sine and cosine. The code of its authors puts all sines first and then all cosines, and
-# so does much code since. The columns are the same, in another order. With the semicolon for concatenation,
+# so does much code since. With the semicolon for concatenation,
 #
 # $$
 # \begin{aligned}
@@ -180,10 +181,8 @@ halves = torch.cat((angle.sin(), angle.cos()), dim=-1)
 check("eq. 2.5", convert_layout(p(torch.arange(1000)), "interleaved", "half"), halves)
 
 # %% [markdown]
-# Weeks after the paper, a reader sent a change to the paper's order. It was merged with thanks from an author of the
-# paper, who wrote a day later that it broke all trained models
-# ([tensor2tensor#177](https://github.com/tensorflow/tensor2tensor/pull/177)). So neither order is better, but trained
-# weights belong to one of them. RoPE has the same two orders, and chapter 5 is about them.
+# Neither order is better, but trained weights belong to one of them (see the note on the other order, at the end). RoPE
+# has the same two orders, and chapter 5 is about them.
 #
 # ## To move on is to turn
 #
@@ -212,10 +211,11 @@ check("eq. 2.5", convert_layout(p(torch.arange(1000)), "interleaved", "half"), h
 # \end{aligned}
 # $$ (eq-2-7)
 #
-# Moving $t$ positions further is multiplication by one fixed matrix, wherever you start, and $t$ need not be an integer.
-# This was the authors' first reason for sinusoids: they expected that it would let a model attend by relative positions.
-# Their second reason was the hope that such a model would work beyond the length it was trained on
-# {cite:p}`vaswani2017`. The rest of the chapter tests both.
+# Moving $t$ positions further is multiplication by one fixed matrix, wherever you start, and $t$ need not be an
+# integer. This was the authors' first reason for sinusoids: they expected that it would let a model attend by relative
+# positions. Their second reason was the hope that such a model would work beyond the length it was trained on
+# {cite:p}`vaswani2017`. The rest of the chapter tests the first, and of the second only whether it works at positions
+# that were not trained.
 
 # %%
 import sympy as sp
@@ -264,12 +264,12 @@ check("eq. 2.7, found by least squares", fitted, R(3), tolerance=1e-9, reason="s
 
 # %% [markdown]
 # Now compare it with other ways to give positions a vector. Fit on positions 0 to 511, test on 512 to 1,023: does the
-# rule that was learned here hold there? (With base 100, so that the slowest hand completes a turn in the first part.)
+# rule that was learned here hold there? (The base is 100, so that the slowest hand completes a turn in the first part.)
 
 # %%
 codes = {
     "sine and cosine": p(torch.arange(1024), 32, base=100),
-    "sines alone": p(torch.arange(1024), 2 * 32, base=100)[:, ::2],
+    "sines alone": p(torch.arange(1024), 32, base=100)[:, ::2],
     "binary digits": torch.cat((digits.double(), torch.ones(1024, 1)), dim=-1),
     "random table": torch.randn(1024, 32),
 }
@@ -287,12 +287,19 @@ table(rows, columns, caption="Three positions further, by one matrix: relative e
 # from 600 to 603. Binary digits fail because of the carry. Sines without their cosines fail too: without the other
 # coordinate of the hand you do not know which way it moves.
 #
-# If this is what you want, sines and cosines are the only choice. Suppose that one matrix $T_1$ takes each position to the
-# next, $p_{m+1} = T_1 p_m$ for all integers $m$, negative ones as well, and that no vector grows without bound. Write
-# $p_0$ in the eigenvectors of $T_1$. An eigenvalue with a modulus above 1 would make the vectors grow as $m \to \infty$,
-# one with a modulus below 1 as $m \to -\infty$. So only eigenvalues $\mathrm{e}^{\pm\mathrm{i}\theta}$ can take part, and
-# every coordinate of $p_m = (T_1)^m p_0$ is a sum of sines and cosines of $m\theta$. (If $T_1$ has too few eigenvectors, the
-# remaining parts grow like powers of $m$ and are excluded, too.) Chapter 3 makes the same argument for queries and keys.
+# If one matrix is to move every position on, and the vectors are to stay bounded in both directions, then sines and
+# cosines are the only choice (proof in the note).
+#
+# :::{admonition} Why nothing but sines and cosines
+# :class: note dropdown
+#
+# Suppose that one matrix $T_1$ takes each position to the next, $p_{m+1} = T_1 p_m$ for all integers $m$, negative ones as
+# well, and that all these vectors are shorter than some bound. Write $p_0$ in the eigenvectors of $T_1$. An eigenvalue with
+# a modulus above 1 would make the vectors grow as $m \to \infty$, one with a modulus below 1 as $m \to -\infty$. So only
+# eigenvalues $\mathrm{e}^{\pm\mathrm{i}\theta}$ can take part, and every coordinate of $p_m = (T_1)^m p_0$ is a sum of sines
+# and cosines of $m\theta$. (If $T_1$ has too few eigenvectors, the remaining parts grow like powers of $m$ and are excluded,
+# too.) Chapter 3 makes a similar argument for queries and keys.
+# :::
 #
 # ## Inner products see the distance
 #
@@ -623,7 +630,7 @@ columns = {
 }
 table(rows, columns)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine square maps of scores of 32 positions with 32 positions, on one colour scale. Rows: untrained, trained from 0, trained below 65,536. Columns: the whole term, its relative part, the rest. Untrained: the whole is a weave, the relative part almost blank. Trained: the relative part has clear diagonal stripes with a bright one just below the diagonal; the rest is weaker, weakest for the model trained below 65,536."}, "figure": {"caption": "The position-position term of three models, taken apart; each row is divided by the size of its whole term, so that one colour scale fits all. At initialisation the stripes are almost nothing and the weave is everything. Training grows the stripes, with a bright one three positions below the diagonal, and more so when texts begin anywhere (below 65,536). Relative position is not in a sinusoidal encoding; it is in what the weights learn to do with it.", "name": "fig-split"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine square maps of scores of 32 positions with 32 positions, on one colour scale. Rows: untrained, trained from 0, trained below 65,536. Columns: the whole term, its relative part, the rest. Untrained: the whole is a weave, the relative part almost blank. Trained: the relative part has clear diagonal stripes with a bright one just below the diagonal; the rest is weaker, weakest for the model trained below 65,536."}, "figure": {"caption": "The position-position term of three models, taken apart; each row is divided by the size of its whole term, so that one colour scale fits all. At initialisation the stripes are almost nothing and the weave is everything. Training grows the stripes, with a bright one three positions below the diagonal, and more so when texts begin anywhere (below 65,536). A sinusoidal encoding makes relative position possible; the weights have to learn it.", "name": "fig-split"}}
 from rope_lab.figures.sinusoidal import split_maps
 
 split_maps(maps)
@@ -666,6 +673,9 @@ for name, model in trained.items():
     at = [accuracy_with(M_bar, model, move, terms=M) for move in shown]
     rows.append((name, "all but the rest", *at))
     sizes[name] = [piece.norm() for piece in (M_bar, M - M_bar)]
+M, M_bar = learned_A["from 0"], relative_part(learned_A["from 0"])
+at = [accuracy_with(M + M_bar, trained["from 0"], move, terms=M) for move in shown]
+rows.append(("from 0", "all, relative part doubled", *at))
 columns = {"trained": "", "scores": ""} | {f"{move:,}": ".0%" for move in shown}
 table(
     rows,
@@ -686,11 +696,11 @@ table(
 
 # %% [markdown]
 # They do not: the rest is about as large in all three. Random starts make the relative part larger, until the rest no
-# longer matters.
+# longer matters. The last row above is the control: in the model trained from 0, doubling the relative part by hand has
+# the same effect.
 #
-# That is the part of the four terms that chapter 1 promised to show. It also says what RoPE changes. RoPE rotates queries
-# and keys *after* the projections, so that no matrix separates the rotations, and the relative part is all of it, at
-# initialisation and at every width.
+# This also says what RoPE changes. RoPE rotates queries and keys *after* the projections, so that no matrix separates
+# the rotations, and the relative part is all of it, at initialisation and at every width.
 #
 # Two cautions. The task needs one distance and nothing else, so the fractions are not those of a language model. And a
 # text that was moved is not a longer text, which was the authors' second hope: {cite:t}`press2022` report that sinusoidal
@@ -709,23 +719,24 @@ for position in (LearnedEmbedding(512, C), SinusoidalEmbedding(C)):
         print(f"{type(position).__name__}: {error}")
 
 # %% [markdown]
-# Within the length they were trained with, learned and sinusoidal positions did equally well in the paper's translation
-# models (its table 3; not repeated here).
+# Within the length they were trained with, learned and sinusoidal positions did almost equally well in the paper's
+# translation models (its table 3; not repeated here).
 #
 # ## What goes wrong: a frequency for each column
 #
-# Equation {eq}`eq-2-3` counts pairs: columns $2i$ and $2i + 1$ share $\theta_i$. But code counts columns. If you use the
-# column's number for $i$, the two columns of a pair turn at different speeds, and together they no longer form the hand of
-# a clock. The slip went through a popular implementation
+# Equation {eq}`eq-2-3` counts pairs: columns $2i$ and $2i + 1$ share $\theta_i$. But code counts columns. If you use
+# the column's number for $i$, the two columns of a pair turn at different speeds, and together they no longer form the
+# hand of a clock. The slip went through a popular implementation
 # ([Kyubyong/transformer#38](https://github.com/Kyubyong/transformer/issues/38)), others
 # ([attention-is-all-you-need-pytorch#32](https://github.com/jadore801120/attention-is-all-you-need-pytorch/issues/32),
 # [DeepCTR#379](https://github.com/shenweichen/DeepCTR/issues/379)) and a textbook
-# ([pytorch_advanced#79](https://github.com/YutaroOgawa/pytorch_advanced/issues/79)). One reader noticed because his plot of
-# $\langle p_m, p_n \rangle$ did not look as it should
+# ([pytorch_advanced#79](https://github.com/YutaroOgawa/pytorch_advanced/issues/79)). One reader noticed because a plot
+# of $\langle p_m, p_n \rangle$ did not look as it should
 # ([PapersReimplementations#9](https://github.com/BrianPulfer/PapersReimplementations/issues/9)).
 #
-# Does it matter? The same reader retrained the model, which classifies images of digits, and reported that the final loss
-# was the same with either encoding; the maintainer's guess was that the model is powerful enough to adapt
+# Does it matter? The same reader retrained the model, which classifies images of digits, and reported that the final
+# loss was the same with either encoding; the maintainer's guess was that the model is powerful enough to adapt, and
+# that other data would show a difference
 # ([PapersReimplementations#10](https://github.com/BrianPulfer/PapersReimplementations/pull/10)). The experiment above
 # can tell when that happens:
 
@@ -738,9 +749,20 @@ def by_column(positions: Tensor, dim: int = C) -> Tensor:
     return torch.where(column % 2 == 0, angle.sin(), angle.cos())
 
 
-class ByColumn(PositionEncoding):
+def steep_pairs(positions: Tensor, dim: int = C) -> Tensor:
+    """The control: as slow as the slip, but with one frequency for both columns of a pair."""
+    column = torch.arange(dim)
+    angle = positions[..., None] * 10_000.0 ** (-2 * (column - column % 2) / dim)
+    return torch.where(column % 2 == 0, angle.sin(), angle.cos())
+
+
+class Adds(PositionEncoding):
+    def __init__(self, vectors) -> None:
+        super().__init__()
+        self.vectors = vectors
+
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        return x + by_column(positions).to(x.dtype)
+        return x + self.vectors(positions).to(x.dtype)
 
 
 for name, vectors in {"pairs": p, "columns": by_column}.items():
@@ -748,18 +770,18 @@ for name, vectors in {"pairs": p, "columns": by_column}.items():
     low, high = ten_back.aminmax()  # eq. 2.8 says: one number
     print(f"counting {name:8s} inner product at distance 10: {low:.1f} to {high:.1f}")
 
-slip, rows = ByColumn(), []
-for reach, position, updates in (
-    ("from 0", None, full),
-    ("from 0", slip, 2 * full),
-    ("below 65,536", None, full),
-    ("below 65,536", slip, 2 * full),
-):
-    slipped, _ = train(reaches[reach], position, updates)
-    counting = "pairs" if position is None else "columns"
-    rows.append(
-        (reach, counting, updates, accuracy(slipped, 0), accuracy(slipped, 500))
-    )
+slip, steep = Adds(by_column), Adds(steep_pairs)
+rows = []
+for reach in ("from 0", "below 65,536"):
+    for counting, position, updates in (
+        ("pairs", None, full),
+        ("columns", slip, 2 * full),
+        ("pairs, as slow as columns", steep, 2 * full),
+    ):
+        slipped, _ = train(reaches[reach], position, updates)
+        rows.append(
+            (reach, counting, updates, accuracy(slipped, 0), accuracy(slipped, 500))
+        )
 columns = {"texts begin": "", "counting": "", "updates": ""}
 columns |= {"as trained": ".0%", "shifted by 500": ".0%"}
 table(rows, columns, caption="Tokens copied correctly.")
@@ -767,10 +789,13 @@ table(rows, columns, caption="Tokens copied correctly.")
 # %% [markdown]
 # Both are right. Where every text begins at position 0, as every image begins at patch 0, a model can learn its few
 # positions one by one: with twice the updates, the slip nearly makes up for the loss. A rule for *all* positions is
-# another matter. When texts begin anywhere, the model with the slip is at about one half after as many updates, and a text
-# that moves away from the trained positions is lost. So there is no error, the loss falls, and a test at the positions of
-# the training may look almost perfect. Equation {eq}`eq-2-8` is the test that finds the slip in a second: the inner
-# product at a given distance must be the same everywhere.
+# another matter. Moved by 500, the same model fails, and when texts begin anywhere, the slip leaves about half of the
+# tokens wrong even after twice the updates. Is it the pairs? The slip also makes the last columns far slower. The control
+# (third rows) has frequencies just as low, one for each pair, and it solves the task: it is the pairs.
+#
+# So there is no error, the loss falls, and a test at the positions of the training may look almost perfect. Equation
+# {eq}`eq-2-8` is the test that finds the slip in a second: the inner product at a given distance must be the same
+# everywhere.
 #
 # ## Notes
 #
@@ -790,12 +815,12 @@ table(rows, columns, caption="Tokens copied correctly.")
 # [pytorch/tutorials#2849](https://github.com/pytorch/tutorials/issues/2849),
 # [espnet#2797](https://github.com/espnet/espnet/issues/2797)).
 #
-# The measurement below varies both norms, without and with a LayerNorm between the sum and attention. Without it, a model
-# with large sums does not learn whatever their ratio (last two models): the scores are so large that the softmax saturates.
-# With it, as in pre-norm transformers (the paper's own model has no LayerNorm before its first attention), only the ratio
-# is left, and it matters: where the token is eleven times as loud as the position (third row), the model gets stuck near
-# guessing; where both are multiplied (fourth row), it learns as before. A token that is too quiet does no harm here, in a
-# task that is all about positions. So do not look for a rule about $\sqrt C$; print both norms.
+# The measurement below varies both norms, without and with a LayerNorm between the sum and attention. Without it, the
+# models with large sums (last two) do not learn, whatever the ratio: their scores are so large that the softmax
+# saturates. With it, as in pre-norm transformers (the paper's own model has no LayerNorm before its first attention),
+# only the ratio is left, and it matters: where the token is eleven times as loud as the position (third row), the model
+# is still near guessing; where both are multiplied (fourth row), it learns as before. A token that is too quiet does no
+# harm here, in a task that is all about positions. So do not look for a rule about $\sqrt C$; print both norms.
 # :::
 
 
@@ -914,17 +939,19 @@ table(rows, columns, caption="Largest error over the last 64 positions below N."
 # :::{admonition} The other order of the columns, and weights that are already trained
 # :class: note dropdown
 #
-# In a model that you train yourself, the order of {eq}`eq-2-5` does not matter, as an author of the paper answered
+# Weeks after the paper, a reader sent a change to the paper's order. It was merged with thanks from an author of the
+# paper, who wrote a day later that it broke all trained models
+# ([tensor2tensor#177](https://github.com/tensorflow/tensor2tensor/pull/177)). In a model that you train yourself, however,
+# the order of {eq}`eq-2-5` does not matter, as the same author answered elsewhere
 # ([tensor2tensor#391](https://github.com/tensorflow/tensor2tensor/issues/391)): the next layer can permute the
 # coordinates. With $P$ for the permutation and $W$ for any projection, since $P^{\top} P = I$,
 #
 # $$ W (x + p_m) = (W P^{\top})\, (P x + P p_m) , $$ (eq-2-17)
 #
-# so a model on the other table is the same model with the columns of its embeddings and weights reordered, and
-# training is as likely to find the one as the other. But weights that are *already trained* belong to one order, as
-# tensor2tensor#177 learned. A port of a video model swapped the halves of its time step, and from the same weights and
-# inputs the output was off by 37% and the pictures lost their composition
-# ([flashinfer#3819](https://github.com/flashinfer-ai/flashinfer/pull/3819)).
+# so a model on the other table is the same model with the columns of its embeddings and weights reordered, and training
+# is as likely to find the one as the other. But weights that are *already trained* belong to one order. A port of a
+# video model swapped the halves of its time step, and from the same weights and inputs the output was off by 37% and
+# the pictures lost their composition ([flashinfer#3819](https://github.com/flashinfer-ai/flashinfer/pull/3819)).
 #
 # The code of tensor2tensor differs from the paper in another way, too: its exponent is $-i/(C/2 - 1)$ instead of
 # $-i/(C/2)$, so that the last frequency is $1/b$ exactly

@@ -51,9 +51,9 @@ turning()
 # | $q$ stamped | $(1, 2)$ | $(-2, 1)$ | $(-1, -2)$ | $(2, -1)$ |
 # | $k$ stamped | $(3, 4)$ | $(-4, 3)$ | $(-3, -4)$ | $(4, -3)$ |
 #
-# With $q$ at 3 and $k$ at 1 the score is $2 \cdot (-4) + (-1) \cdot 3 = -11$. Shift both by one, to 2 and 0:
-# $(-1) \cdot 3 + (-2) \cdot 4 = -11$ again. At distance 1 it is $-2$, whether you take 1 and 0, 2 and 1, or 3 and 2. The
-# package agrees:
+# With $q$ at 3 and $k$ at 1 the score is $2 \cdot (-4) + (-1) \cdot 3 = -11$. Move both back by one, to 2 and 0:
+# $(-1) \cdot 3 + (-2) \cdot 4 = -11$ again. At distance 1 it is $-2$, whether you take 1 and 0, 2 and 1, or 3 and 2.
+# The package agrees:
 
 # %%
 import torch
@@ -307,7 +307,8 @@ check("eq. 3.7, as found", f_q.abs(), at_zero, draws=1000, **near)
 # %% [markdown]
 # ## The angle must grow in equal steps
 #
-# Take the second line of {eq}`eq-3-6` with $n = m$. The right side is again what it is at position 0, so
+# Take the second line of {eq}`eq-3-6` with $n = m$, for vectors other than 0. The right side is again what it is at
+# position 0, so
 #
 # $$ \arg f(q, m) - \arg f(k, m) = \arg q - \arg k . $$ (eq-3-8)
 #
@@ -507,11 +508,11 @@ powers = torch.stack(
 check("eq. 3.17, powers, as found", found, powers, **near)
 
 # %% [markdown]
-# This answers a question that chapter 2 left open: **why not add?** A linear map takes 0 to 0. An added vector does not:
-# $f(x, m) = x + p_m$ takes 0 to $p_m$. Behind a projection, $x \mapsto W(x + p_m)$, it fails as well: its score has the term
-# $\langle Wq, W p_n \rangle$, the only one with $q$ and without $k$, which would have to depend on $m - n$ but knows no
-# $m$. So $W p_n$ is the same for every $n$: a vector you add, learned or computed, satisfies {eq}`eq-3-1` only where it
-# says nothing about position. You have to multiply.
+# This answers one more question: **why not add?** A linear map takes 0 to 0. An added vector does not:
+# $f(x, m) = x + p_m$ takes 0 to $p_m$. Behind a projection, $x \mapsto W(x + p_m)$, it fails as well: its score has the
+# term $\langle Wq, W p_n \rangle$, the only one with $q$ and without $k$, which would have to depend on $m - n$ but
+# knows no $m$. So $W p_n$ is the same for every $n$: a vector you add, learned or computed, satisfies {eq}`eq-3-1` only
+# where it says nothing about position. You have to multiply.
 #
 # In two dimensions an orthogonal matrix is a rotation or a mirror. Those are the two kinds that the optimiser found, and
 # you now know that there is no third. A mirror applied twice is the identity: it can tell even distances from odd ones
@@ -531,16 +532,19 @@ check("eq. 3.17, powers, as found", found, powers, **near)
 # *All vectors.* Equation {eq}`eq-3-1` is asked for every $q$ and $k$. The queries of a trained model fill a part of the
 # space, and there an added vector can come close to being relative, as chapter 2 shows.
 #
-# *A score made of stamps.* A bias on the score (chapter 1) is relative and not a stamp.
+# *A score made of stamps.* A bias on the score (chapter 1) is relative and, unless it is 0, not a stamp: a stamp takes
+# 0 to 0, and so a query of zeros has only scores of 0. With coordinates to spare it is another matter, as long as
+# queries and keys may have different stamps: a bias that falls linearly, as that of ALiBi does, comes out if $(-m, 1)$
+# is appended to the query and $(1, n)$ to the key, both times the root of its slope.
 # :::
 #
 # ## Many dimensions: pairs
 #
-# A head has more than two coordinates, often 64 or 128. The normal form of orthogonal matrices (a case of the real Schur
-# form) says what $T_1$ can be there. Suppose it can be reached from the identity without a jump. Along such a path the
-# determinant cannot jump from 1 to −1, so an eigenvalue −1 can occur only in pairs, and mirrors are excluded. Then in a
-# suitable orthonormal basis, the columns of a matrix $U$, it turns *pairs* of coordinates, each by an angle of its own. With
-# $B(\varphi)$ for the $2 \times 2$ matrix that turns by $\varphi$, as in {eq}`eq-3-13`,
+# A head has more than two coordinates, often 64 or 128; let $D$ be even. The normal form of orthogonal matrices (a case
+# of the real Schur form) says what $T_1$ can be there. Suppose it can be reached from the identity without a jump.
+# Along such a path the determinant cannot jump from 1 to −1, so an eigenvalue −1 can occur only in pairs, and mirrors
+# are excluded. Then in a suitable orthonormal basis, the columns of a matrix $U$, it turns *pairs* of coordinates, each
+# by an angle of its own. With $B(\varphi)$ for the $2 \times 2$ matrix that turns by $\varphi$, as in {eq}`eq-3-13`,
 #
 # $$
 # T_m = U R_m U^{\top}, \qquad
@@ -625,9 +629,8 @@ deriving.planes(path[:, :2], in_basis, thetas[slowest].tolist())
 #
 # $$ \langle T_m W_q x_m,\, T_n W_k x_n \rangle = \langle R_m (U^{\top} W_q) x_m,\, R_n (U^{\top} W_k) x_n \rangle . $$ (eq-3-20)
 #
-# So a model that rotates fixed pairs loses nothing: wherever it would have used $W_q$, it can use $U^{\top} W_q$. (It can
-# learn it as well. Gradient descent follows the same path in both bases; Adam, which treats each coordinate on its own, does
-# not: after 100 updates it is elsewhere, at nearly the same loss, as the table below shows.)
+# So a model that turns fixed pairs by the same angles loses nothing: wherever it would have used $W_q$, it can use
+# $U^{\top} W_q$.
 
 # %%
 C = 16
@@ -639,7 +642,16 @@ general = (token_x @ (T_5 @ w_q).T) * (token_y @ (T_2 @ w_k).T)
 in_pairs = (token_x @ (R_5 @ U[0].T @ w_q).T) * (token_y @ (R_2 @ U[0].T @ w_k).T)
 check("eq. 3.20", general.sum(-1), in_pairs.sum(-1), draws=1000)
 
+# %% [markdown]
+# :::{admonition} Does training find the same weights in both bases?
+# :class: note dropdown
+#
+# With gradient descent it does: the path is the same, seen from another basis. Adam treats each coordinate on its own, so
+# for Adam the basis matters. After 100 updates its weights are elsewhere, at nearly the same loss.
+# :::
 
+
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: two bases", "code_prompt_hide": "Hide the measurement"}
 def learn(optimiser_class, basis: Tensor) -> tuple[Tensor, float]:
     """W_q and W_k after 100 updates, learned as `basis` times what is updated, and the loss."""
     inner = (basis.T @ torch.stack((w_q, w_k))).requires_grad_()
@@ -702,10 +714,10 @@ check("eq. 3.22, inverse", block_diagonal(7, freqs).T, block_diagonal(-7, freqs)
 # ## The frequencies
 #
 # The derivation leaves the angles per position $\theta_i$ open; any set would be relative. They are called the
-# **frequencies**. One frequency for all pairs would be a poor choice: a fast hand tells neighbouring tokens apart but is
-# back after a few tokens; a slow one can count thousands but hardly moves between neighbours. So RoPE takes a geometric
-# progression, from 1 radian per token down, each slower than the last by the same factor, as in the sinusoidal encoding
-# {cite:p}`vaswani2017`. With a base $b = 10{,}000$:
+# **frequencies**. With one frequency for all pairs you would have to choose: a fast hand tells neighbouring tokens
+# apart but is back after a few tokens; a slow one can count thousands but hardly moves between neighbours. So RoPE
+# takes a geometric progression, from 1 radian per token down, each slower than the last by the same factor, as in the
+# sinusoidal encoding {cite:p}`vaswani2017`. With a base $b = 10{,}000$:
 #
 # $$ \theta_i = b^{-2i/D}, \qquad i = 0, \dots, D/2 - 1 . $$ (eq-3-23)
 
@@ -719,8 +731,8 @@ table(rows, {"pair": "", "radians per token": ".6f", "tokens until it is back": 
 deriving.clocks(frequencies(8).tolist(), [0, 1, 10, 100, 1000])
 
 # %% [markdown]
-# No derivation settles whether a geometric progression is the best choice. Chapter 6 is about what the slow pairs are for,
-# and chapter 11 about what to do when texts outgrow them.
+# The derivation does not settle whether a geometric progression is the best choice. Chapter 6 is about what the slow
+# pairs are for, and chapter 11 about what to do when texts outgrow them.
 #
 # ## In code
 #
@@ -737,11 +749,10 @@ def naive_rope(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 
 
 # %% [markdown]
-# The package splits it into three functions, one for each symbol: $\theta_i$, then $m\theta_i$, then the rotation. Most
-# variants of RoPE in this book replace exactly one of them. (YaRN and LongRoPE also multiply cosine and sine by a factor;
-# xPos and RoPER need a hook of their own.) Below is the code that runs, with the two helpers that do the work; docstrings
-# and input checks are left out. (`turn`, not shown, picks a form of the rotation; for interleaved pairs outside a compiler
-# it is the last one below.)
+# The package splits it into three functions, one for each symbol: $\theta_i$, $m\theta_i$ and the rotation. Most
+# variants of RoPE in this book replace exactly one of them. (YaRN and LongRoPE also multiply cosine and sine by a
+# factor; xPos and RoPER need a hook of their own.) Here they are without docstrings and input checks, with two helpers.
+# (`turn`, not shown, picks a form of the rotation: the last one below for interleaved pairs outside a compiler.)
 
 # %%
 from rope_lab.encodings import rotary, turning
@@ -832,10 +843,11 @@ check(
 #
 # ## Where the turn goes
 #
-# A vector $p_m$ is added once, to the embeddings. The turn is done in *every* attention layer and *every* head, after the
-# projections $W_q$ and $W_k$ and before the scores, because each layer and head computes scores of its own, and the
-# output, a sum of unrotated values, carries no stamp to the next layer. (What that costs depends on the kernel; with fused
-# kernels EleutherAI measured 1 to 3% of the time of training {cite:p}`biderman2021`.) Count the calls:
+# A vector $p_m$ is added once, to the embeddings. The turn is done in *every* attention layer and *every* head, after
+# the projections $W_q$ and $W_k$ and before the scores, because each layer and head computes scores of its own, and the
+# output, a sum of unrotated values, carries no stamp to the next layer. (Llama 4 and a few others leave it out in some
+# layers. What the turn costs depends on the kernel; with fused kernels EleutherAI measured 1 to 3% of the time of
+# training {cite:p}`biderman2021`.) Count the calls:
 
 # %%
 from rope_lab import RoFormer, RoFormerConfig, RotaryEmbedding
@@ -863,15 +875,21 @@ print(
 table(rows, {"encoding": "", "all positions shifted by 77, logits change by": ".1e"})
 
 # %% [markdown]
-# **The values are not turned.** They are what a token hands over, and the weights already know where it is. Turn them as
-# well, and the output $\sum_n w_{mn} R_n v_n$ is turned along when the text is shifted by $t$: it becomes $R_t$ times what it
-# was, and the next layer sees the difference. To use turned values, turn the output back by the position of the query:
+# **The values are not turned.** They are what a token hands over, and the weights already know where it is. Were they
+# turned as well, a shift of the whole text would turn the outputs, and the next layer would see the difference.
+#
+# :::{admonition} Values that are turned, and turned back
+# :class: note dropdown
+#
+# With turned values the output is $\sum_n w_{mn} R_n v_n$. When the text is shifted by $t$, it becomes $R_t$ times what it
+# was. To use turned values, turn the output back by the position of the query:
 #
 # $$ R_m^{\top} \sum_n w_{mn}\, R_n v_n = \sum_n w_{mn}\, R_{n-m}\, v_n , $$ (eq-3-25)
 #
 # which again depends on distances only. That variant is called RoPER (chapter 14).
+# :::
 
-# %%
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: values turned", "code_prompt_hide": "Hide the measurement"}
 from rope_lab import MultiHeadAttention
 from rope_lab.encodings import RotaryValueEmbedding
 
