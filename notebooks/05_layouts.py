@@ -137,10 +137,11 @@ check("eq. 5.1, rotate half", rotate(x, small_angle, "half"), turned_half)
 # | you read | layout |
 # |---|---|
 # | `view_as_complex`, `reshape(..., -1, 2)`, `x[..., ::2]` with `x[..., 1::2]`, `repeat_interleave(2)` for the cosines | interleaved |
-# | `chunk(2)`, `x[..., : d // 2]` with `x[..., d // 2 :]`, `cat((freqs, freqs))` for the cosines | half |
+# | `chunk(2)`, `x[..., : d // 2]` with `x[..., d // 2 :]` | half |
 #
-# The name `rotate_half` is no proof: in the Cohere and GLM models of transformers, a function of this name takes every
-# second coordinate.
+# Look at `x`, not at the table of cosines: a table built with `cat((freqs, freqs))` usually goes with the half layout, but the
+# GLM-4 and DeepSeek-V3 models of transformers build it this way too, cut it in half again, and then take every second
+# coordinate of `x`. Nor is the name `rotate_half` proof: in the Cohere and GLM models, a function of this name does the same.
 #
 # Why are there two? GPT-NeoX first had `rotate_every_two`, the form of the paper
 # ([gpt-neox#213](https://github.com/EleutherAI/gpt-neox/pull/213)). In the same month a change that was to bring "rotary up
@@ -320,12 +321,12 @@ same_training(losses)
 
 # %% [markdown]
 # That was float64. In float32 the same sums are rounded differently, because they are added in another order, and a
-# training can amplify this. Here it does, at a learning rate of 0.01:
+# training can amplify this. Here it does, at a learning rate of 0.01. (The random pairing is the control: its products are
+# computed as in the interleaved model, so the order is all that differs.)
 
 # %%
 singles = {}
-for name in ("interleaved", "half"):
-    model, double = models[name]
+for name, (model, double) in models.items():
     single = {
         key: w.float() if w.is_floating_point() else w for key, w in double.items()
     }
@@ -335,17 +336,17 @@ for seed in (1, 2, 3):  # other starts, same layout
         torch.manual_seed(seed)
         fresh = RoFormer(RoFormerConfig(**shape)).float()
     singles[f"start {seed}"] = train(fresh, fresh.state_dict(), lr=1e-2)
-difference = (singles["half"] - singles["interleaved"]).abs()
+difference = (singles["half"] - singles["interleaved"]).abs()  # of the losses
 for updates in (10, 30, 100):
     print(
         f"float32, first {updates:3d} updates: losses differ by up to {difference[:updates].max():.0e}"
     )
-for name in ("half", "start 1", "start 2", "start 3"):
+for name in ("half", "at random", "start 1", "start 2", "start 3"):
     apart = (singles[name] - singles["interleaved"])[-20:].abs().max()
     print(f"last 20 updates: {name} differs from interleaved by up to {apart:.2f}")
 
 # %% [markdown]
-# So in float32 two runs that differ in the layout alone can end as far apart as some runs from different starts do, and one
+# So in float32 two runs that differ in the layout alone can end about as far apart as runs from different starts do, and one
 # run of each is no evidence for a layout. The most telling report is
 # [rotary-embedding-torch#47](https://github.com/lucidrains/rotary-embedding-torch/issues/47): it asks the library for
 # interleaved pairs, because they had given better results elsewhere, and the library *is* interleaved.
@@ -412,7 +413,7 @@ check("eq. 5.7", converted, convert_layout(rotated, "interleaved", "half"))
 # - convert the queries only,
 # - convert both, but count as many key heads as query heads.
 #
-# None of them raises an error. But each leaves its own trace in the scores: plot the error against the distance of
+# None of them raises an error here. But each leaves its own trace in the scores: plot the error against the distance of
 # query and key.
 
 # %%
@@ -465,12 +466,12 @@ from rope_lab.figures.layouts import mismatch
 mismatch(distances, errors)
 
 # %% [markdown]
-# The line *neither* fits a symptom that has been reported: the first token or two come out right, then the text
-# decays ([shainet#111](https://github.com/NeuraLegion/shainet/pull/111); the same change also added the scaled frequencies
-# of Llama 3, so the layout need not be the whole cause). At distance 0 query and key are rotated by the
-# same angles, so no layout can be wrong. But already at distance 4 the error is three quarters of a score. Other mistakes
-# that treat query and key alike start at zero too: a wrong base, or, in the cell below, both converted as if each head
-# were two.
+# At distance 0 query and key are rotated by the same angles, so no layout can be wrong. With the line *neither* a pull request
+# explains why the first token or two of its models came out right before the text decayed
+# ([shainet#111](https://github.com/NeuraLegion/shainet/pull/111)). That can be part of the explanation at most: already
+# at distance 4 the error is three quarters of a score, and the first new token looks back over a whole prompt. Other mistakes
+# that treat query and key in the same way start at zero too: a wrong base, or, in the cell below, both converted as if each
+# head were two.
 #
 # By equation {eq}`eq-5-5` all these wrong scores still depend on the distance alone. So a test of the shift property
 # passes on every one of them, and the mistake shows when you compare with the right scores:
@@ -497,7 +498,7 @@ for name, weights in attempts.items():
 #
 # ### Partial rotation
 #
-# Where only the first $R$ of the $D$ coordinates of a head turn (chapter 7), only those rows may move; the rest of
+# Where only the first $R$ of the $D$ coordinates of a head turn (chapter 7, planned), only those rows may move; the rest of
 # the head stays in place. With $P$ the reordering of $R$ coordinates and $I$ the identity on the others,
 #
 # $$
@@ -564,22 +565,24 @@ for name, form in {"mixed up": mixed_up, "rotate": rotate}.items():
 # time, height and width, *interleaved* is also the name for how they are divided, which has nothing to do
 # with pairs ([xllm#2120](https://github.com/xLLM-AI/xllm/pull/2120)).
 #
-# Ask the code instead. Rotate every unit vector to position 1: wherever something lands besides the coordinate itself, that
-# is its partner, and the sign is the direction. Do not look at coordinate 0 alone: in models that rotate the tail of a head
-# it does not turn, and a rotation may be clockwise.
+# Ask the code instead. Rotate every unit vector to positions 0 and 1. From one image to the other a vector turns towards
+# its partner, and the sign is the direction. (At position 0 nothing turns, but code may reorder what it returns, as that of
+# DeepSeek-V3 in transformers does; comparing the images cancels this.) Do not look at coordinate 0 alone: in models that
+# rotate the tail of a head it does not turn, and a rotation may be clockwise.
 
 
 # %%
 def ask(turn, dim: int) -> str:
     """The layout of `turn(x, m)`, which rotates vectors x (N, dim) to position m."""
-    image = turn(torch.eye(dim), 1)  # row j: what became of unit vector j
+    # row j: what became of unit vector j between the positions, in the coordinates of x
+    image = turn(torch.eye(dim), 1) @ turn(torch.eye(dim), 0).mT
     landed = (image - image.diag().diag()).abs() > 1e-9
     turning, partner = landed.any(-1).nonzero().flatten(), landed.double().argmax(-1)
     if not len(turning):
         raise ValueError("turn must rotate something, this one changes nothing")
     norms = image.square().sum(-1)
     if (landed.sum(-1) > 1).any() or (norms - 1).abs().max() > 1e-5:
-        raise ValueError("turn must rotate pairs, this one does not")
+        raise ValueError("turn must rotate pairs and keep lengths, this one does not")
     first = turning[turning < partner[turning]]
     gaps = (partner[first] - first).unique().tolist()
     begin, end = int(turning[0]), int(turning[-1])
@@ -611,6 +614,7 @@ codes = {
     "half": lambda x, m: rotate(x, at(m, x), "half"),
     "half, clockwise": lambda x, m: rotate(x, at(-m, x), "half"),
     "half, in a tail of 32": tail,
+    "interleaved, reordered": lambda x, m: convert_layout(rotate(x, at(m, x)), *ends),
     "at random": lambda x, m: rotate_random(x, at(m, x)),
     "mixed up": lambda x, m: mixed_up(x, at(m, x)),
 }
@@ -627,11 +631,14 @@ assert answers["half, clockwise"] == "half, clockwise, coordinates 0 to 63"
 assert (
     answers["half, in a tail of 32"] == "half, counter-clockwise, coordinates 32 to 63"
 )
+assert answers["interleaved, reordered"] == answers["interleaved"]
 assert answers["at random"] == "another pairing"
 assert answers["mixed up"].startswith("turn must rotate pairs")
 table(rows, ["the code", "what it answers"])
 
 # %% [markdown]
+# (The answer is *another pairing* also to a half layout whose slowest pairs do not turn at all, as in p-RoPE.)
+#
 # | layout | pair $i$ | used by |
 # |---|---|---|
 # | interleaved | $(2i,\, 2i+1)$ | the RoFormer paper, GPT-J, Meta's own Llama code, torchtune's Llama, rotary-embedding-torch, x-transformers, torchscale; in transformers: Llama 4, DeepSeek-V2 and V3, Cohere, GLM-4, GPT-J |
@@ -654,6 +661,7 @@ table(rows, ["the code", "what it answers"])
 
 # %%
 from functools import partial
+from pathlib import Path
 from time import thread_time
 
 from torch.utils.benchmark import timer  # waits for a GPU to finish
@@ -714,7 +722,7 @@ for name, form in forms.items():
     check(f"forms, {name}", form()[0], expected[0], tolerance=1e-5)
 copies = median_ratios(forms | {"copy": big.clone}, unit="copy")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of six forms of the rotation, three for each layout, in units of one copy of a 32 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout. In each layout, the form with the fewest passes (blue: this package, which also computes its cosines in that time) takes the least time, and far less than the usual forms.", "name": "fig-speed"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars: time of six forms of the rotation, three for each layout, in units of one copy of a 32 megabyte tensor."}, "figure": {"caption": "How you write the rotation matters more than the layout. In each layout, the form with the fewest passes (blue: this package, which also computes its cosines in that time) takes the least time. Measured without a compiler, on the machine that built this page.", "name": "fig-speed"}}
 from rope_lab.figures.layouts import speed
 
 speed(
@@ -723,9 +731,9 @@ speed(
 )
 
 # %% [markdown]
-# Run as it is written, PyTorch has an advantage for the interleaved layout: a complex product is a single pass. The best
-# half form of this package takes three, and so is somewhat slower here. A compiler fuses the real-valued forms into a
-# single pass automatically; chapter 20 is about that.
+# Run as it is written, PyTorch has an advantage for the interleaved layout: a complex product is a single operation. The half
+# form of this package takes three, and was somewhat slower where we measured. A compiler fuses the real-valued forms into a
+# single pass automatically (chapter 20, planned).
 #
 # :::{admonition} Strides and cache lines: an argument tested
 # :class: note dropdown
@@ -741,8 +749,8 @@ speed(
 # If shared cache lines are what tells the layouts apart, the even and odd walk costs **no more than blocks while the tensor
 # fits into the cache and twice as much once it does not, and the halves always cost as little as blocks**.
 #
-# On the servers that build this book, the prediction fails. Small tensors, which stay in a cache, are where even and odd
-# are slowest: PyTorch's CPU kernels take several numbers at once only where they are neighbours, so the stride costs even
+# On the servers that build this book, the prediction fails. Small tensors, which stay in the level 2 cache, are where even and
+# odd are slowest: PyTorch's CPU kernels take several numbers at once only where they are neighbours, so the stride costs even
 # without a miss. And halves cost more than blocks, although a half of a row of 64 numbers is exactly two whole cache lines
 # and shares none with the other half. The last rows are the control for that: with longer rows the cost of halves goes
 # away, and even and odd stay slow. (Two things go with longer rows: fewer turns of a loop over rows, and halves that are
@@ -787,13 +795,19 @@ for total, row in settings:
     if row == 64:
         for walk in ("even and odd", "halves"):
             penalty.setdefault(walk, []).append(ratios[walk])
+caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))  # on Linux
+for cache in caches:
+    level, kind, kept = (
+        (cache / part).read_text().strip() for part in ("level", "type", "size")
+    )
+    print(f"cache of this processor: level {level}, {kind.lower()}, {kept}")
 table(
     rows,
     {"size": "", "numbers in a row": "", "even and odd": ".2f", "halves": ".2f"},
     caption=f"Time on one thread of the {device}, blocks = 1.",
 )
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure: three walks", "code_prompt_hide": "Hide the figure", "image": {"alt": "Time over even and odd coordinates and over halves, in units of the time over two separate blocks, against tensor size from 64 kilobytes to 64 megabytes."}, "figure": {"caption": "Rows of 64 numbers. The memory in use is three times the axis: input, output, cosines and sines. Even and odd are slow at all sizes and slowest where the tensor is small; halves are as fast as blocks or somewhat slower.", "name": "fig-walks"}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure: three walks", "code_prompt_hide": "Hide the figure", "image": {"alt": "Time over even and odd coordinates and over halves, in units of the time over two separate blocks, against tensor size from 64 kilobytes to 64 megabytes."}, "figure": {"caption": "Rows of 64 numbers. The memory in use is three times the axis: input, output, cosines and sines (compare the sizes of the caches above). Even and odd are slow at all sizes and slowest where the tensor is small; halves are as fast as blocks or somewhat slower.", "name": "fig-walks"}}
 from rope_lab.figures.layouts import walks
 
 walks(kilobytes, penalty)
@@ -831,8 +845,8 @@ walks(kilobytes, penalty)
 #   train alike.
 # - Trained weights belong to one layout: convert queries and keys, each by its own heads, rotary rows only. A test of the
 #   shift property does not notice if you forget.
-# - How the rotation is written matters more for its speed than the layout. Without a compiler, the interleaved layout can
-#   be written in one pass over memory, as a complex product.
+# - On the CPU measured here, how the rotation is written matters more for its speed than the layout. Without a compiler, the
+#   interleaved layout can be written as one complex product.
 #
 # ## Exercises
 #

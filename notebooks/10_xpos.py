@@ -16,7 +16,7 @@
 # # 10 · xPos
 #
 # For content that is the same in all pairs, the score of RoPE falls at first and then wobbles, however far you go (chapter
-# 6). A model that reads further than it was trained to meets wobbles it has never seen. **Can a score be made to fade for
+# 6). A model that reads further than it was trained to meets wobbles that are new to it. **Can a score be made to fade for
 # good, and still know nothing but the distance?**
 #
 # xPos {cite:p}`sun2023` lets each pair of coordinates lose its strength with the distance, the fast ones first: every $B$
@@ -42,9 +42,9 @@ half_lives = B * math.log(2) / -zeta.log()
 fading_map(distances, faded, plain, half_lives)
 
 # %% [markdown]
-# The curve below goes to zero and stays there. This chapter derives the fading from the same requirement as RoPE, computes it
-# without overflow at any position, keeps it exact when keys are cached, and asks what it buys. The answer: less than the
-# picture promises, and how much depends on the size of the scores.
+# The lower curve goes to zero and stays there. This chapter derives the fading from the same requirement as RoPE, asks what it
+# changes in a softmax, computes it without overflow at any position, keeps it exact when keys are cached, and tries it in
+# trained models. What it buys is less than the picture promises, and depends on the size of the scores.
 #
 # ## Two stamps instead of one
 #
@@ -74,10 +74,10 @@ fading_map(distances, faded, plain, half_lives)
 # \end{aligned}
 # $$ (eq-10-3)
 #
-# Both turn by $\theta$ per token. The query is also multiplied by $\mathrm{e}^{\xi}$ per token, and the key divided by it.
-# With $\xi = 0$ this is RoPE; with a negative $\xi$ the query shrinks, the key grows, and their score fades with the distance.
-# The two lines of {eq}`eq-10-2` leave no other way, as long as a pair is multiplied by *one complex number*. The checks below
-# confirm that {eq}`eq-10-3` is a solution, and that the recurrence of the second line has no other.
+# Both turn by $\theta$ per token. With $\xi = 0$ this is RoPE; with a negative $\xi$ the query shrinks, the key grows, and their
+# score fades with the distance. The two lines of {eq}`eq-10-2` leave no other way, as long as a pair is multiplied by *one
+# complex number*. The checks below confirm that {eq}`eq-10-3` is a solution, and that the recurrence of the second line has
+# no other.
 
 # %%
 import sympy as sp
@@ -190,9 +190,8 @@ check("eq. 10.4", q_scaled @ k_scaled.mT, wanted, draws=10)
 # $$ \zeta_i = \frac{2i/D + 0.4}{1.4} , $$ (eq-10-5)
 #
 # from $\zeta_0 = 1/3.5$ for the fastest pair to almost 1 for the slowest. The idea: fast pairs make the wobbles, so
-# they must go first; slow pairs do not complete a turn within a text and can stay. The paper's equations have
-# no $B$; its authors' code divides positions by 512, and one of them recommends that number
-# ([flash-attention#96](https://github.com/Dao-AILab/flash-attention/issues/96)). Half of pair $i$ is gone after
+# they go first; slow pairs do not complete a turn within a text and can stay longer. The paper's equations have
+# no $B$; its authors' code divides positions by 512. Half of pair $i$ is gone after
 #
 # $$ s_i = \frac{B \ln 2}{-\ln \zeta_i} \text{ tokens} . $$ (eq-10-6)
 
@@ -227,7 +226,8 @@ table(
 
 # %% [markdown]
 # The fast pairs turn many times before half of them is gone: over the short distances that they can tell apart, they are
-# nearly as in RoPE.
+# nearly as in RoPE. Slower pairs fare worse than the idea says: pair 48 loses half of its strength within a third of a turn,
+# before it can wobble.
 #
 # For the content $q = k = (1, \dots, 1)$ of chapter 6, the score over $D$ is the blue curve of {numref}`fig-fading-map`,
 # the paper's equation 8 over the number of pairs:
@@ -306,9 +306,9 @@ table(
 
 # %% [markdown]
 # So every score can be made to fade for good: the answer to the question of this chapter is yes. But *when* it fades still
-# depends on the content. The half-lives of the slowest and the fastest pair differ by a factor of 112, and a head
-# whose content is in the slow pairs (which are suspected of carrying meaning, chapter 6) keeps some two fifths of its score at
-# 8,192 tokens.
+# depends on the content. The half-lives of the slowest and the fastest pair differ by a factor of 112. At 8,192 tokens this
+# query keeps two fifths of its peak if its content is in the slow pairs (which are suspected of carrying meaning, chapter 6),
+# and 6% if it is in all pairs.
 #
 # ## A score that fades is not a key that is forgotten
 #
@@ -364,9 +364,8 @@ check("eq. 10.10, σ = 4", ratio, torch.ones(7), tolerance=0.08, **sampling)
 
 # %% [markdown]
 # What fraction of its attention does a query then spend on keys more than $B$ tokens back? Given $q$, the scores of different keys
-# are independent Gaussians, so they can be drawn directly, for 500 queries with up to 8,192 keys each. Take the softmax of
-# scores of size $\sigma = 1$, 2 and 4. For RoPE all keys have the same chances, so on average the far ones get their number's share,
-# whatever $\sigma$ is:
+# are independent Gaussians, so they can be drawn directly, for 500 queries with up to 8,192 keys each. For RoPE all keys have
+# the same chances, so on average the far ones get the fraction that they are of all keys, whatever $\sigma$ is:
 
 # %%
 queries = 500
@@ -424,8 +423,9 @@ fading(
 # ratio of means no longer says what a typical query does.)
 #
 # ALiBi {cite:p}`press2022` *subtracts* from a score in proportion to the distance, so that a far weight goes to zero.
-# xPos, by contrast, *multiplies* a score, so the weight of a far key approaches that of a key with score 0. That is little where near
-# scores stick out, and nearly a full share where they do not. The experiment below asks which of the two holds in a trained model.
+# xPos, by contrast, *multiplies* a score, so the weight of a far key approaches that of a key with score 0. That is little where
+# near scores stick out, and nearly as much as in RoPE where they do not. The experiment at the end asks which of the two holds in
+# a trained model.
 #
 # :::{admonition} The yardstick of the paper
 # :class: dropdown note
@@ -498,9 +498,9 @@ except ValueError as error:
 #
 # ## Two factors that do not fit a number
 #
-# The factor that multiplies a score is at most 1. The two factors that it is split into are not: by equation {eq}`eq-10-3` the query is multiplied by
-# $\zeta_i^{m/B}$ and the key by $\zeta_i^{-n/B}$. Far into a text the first vanishes and the second overflows. The
-# fastest pair, with $\zeta_0 = 1/3.5$, is the first to leave a number type whose largest number is $M$, beyond
+# The factor that multiplies a score is at most 1. Its two parts are not: the query is multiplied by $\zeta_i^{m/B}$ and the
+# key by $\zeta_i^{-n/B}$. Far into a text the first vanishes and the second overflows. The fastest pair, with
+# $\zeta_0 = 1/3.5$, is the first to leave a number type whose largest number is $M$, beyond
 #
 # $$ n = \frac{B \ln M}{\ln 3.5} \text{ tokens from the origin} . $$ (eq-10-12)
 #
@@ -535,8 +535,8 @@ table(
 )
 
 # %% [markdown]
-# The paper says that its fading was chosen to fit float16 up to $n = 8192$. Counted from the first token it does not fit,
-# as you see. It fits with a trick that is in the authors' code. Only $m - n$ matters, so positions may be counted from any
+# The paper says that its fading was chosen to fit float16 up to $n = 8192$. Counted from the first token it does not fit.
+# It fits with a trick that is in the authors' code. Only $m - n$ matters, so positions may be counted from any
 # **centre** $c$ that query and key share:
 #
 # $$ \zeta_i^{(m-c)/B} \cdot \zeta_i^{(c-n)/B} = \zeta_i^{(m-n)/B} . $$ (eq-10-13)
@@ -559,10 +559,9 @@ table(
 # \end{aligned}
 # $$ (eq-10-14)
 #
-# {numref}`fig-first-query` shows both choices. With the first query as centre nothing overflows at any position and any length,
-# unless a key is within a factor of 3.5 of the largest number by itself. What underflows is the
-# factor of a key so far back that, unless the product $q_i \bar k_i$ is very large, its part of the score would underflow by
-# itself.
+# With the first query as centre ({numref}`fig-first-query`) nothing overflows at any position and any length, unless a key is
+# within a factor of 3.5 of the largest number by itself. What underflows is the factor of a key so far back that, unless
+# $q_i \bar k_i$ is very large, its part of the score would underflow by itself.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Factors of the fastest pair along a text of 4,096 tokens, log axis. About position 0, dashed: the factor of the keys rises to thousands and that of the queries falls below a thousandth. About the first query of a grey block of 512 queries, full: the keys rise from far below 1 to 1 at the start of the block and to 3.5 at its end, and the queries fall from 1 to 1 / 3.5 within the block."}, "figure": {"caption": "Factors of the fastest pair along a text, for one block of queries (grey). Counted from position 0 (dashed), the factors of query and key drift apart without limit. Counted from the first query of the block (full), every factor of a key that a query of the block may see is below 3.5.", "name": "fig-first-query"}}
 from rope_lab.figures.xpos import first_query
@@ -602,8 +601,7 @@ check_at_most("eq. 10.14, past keys", k_past, 1.0)
 check_at_most("eq. 10.14, keys of the block", k_block, 3.5)
 
 # %% [markdown]
-# And the scores a million tokens into a text are the ones of equation {eq}`eq-10-4`, up to the rounding of the number type
-# that queries and keys have:
+# A million tokens into a text the scores are those of equation {eq}`eq-10-4`, up to the rounding of the number type:
 
 # %%
 visible = block[:, None] >= at_million
@@ -652,7 +650,7 @@ for dtype in (torch.float16, torch.float32):
 with_one = longest_text(torch.float32, 1, 0.5)
 print(f"float32, scale base 1, centre in the middle: {with_one} tokens")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Longest text against scale base from 16 to 4,096 tokens, both logarithmic. Four parallel rising lines with dots on them: float16 with centre 0 lowest, then float16 with the centre in the middle, float32 with centre 0, and float32 with the centre in the middle. A horizontal line above all of them: first query of the block, no limit."}, "figure": {"caption": "The longest text whose factors all fit, by equation 10.12 (lines) and by trying (dots). A small scale base, as for half a window of 128, ends float16 soon after a thousand tokens. With the centre at the first query of each block there is no such line.", "name": "fig-frontier"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Longest text against scale base from 16 to 4,096 tokens, both logarithmic. Four parallel rising lines with dots on them: float16 with centre 0 lowest, then float16 with the centre in the middle, float32 with centre 0, and float32 with the centre in the middle. A horizontal line above all of them: first query of the block, no limit."}, "figure": {"caption": "The longest text whose factors all fit, by equation 10.12 (lines) and by trying (dots). A small scale base, as for half a window of 128, ends float16 soon after a thousand tokens even with the centre in the middle. With the centre at the first query of each block there is no such line.", "name": "fig-frontier"}}
 from rope_lab.figures.xpos import frontier
 
 frontier(bases, limits, tried)
@@ -717,10 +715,9 @@ table(
 )
 
 # %% [markdown]
-# The same error can come about in another way. rotary-embedding-torch 0.9.1 caches its keys unscaled and rescales them at every
-# step. But it computes the centre for the queries from the *number of queries* and the centre for the keys from the number of
-# keys, so that with a single query the two are half the text apart, and the scores come out too quiet rather than too loud. The
-# adapter in `rope_lab.interop` reproduces this on request:
+# Two centres can also differ without a stale key. rotary-embedding-torch 0.9.1 caches its keys unscaled, but takes the centre
+# for the queries from the *number of queries*, and that for the keys from the number of keys. With a single query the two are
+# half the text apart, and the scores come out too quiet rather than too loud (reproduced by our adapter):
 
 # %%
 from rope_lab.interop import rotary_embedding_torch
@@ -746,9 +743,8 @@ table(
 
 # %% [markdown]
 # Two things together make a cache exact at any length: one centre for queries and keys, and keys that are cached rotated
-# but *unscaled*. ({ref}`ex-10-3` has another way: keys that are cached scaled, and scaled again when the centre moves.)
-# In `rope_lab` `rotate` runs before the cache and `relate` after it, over all keys. So attention with a cache of the
-# tokens $0, \dots, t - 1$ gives what attention to the whole text $x$ gives,
+# but *unscaled*. ({ref}`ex-10-3` has another way.) In `rope_lab`, `rotate` runs before the cache and `relate` after it, over all
+# keys. So attention with a cache of the tokens $0, \dots, t - 1$ gives what attention to the whole text $x$ gives,
 #
 # $$
 # \begin{aligned}
@@ -777,7 +773,8 @@ same = whole.expand(len(split), -1, -1, -1)
 check("eq. 10.16, every split", torch.stack(split), same)
 
 # %% [markdown]
-# The price is a multiplication of all cached keys at every step. A step reads all of them anyway.
+# The price: every step multiplies all cached keys, which it has to read anyway, and in this package also writes a scaled copy
+# of them.
 #
 # ## Does it help beyond the context?
 #
@@ -786,7 +783,7 @@ check("eq. 10.16, every split", torch.stack(split), same)
 # anything, and with $B = 32$, which keeps the ratio of the paper: there the trained context is $2B = 1{,}024$.
 #
 # Beyond the context the paper adds a second device, a mask by which a token sees only its own block of half a context and
-# the block before it. With that mask no distance is new to the model. So each model is evaluated twice: with attention to
+# the block before it, so that no distance is new to the model. We therefore evaluate each model twice: with attention to
 # all earlier tokens, and, without more training, with an attention window as long as the trained context.
 
 # %%
@@ -880,44 +877,83 @@ beyond(middles, lines, context)
 # %% [markdown]
 # Three findings, at this scale. Within the context fading makes little difference. Beyond it xPos does what it was made
 # for: the loss still rises, but less, and less again with the smaller $B$. And the window does more than either:
-# without any training it keeps the loss level, and with it RoPE and xPos differ by about a hundredth of a nat or less. Which $\sigma$ do these models have?
+# without any training it keeps the loss level, and with it RoPE and xPos differ by about a hundredth of a nat or less.
+#
+# Why does fading not do what the window does? Look at each head: the size $\sigma$ of its scores, and the fraction of its
+# attention that goes to keys 64 or more tokens back (a window would leave 0%). The control takes the fading out of the same
+# queries and keys:
 
 # %%
 import torch.nn.functional as F
 
+sample = held_out[:-1].view(sequences, length)[:8]
+at_512 = torch.arange(length)
+gap = at_512[:, None] - at_512  # query minus key
 
-def score_size(model: RoFormer) -> list[float]:
-    """SD of unrotated scores/√D between tokens of a sequence, one for each head."""
-    sizes: list[float] = []
+
+def head_sizes(model: RoFormer, position: RotaryEmbedding) -> list[tuple[float, float]]:
+    """For each head, σ of its unrotated scores and its attention on far keys."""
+    found: list[tuple[float, float]] = []
 
     def measure(attention: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         q, k = (
             F.rms_norm(f(inputs[0]).unflatten(-1, (2, -1)), (head_dim,)).transpose(1, 2)
             for f in (attention.query, attention.key)
         )
-        sizes.extend(
-            (q @ k.mT / head_dim**0.5).transpose(0, 1).flatten(1).std(1).tolist()
-        )
+        near = (q[..., :context, :] @ k[..., :context, :].mT) / head_dim**0.5
+        sigma = near.transpose(0, 1).flatten(1).std(1)
+        q, k, _ = position.rotate(q, k, k, at_512)
+        q, k = position.relate(q, k, at_512, at_512)
+        weights = (q @ k.mT / head_dim**0.5).masked_fill(gap < 0, -math.inf).softmax(-1)
+        on_far = (weights * (gap >= context)).sum(-1)[..., 4 * context :].mean((0, 2))
+        found.extend(zip(sigma.tolist(), on_far.tolist(), strict=True))
 
+    for block in model.blocks:
+        block.attention.window = None
     hooks = [
         block.attention.register_forward_pre_hook(measure) for block in model.blocks
     ]
     with torch.no_grad():
-        model(val_ids[: 32 * context].view(32, context))
+        model(sample)
     for hook in hooks:
         hook.remove()
-    return sizes
+    return found
 
 
+def in_words(numbers: list[float], form: str) -> str:
+    return " · ".join(format(number, form) for number in numbers)
+
+
+encodings = {
+    "RoPE": RotaryEmbedding(head_dim),
+    "xPos, B = 512": XPos(head_dim, scale_base=512),
+    "xPos, B = 32": XPos(head_dim, scale_base=32),
+}
+rows = []
 for name, model in models.items():
-    print(
-        f"{name}: σ of the four heads", *(f"{size:.2f}" for size in score_size(model))
+    sigmas, with_fading = zip(*head_sizes(model, encodings[name]), strict=True)
+    _, without = zip(*head_sizes(model, encodings["RoPE"]), strict=True)
+    rows.append(
+        [
+            name,
+            in_words(sigmas, ".1f"),
+            in_words(with_fading, ".0%"),
+            in_words(without, ".0%"),
+        ]
     )
+    if name != "RoPE" and not smoke:  # more than half of the far attention survives
+        most = torch.tensor(without) / 2
+        check_at_most(f"far attention, fading, {name}", most, torch.tensor(with_fading))
+table(
+    rows,
+    ["model", "σ of the four heads", "attention on far keys", "without the fading"],
+    caption="Heads of layers 1 and 2: σ at places 1–64, attention of places 257–512.",
+)
 
 # %% [markdown]
-# Near 1 in most heads, and about 2 in one. By the table above, a faded key with random scores of these sizes still draws most of
-# the attention that it would draw in RoPE, while a masked one draws none. (Queries and keys of these models are normalised, so that no
-# score/$\sqrt D$ can exceed $\sqrt{32} \approx 5.7$. A model without that may have larger scores, and gain more from fading.)
+# The sizes are near 1 in most heads and about 2 in one, and at such sizes faded keys still draw most of the attention that
+# they would draw without fading. (Queries and keys of these models are normalised, so that no score/$\sqrt D$ can exceed
+# $\sqrt{32} \approx 5.7$. A model without that may have larger scores, and gain more from fading.)
 #
 # :::{admonition} The same cases in the paper
 # :class: dropdown note
@@ -940,9 +976,7 @@ for name, model in models.items():
 # :class: note
 #
 # These are three tiny models, one seed each, trained for seconds on characters, where little is to be gained from afar. The
-# intervals are over sequences, not over trainings.
-# The paper's models have 24 layers and read texts in which a long view pays. Chapter 14 compares the encodings
-# with three seeds.
+# intervals are over sequences, not over trainings. Chapter 14 compares the encodings with three seeds.
 # :::
 #
 # ## In the wild
@@ -951,21 +985,26 @@ for name, model in models.items():
 #   from the centre, that is, in any text of more than about 140; an author of xPos came to recommend 512
 #   ([flash-attention#96](https://github.com/Dao-AILab/flash-attention/issues/96)).
 # - **Two layouts in one function.** rotary-embedding-torch 0.6.5 rotated neighbouring coordinates but scaled the two of a pair
-#   differently, as if pairs were halves apart. A user showed it with the length of a rotated unit vector: as the vector turns
-#   from one coordinate of its pair to the other, the factor changes
-#   ([rotary-embedding-torch#34](https://github.com/lucidrains/rotary-embedding-torch/pull/34)). The folded cell below repeats
-#   the mistake: one query and one key at one distance then have different scores at different positions.
-# - **A centre for each text.** Packed texts of different lengths have different middles, and a user asked whether their
-#   scores still agree ([flash-attention#522](https://github.com/Dao-AILab/flash-attention/issues/522)). They do, by
-#   equation {eq}`eq-10-13`, as long as query and key of one score have the same centre.
-# - **More keys than queries.** With memories in front of the new tokens the factors were as many as the keys, the queries
-#   fewer, and the shapes did not fit
-#   ([x-transformers#233](https://github.com/lucidrains/x-transformers/issues/233)). That error was good luck. Another function,
-#   for cached keys, ignored xPos altogether and so raised no error
-#   ([rotary-embedding-torch#27](https://github.com/lucidrains/rotary-embedding-torch/issues/27)), and what replaced it is
-#   measured above. flash-attention's layers reject xPos in their cached path, with an assertion.
-# - **Small in short texts.** At $B = 512$ a wrong centre or a mixed layout changes the scores of a few dozen tokens by at most a
-#   few percent, so a short test does not reveal it. Test at the length that you mean to use.
+#   differently, as if pairs were halves apart. A user showed it with the length of a rotated unit vector, which should not depend
+#   on the angle ([rotary-embedding-torch#34](https://github.com/lucidrains/rotary-embedding-torch/pull/34)). In the folded
+#   cell below, one query and one key at one distance then have different scores at different positions.
+# - **Small in short texts.** At $B = 512$ a wrong centre or a mixed layout changes the scores of a few dozen tokens by a few
+#   percent of their size, so a short test does not reveal it. Test at the length that you mean to use.
+#
+# :::{admonition} Two more, about centres and keys
+# :class: dropdown note
+#
+# *A centre for each text.* Packed texts of different lengths have different middles, and a user asked whether their
+# scores still agree ([flash-attention#522](https://github.com/Dao-AILab/flash-attention/issues/522)). They do, by
+# equation {eq}`eq-10-13`, as long as query and key of one score have the same centre.
+#
+# *More keys than queries.* With memories in front of the new tokens the factors were as many as the keys, the queries
+# fewer, and the shapes did not fit
+# ([x-transformers#233](https://github.com/lucidrains/x-transformers/issues/233)). That error was good luck. Another function,
+# for cached keys, ignored xPos altogether and so raised no error
+# ([rotary-embedding-torch#27](https://github.com/lucidrains/rotary-embedding-torch/issues/27)), and what replaced it is
+# measured above. flash-attention's layers reject xPos in their cached path, with an assertion.
+# :::
 
 # %% tags=["hide-cell"]
 same_q, same_k = torch.randn(2, dim, dtype=torch.float64)
@@ -1000,8 +1039,8 @@ check_at_most(
 # - Only the distance matters, so count from the first query of each block, and cache keys unscaled: exact at any
 #   position, however the text is split.
 # - A faded score is 0, not $-\infty$. How much attention that takes from far keys depends on the size of the near scores: hardly
-#   any at $\sigma = 1$, most of it at $\sigma = 4$. Beyond the context xPos lets the loss of our models rise less; a window does
-#   not let it rise.
+#   any at $\sigma = 1$, most of it at $\sigma = 4$. Beyond the context xPos lets the loss of our models rise less; with a window it
+#   does not rise.
 #
 # ## Exercises
 #
