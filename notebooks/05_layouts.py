@@ -143,12 +143,11 @@ check("eq. 5.1, rotate half", rotate(x, small_angle, "half"), turned_half)
 # GLM-4 and DeepSeek-V3 models of transformers build it this way too, cut it in half again, and then take every second
 # coordinate of `x`. Nor is the name `rotate_half` proof: in the Cohere and GLM models, a function of this name does the same.
 #
-# Why are there two? GPT-NeoX first had `rotate_every_two`, the form of the paper
+# Why are there two? GPT-NeoX added RoPE in April 2021
 # ([gpt-neox#213](https://github.com/EleutherAI/gpt-neox/pull/213)). In the same month a change that was to bring "rotary up
-# to almost the same speeds as learned embeddings" and to "remove permutations" split the vector in halves
-# ([gpt-neox#241](https://github.com/EleutherAI/gpt-neox/pull/241), April 2021). GPT-J kept the neighbours. Transformers
-# took over both, each with its model, and later used the half form for Llama, whose weights were trained with the other
-# one.
+# to almost the same speeds as learned embeddings" and to "remove permutations" built its table for two halves
+# ([gpt-neox#241](https://github.com/EleutherAI/gpt-neox/pull/241)). GPT-J kept the neighbours. Transformers
+# took over both, each with its model, and later used the half form for Llama, whose weights were trained with the other.
 #
 # ## The two layouts are one, reordered
 #
