@@ -637,8 +637,9 @@ split_maps(maps)
 
 # %% [markdown]
 # Is the relative part what makes the models work? Take the other parts away and see. Below, the scores of each trained
-# model are replaced by the position-position term alone, then by its relative part, then by the rest. The control keeps
-# all four terms of {eq}`eq-2-11` and takes only the rest away:
+# model are replaced by the position-position term alone, then by its relative part, then by the rest. One control keeps
+# all four terms of {eq}`eq-2-11` and takes only the rest away; a second (last row) keeps everything and doubles the
+# relative part:
 
 
 # %%
@@ -696,16 +697,16 @@ table(
 
 # %% [markdown]
 # They do not: the rest is about as large in all three. Random starts make the relative part larger, until the rest no
-# longer matters. The last row above is the control: in the model trained from 0, doubling the relative part by hand has
+# longer matters. The second control confirms it: doubling the relative part by hand, in the model trained from 0, has
 # the same effect.
 #
 # This also says what RoPE changes. RoPE rotates queries and keys *after* the projections, so that no matrix separates
 # the rotations, and the relative part is all of it, at initialisation and at every width.
 #
-# Two cautions. The task needs one distance and nothing else, so the fractions are not those of a language model. And a
-# text that was moved is not a longer text, which was the authors' second hope: {cite:t}`press2022` report that sinusoidal
-# language models soon get worse beyond the length they were trained with (this book has not repeated it). A learned table
-# cannot even be asked:
+# Two cautions. The task needs one distance and nothing else, and each model was trained once, so the fractions are not
+# those of a language model. And a text that was moved is not a longer text, which was the authors' second hope:
+# {cite:t}`press2022` report that sinusoidal language models soon get worse beyond the length they were trained with
+# (this book has not repeated it). A learned table cannot even be asked:
 
 # %%
 from rope_lab import LearnedEmbedding
