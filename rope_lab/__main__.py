@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,12 +25,22 @@ if TYPE_CHECKING:  # torch takes seconds to import: a command does, once its arg
 
 
 # What an argument of the package is called here, where its name differs.
-_FLAGS = {
-    "train": {"folder": "--run", "corpus": "--text"},
-    "sample": {"count": "--characters"},
-    "evaluate": {"length": "--lengths"},
-    "reproduce": {"corpus": "--text"},
+_NAMES = {
+    "train": {"folder": "run", "corpus": "text"},
+    "sample": {"count": "characters"},
+    "evaluate": {"length": "lengths"},
+    "reproduce": {"corpus": "text"},
 }
+_PLACES = {  # which arguments are known by their place, so that they have no flag
+    "sample": {"run"},
+    "evaluate": {"run"},
+    "export": {"run", "folder"},
+    "info": {"run"},
+    "reproduce": {"experiment"},
+    "check": {"exercise", "file"},
+    "grade": {"folder"},
+}
+MOST_SEEDS = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name, value in vars(options).items():
             if value == "" and name not in ("prompt", "check"):
-                raise ValueError(f"--{name.replace('_', '-')} must not be empty")
+                raise ValueError(f"{name} must not be empty")
         return _run(options)
     except KeyboardInterrupt as stop:
         print(f"\nrope-lab: interrupted{stop}", file=sys.stderr)
@@ -53,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-        return _fail(options.command, error, 2)
+        return _fail(options, error, 2)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -63,19 +74,29 @@ def _run(options: argparse.Namespace) -> int:
         code = _COMMANDS[options.command](options)
         sys.stdout.flush()
     except Stopped as error:
-        return _fail(options.command, error, 1)
+        return _fail(options, error, 1)
     return code or 0
 
 
-def _fail(command: str, error: Exception, code: int) -> int:
+def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
+    command = options.command
     if worker := int(os.environ.get("RANK", 0)) if "TORCHELASTIC_RUN_ID" in os.environ else 0:
         # the first worker reports what happened to all; torchrun then ends the others
         time.sleep(15)  # time for it to start and say so on a busy machine
         command += f" (worker {worker})"
     name, _, rest = _line(error).partition(" ")
-    name = _FLAGS.get(command, {}).get(name, name)
-    print(f"rope-lab {command}: {name} {rest}".rstrip(), file=sys.stderr)
+    print(f"rope-lab {command}: {_called(options, name)} {rest}".rstrip(), file=sys.stderr)
     return code
+
+
+def _called(options: argparse.Namespace, name: str) -> str:
+    """An argument of the package as this command line calls it; any other word as it is."""
+    name = _NAMES.get(options.command, {}).get(name, name)
+    if options.command == "train" and name == "run" and options.resume is not None:
+        name = "resume"
+    if name not in vars(options) or name in _PLACES.get(options.command, ()):
+        return name
+    return f"--{name.replace('_', '-')}"
 
 
 def _line(error: Exception) -> str:
@@ -97,6 +118,38 @@ def _corpus(file: str | None) -> Corpus:
         raise ValueError(
             f"--text must be a file of 20 characters or more in UTF-8, got {file!r}: {_line(error)}"
         ) from error
+
+
+def _check_folder(name: str, folder: str | None) -> None:
+    """Raise an error before the work if its results could not be written into the folder after it."""
+    if folder is None:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        must = "must be a folder that can be made and written to"
+        raise ValueError(f"{name} {must}, got {folder!r}: {_reason(error)}") from error
+
+
+def _check_file(name: str, file: str | None) -> None:
+    """Raise an error before the work if its results could not be written to the file after it."""
+    if file is None:
+        return
+    path = Path(file)
+    if (
+        path.is_dir()
+        or not path.parent.is_dir()
+        or not os.access(path if path.exists() else path.parent, os.W_OK)
+    ):
+        raise ValueError(
+            f"{name} must be a file that can be written to, in a folder that exists, got {file!r}"
+        )
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -193,10 +246,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"trained on {model.config.context} characters at once; nats per character of {corpus.name}")
         print("  length   cut into segments   sliding by half a length", flush=True)
         for n in lengths:  # about as many characters at once for every length
+            print(f"{n:8,d}", end="", flush=True)  # a long one takes minutes: this says which
             half, batch = max(1, n // 2), max(1, 4_096 // n)
             cut = token_losses(model, ids, n, batch=batch)
             sliding = token_losses(model, ids, n, stride=half, batch=batch)[:, -half:]
-            print(f"{n:8,d}{cut.mean():20.4f}{sliding.mean():27.4f}", flush=True)
+            print(f"{cut.mean():20.4f}{sliding.mean():27.4f}", flush=True)
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -234,6 +288,8 @@ def _reproduce(options: argparse.Namespace) -> None:
         for name, experiment in EXPERIMENTS.items():
             print(f"{name:14s}{experiment.question}")
         return
+    if options.seeds > MOST_SEEDS:  # the list of all runs would fill the memory
+        raise ValueError(f"seeds must be at most {MOST_SEEDS}, got {options.seeds}")
     given = {name: getattr(options, name) for name in ("seeds", "scale", "out", "cache", "device", "check")}
     results = reproduce(options.experiment, corpus=_corpus(options.text), **given)
     print(EXPERIMENTS[options.experiment].table(results))
@@ -244,9 +300,9 @@ def _bench(options: argparse.Namespace) -> None:
     from rope_lab import bench
     from rope_lab.training import choose_device
 
-    if options.out is not None and Path(options.out).exists() and not Path(options.out).is_dir():
-        raise ValueError(f"--out must be a folder, got the file {options.out!r}")
-    results = bench.run(device=str(choose_device(options.device)), quick=options.quick)
+    device = str(choose_device(options.device))
+    _check_folder("out", options.out)
+    results = bench.run(device=device, quick=options.quick)
     print(bench.table(results))
     for path in bench.save(results, options.out) if options.out else ():
         print(path)
@@ -264,7 +320,17 @@ def _grade(options: argparse.Namespace) -> None:
     from rope_lab.exercises import grading
 
     tasks = grading.chosen(options.exercises)
-    worth = grading.points(options.points, tasks)
+    if options.points is not None and Path(options.points).exists() and not Path(options.points).is_file():
+        raise ValueError(
+            f"points must be a regular file, got {options.points!r}"
+        )  # a pipe would be waited for
+    try:
+        worth = grading.points(options.points, tasks)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"points must be a text in UTF-8, got {options.points!r}") from error
+    for name in ("csv", "json"):
+        _check_file(name, getattr(options, name))
+    _check_folder("reports", options.reports)
     limits = grading.Limits(options.seconds, options.memory)
     marks = grading.grade(options.folder, tasks, worth=worth, seed=options.seed, limits=limits)
     grading.save(marks, table_file=options.csv, json_file=options.json, reports=options.reports)

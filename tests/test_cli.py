@@ -104,7 +104,7 @@ def test_an_empty_argument_is_no_default(capsys, home, line):
     command, *flag = line.split()
     code, out, err = call(capsys, command, *flag, "")
     assert (code, out) == (2, "")
-    assert err == f"rope-lab {command}: {flag[0] if flag else '--run'} must not be empty\n"
+    assert err == f"rope-lab {command}: {flag[0] if flag else 'run'} must not be empty\n"
     assert tree(home) == before
 
 
@@ -113,7 +113,7 @@ BAD = [
     ("dance", "invalid choice: 'dance'"),
     ("train --preset huge", "preset must be one of smoke, cpu, laptop, gpu, got 'huge'"),
     ("train --steps none", "--steps: invalid int value: 'none'"),
-    ("train --steps 0", "steps must be a positive integer, got 0"),
+    ("train --steps 0", "train: --steps must be a positive integer, got 0"),
     ("train --seed -1", "seed must be an integer of at least 0, got -1"),
     ("train --seed 9223372036854775808", "seed must be below 2**63"),
     ("train --architecture gpt", "architecture must be one of roformer, llama, got 'gpt'"),
@@ -138,8 +138,8 @@ BAD = [
     ("train --text words --run run", "--run must hold no run yet: resume it or choose another, got 'run'"),
     ("train --text words --run words", "--run must be one that can be made, got 'words': File exists"),
     ("train --text words --run missing/../run", "--run must hold no run yet: resume it or choose another"),
-    ("train --resume empty", "run must be a folder that holds checkpoint.safetensors"),
-    ("train --resume cut --text words", "run must be a whole checkpoint of rope_lab"),
+    ("train --resume empty", "train: --resume must be a folder that holds checkpoint.safetensors"),
+    ("train --resume cut --text words", "--resume must be a whole checkpoint of rope_lab"),
     ("train --resume misfit --text words", "head.weight must have shape"),
     ("train --resume run --steps 9", "--resume cannot be combined with --steps"),
     ("train --resume run --run new", "--resume cannot be combined with --run"),
@@ -155,20 +155,22 @@ BAD = [
         "train --text pipe",
         "--text must be a file of 20 characters or more in UTF-8, got 'pipe': it is not a regular",
     ),
-    ("bench --out words", "--out must be a folder, got the file 'words'"),
+    ("bench --out words", "--out must be a folder that can be made and written to, got 'words': File exists"),
+    ("bench --out words/new", "--out must be a folder that can be made and written to, got 'words/new': "),
+    ("reproduce presets --seeds 10001", "--seeds must be at most 10000, got 10001"),
     ("sample", "arguments are required: run"),
     (
         "sample nowhere",
         "run must be a folder that holds checkpoint.safetensors, or such a file, got 'nowhere'",
     ),
-    ("sample empty", "run must be a folder that holds checkpoint.safetensors"),
+    ("sample empty", "sample: run must be a folder that holds checkpoint.safetensors"),
     ("sample words", "run must be a whole checkpoint of rope_lab"),
     ("sample cut", "run must be a whole checkpoint of rope_lab"),
     ("sample misfit", "head.weight must have shape"),
     ("sample run --temperature -1", "temperature must be finite and not negative, got -1.0"),
     ("sample run --temperature hot", "--temperature: invalid float value: 'hot'"),
-    ("sample run --top-k 0", "top_k must be at least 1, got 0"),
-    ("sample run --top-p 2", "top_p must lie in (0, 1], got 2.0"),
+    ("sample run --top-k 0", "sample: --top-k must be at least 1, got 0"),
+    ("sample run --top-p 2", "--top-p must lie in (0, 1], got 2.0"),
     ("sample run --seed -1", "seed must lie in [0, 2**63), got -1"),
     ("sample run --characters -1", "--characters must not be negative, got -1"),
     ("sample run --prompt é", "--prompt must consist of the"),
@@ -210,9 +212,13 @@ SPOILED = {
     "flipped": "its tensors are not those that were written",
 }
 BAD += [
-    (line, f"run must be a whole checkpoint of rope_lab, got {str(Path(name, checkpoint.FILE))!r}: ")
+    (line, f"{called} must be a whole checkpoint of rope_lab, got {str(Path(name, checkpoint.FILE))!r}: ")
     for name in SPOILED
-    for line in (f"sample {name}", f"evaluate {name} --text words", f"train --resume {name} --text words")
+    for line, called in (
+        (f"sample {name}", "run"),
+        (f"evaluate {name} --text words", "run"),
+        (f"train --resume {name} --text words", "--resume"),
+    )
 ]
 BAD += [(f"info {name}", said) for name, said in SPOILED.items()]
 
@@ -233,7 +239,7 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_on_the_disk(capsys, home,
 def test_an_empty_prompt_is_named(capsys):
     assert call(capsys, "sample", "run", "--prompt", "")[::2] == (
         2,
-        "rope-lab sample: prompt must hold at least one token, got none\n",
+        "rope-lab sample: --prompt must hold at least one token, got none\n",
     )
 
 

@@ -203,7 +203,7 @@ ONE_PAIR = torch.randn(1, 1, 3, 2)
 
 
 def test_learned_frequencies_are_scaled_in_float64():
-    """A float32 quotient would put position 1,000,000 off by some 0.03 radians."""
+    """A float32 quotient would put position 1,000,000 off by some 0.01 radians."""
     rope = RotaryEmbedding(16, learned=True, scaling=PositionInterpolation(3.0))
     fixed = RotaryEmbedding(16, freqs=rope.learned_freqs.detach().double() / 3)
     q, k = torch.randn(2, 1, 1, 4, 16)

@@ -211,11 +211,31 @@ def test_of_a_notebook_only_definitions_are_kept(tmp_path: Path) -> None:
         (["grade", ".", "--exercises", "04,x"], "exercises are in chapters"),
         (["grade", ".", "--exercises", "5", "--seconds", "0"], "--seconds must be a positive number"),
         (["grade", ".", "--exercises", "5", "--memory", "0"], "--memory must be 1 megabyte or more"),
+        (["grade", ".", "--exercises", "5", "--points", "none"], "grade: No such file or directory: none"),
+        (
+            ["grade", ".", "--exercises", "5", "--points", os.devnull],
+            "grade: --points must be a regular file",
+        ),
+        (
+            ["grade", ".", "--exercises", "5", "--points", "latin.py"],
+            "grade: --points must be a text in UTF-8",
+        ),
+        (["grade", ".", "--exercises", "5", "--csv", "empty"], "grade: --csv must be a file that can be"),
+        (
+            ["grade", ".", "--exercises", "5", "--json", "none/new"],
+            "grade: --json must be a file that can be",
+        ),
+        (
+            ["grade", ".", "--exercises", "5", "--reports", "latin.py"],
+            "grade: --reports must be a folder that",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments, words: str, folder: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(folder)
     (folder / "empty").mkdir(exist_ok=True)
+    # input must be known to be good before anything is graded
+    monkeypatch.setattr(grading, "grade", lambda folder, *_, **__: grading.submissions(folder) and 1 / 0)
     try:
         assert main(arguments) == 2
     finally:
