@@ -202,3 +202,123 @@ check_distance_bias = Exercise(
     right="that is T5's bias without its buckets.",
 )
 """Exercise 1.3: `distance_bias(table, q_positions, k_positions)`, shape (H, N_q, N_k)."""
+
+
+def _twin(tokens: Tensor) -> Tensor | None:
+    other = (tokens[:-1] != tokens[0]).nonzero().flatten()
+    if not len(other):
+        return None
+    twin = tokens.clone()
+    twin[0], twin[other[0]] = tokens[other[0]], tokens[0]
+    return twin
+
+
+def _twin_draws(d: Draw) -> Iterator[Inputs]:
+    a, b, c = (d.order(9)[:3] + 1).tolist()
+    for text in ([a, b], [a, a, a, b], [a, a, b, c], [a, b, a, c], [*sorted((a, b)), c]):
+        yield (torch.tensor(text),)
+    yield (torch.cat((torch.tensor([a, a]), d.order(9)[: d.whole(5, 7)])),)
+
+
+def _not_twin(y: Tensor, tokens: Tensor) -> str:
+    if y.shape != tokens.shape:
+        return f"a text of the same length has {len(tokens)} tokens, got shape {tuple(y.shape)}."
+    if y[-1] != tokens[-1]:
+        return f"the last token asks the question; it is {tokens[-1]}, and yours is {y[-1]:g}."
+    if y.equal(tokens.double()):
+        return "this is the same text."
+    for token in (*tokens.tolist(), *y.tolist()):
+        there, here = int((tokens == token).sum()), int((y == token).sum())
+        if there != here:
+            return (
+                f"the layer sees in which proportion a token is there: {token:g} is in the text {there} times, "
+                f"and in yours {here} times."
+            )
+    return ""
+
+
+def _swapped(x: Tensor) -> Tensor:
+    return torch.cat((x[:2].flip(0), x[2:]))
+
+
+check_twin = Exercise(
+    "1.4",
+    "twin",
+    _twin,
+    _twin_draws,
+    {
+        "the first two tokens are exchanged, and they may be the same, or one of them the last": _swapped,
+        "the whole text is turned round; the last token has to stay": lambda x: x.flip(0),
+        "the tokens before the last are turned round, which may change nothing": lambda x: torch.cat(
+            (x[:-1].flip(0), x[-1:])
+        ),
+        "the tokens before the last are sorted, which leaves a sorted text as it is": lambda x: torch.cat(
+            (x[:-1].sort().values, x[-1:])
+        ),
+        "all tokens move in a circle, and with them the last": lambda x: x.roll(1),
+        "the tokens before the last move in a circle, which changes nothing where they are the same": (
+            lambda x: torch.cat((x[:-1].roll(1), x[-1:]))
+        ),
+        "one token is replaced by another": lambda x: torch.cat((x[:1] + 1, x[1:])),
+    },
+    right="one causal layer hears a bag for each token, and its order is yours to choose.",
+    fault=_not_twin,
+)
+"""Exercise 1.4: `twin(tokens)` is another text (N,) with the same last output of any causal layer, or None."""
+
+
+def _weights(q: Tensor, k: Tensor, ahead: int, *, hidden: float = -torch.inf) -> Tensor:
+    """Attention in which query a sees the keys up to a + ahead."""
+    visible = torch.ones(len(q), len(k), dtype=torch.bool).tril(ahead)
+    return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~visible, hidden).softmax(-1)
+
+
+def _earlier(q: Tensor, k: Tensor) -> int:
+    return len(k) - len(q)
+
+
+def _attend_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return _weights(q, k, _earlier(q, k)) @ v
+
+
+def _last_draws(d: Draw) -> Iterator[Inputs]:
+    for queries, keys in ((1, 1), (2, 2), (1, 3), (2, d.whole(4, 5)), (3, 4), (3, d.whole(6, 8))):
+        dim = d.whole(2, 3)
+        yield d.tensor(queries, dim), d.tensor(keys, dim), d.tensor(keys, dim)
+
+
+def _after(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (_weights(q, k, len(k)) * torch.ones(len(q), len(k), dtype=q.dtype).tril(_earlier(q, k))) @ v
+
+
+check_attend_last = Exercise(
+    "1.5",
+    "attend_last",
+    _attend_last,
+    _last_draws,
+    {
+        "this is the function of the page, unmended": lambda q, k, v: _weights(q, k, 0) @ v,
+        "nothing is hidden: a query sees the tokens after it": lambda q, k, v: _weights(q, k, len(k)) @ v,
+        "each query sees one key too many, the one after it": lambda q, k, v: (
+            _weights(q, k, _earlier(q, k) + 1) @ v
+        ),
+        "each query misses a key, its own": lambda q, k, v: _weights(q, k, _earlier(q, k) - 1) @ v,
+        "hidden keys need a score of −inf; with a score of 0 they still have a weight": lambda q, k, v: (
+            _weights(q, k, _earlier(q, k), hidden=0.0) @ v
+        ),
+        "the weights of hidden keys are set to 0 after the softmax, so the others no longer sum to 1": _after,
+        "the scores are no longer divided by √D": lambda q, k, v: (
+            _weights(q * q.shape[-1] ** 0.5, k, _earlier(q, k)) @ v
+        ),
+        "all queries see the same keys, those before the first of them": lambda q, k, v: (
+            (q @ k[: _earlier(q, k) + 1].mT / q.shape[-1] ** 0.5).softmax(-1) @ v[: _earlier(q, k) + 1]
+        ),
+    },
+    right="the mask knows now that the queries are the last ones.",
+    properties={
+        "the newest query sees all keys, and yours does not": lambda y, q, k, v: torch.allclose(
+            y[-1], (_weights(q, k, len(k)) @ v)[-1], atol=1e-4
+        )
+    },
+)
+"""Exercise 1.5: `attend_last(q, k, v)` is causal attention of the last N_q of N_k tokens, shape (N_q, D)."""

@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rope_lab.exercises.ch01 import check_causal_mean, check_distance_bias, check_is_order_blind
+from rope_lab.exercises.ch01 import (
+    check_attend_last,
+    check_causal_mean,
+    check_distance_bias,
+    check_is_order_blind,
+    check_twin,
+)
 
 
 def keeps(layer, x: Tensor, order: Tensor, axis: int = 1, equal=torch.allclose) -> bool:
@@ -145,3 +151,133 @@ def test_distance_bias_mistakes(answer, diagnosis: str) -> None:
     verdict = check_distance_bias(answer)
     assert not verdict
     assert diagnosis in verdict.message
+
+
+def exchanged(tokens: Tensor) -> Tensor | None:
+    for i in range(len(tokens) - 1):
+        for j in range(i):
+            if tokens[i] != tokens[j]:
+                order = torch.arange(len(tokens))
+                order[i], order[j] = j, i
+                return tokens[order]
+    return None
+
+
+def turned_round(tokens: Tensor) -> list[int] | None:
+    """Another right answer: the tokens before the last in falling order, or else in rising order."""
+    *before, last = tokens.tolist()
+    orders = (sorted(before, reverse=True), sorted(before))
+    return next(([*order, last] for order in orders if order != before), None)
+
+
+@pytest.mark.parametrize(
+    "answer", [exchanged, turned_round, lambda x: y.numpy() if (y := exchanged(x)) is not None else y]
+)
+def test_twin_right(answer) -> None:
+    for seed in (0, 21, 22):
+        assert check_twin(answer, seed=seed)
+
+
+def test_a_twin_has_the_same_last_output_and_nothing_else_has() -> None:
+    torch.manual_seed(0)
+    table, (w_q, w_k, w_v) = (
+        torch.randn(10, 8, dtype=torch.float64),
+        torch.randn(3, 8, 8, dtype=torch.float64),
+    )
+
+    def last(tokens: Tensor) -> Tensor:
+        x = table[tokens]
+        return ((x[-1] @ w_q) @ (x @ w_k).T / 50).softmax(-1) @ (x @ w_v)
+
+    for (tokens,) in (case.inputs for case in check_twin.cases(5)):
+        for order in torch.stack([torch.randperm(len(tokens)) for _ in range(50)]):
+            for other in (tokens[order], (tokens[order] + order // 3) % 10):
+                same = torch.allclose(last(other), last(tokens), rtol=1e-9) and not other.equal(tokens)
+                assert same == (check_twin.fault(other.double(), tokens) == "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda x: x.flip(0), "turned round; the last token has to stay"),
+        (lambda x: x.roll(1), "move in a circle, and with them the last"),
+        (lambda x: torch.cat((x[:-1].sort().values, x[-1:])), "leaves a sorted text as it is"),
+        (lambda x: torch.cat((x[:2].flip(0), x[2:])), "they may be the same"),
+        (lambda x: x, "this is the same text"),
+        (lambda x: torch.cat((x[:-1], x[-1:] + 1)), "the last token asks the question; it is"),
+        (lambda x: torch.cat((x[-1:], x[1:])), "in which proportion"),
+        (lambda x: None if len(x) == 2 else torch.cat((x[:1] + 1, x[1:])), "in which proportion"),
+        (
+            lambda x: None if len(x) < 9 and len(set(x[:-1].tolist())) < 2 else [*x.tolist(), 1],
+            "expected shape",
+        ),
+        (lambda x: [*x.tolist(), 1], "a text of the same length has 2 tokens, got shape (3,)"),
+        (lambda x: None if len(x) < 4 else exchanged(x), "but there is an answer"),
+        (lambda x: exchanged(x) if exchanged(x) is not None else x, "this is the same text"),
+        (lambda x: exchanged(x).float(), "raises AttributeError"),
+        (lambda x: None, "nothing yet"),
+    ],
+)
+def test_twin_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_twin(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, first: int | None = None, hidden: float = -torch.inf
+) -> Tensor:
+    """Attention of queries whose positions begin at `first`, written with positions and not with a triangle."""
+    m = torch.arange(len(q))[:, None] + (len(k) - len(q) if first is None else first)
+    scores = q @ k.T / q.shape[-1] ** 0.5
+    return torch.where(torch.arange(len(k)) <= m, scores, hidden).softmax(-1) @ v
+
+
+def by_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    mask = torch.ones(len(q), len(k), dtype=torch.bool).tril(len(k) - len(q))
+    return torch.nn.functional.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask)[0]
+
+
+def one_by_one(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    ends = range(len(k) - len(q) + 1, len(k) + 1)
+    return [(a @ k[:end].T / len(a) ** 0.5).softmax(-1) @ v[:end] for a, end in zip(q, ends, strict=True)]
+
+
+@pytest.mark.parametrize("answer", [attend, by_sdpa, one_by_one])
+def test_attend_last_right(answer) -> None:
+    assert check_attend_last(answer)
+
+
+def torch_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda q, k, v: attend(q, k, v, first=0), "unmended"),
+        (torch_causal, "unmended"),
+        (lambda q, k, v: attend(q, k, v, first=len(k)), "nothing is hidden"),
+        (lambda q, k, v: attend(q, k, v, first=len(k) - len(q) + 1), "one key too many"),
+        (lambda q, k, v: attend(q, k, v, first=len(k) - len(q) - 1), "its own"),
+        (lambda q, k, v: attend(q, k, v, hidden=0.0), "still have a weight"),
+        (lambda q, k, v: attend(q * q.shape[-1] ** 0.5, k, v), "divided by √D"),
+        (lambda q, k, v: attend(q, k, v, first=len(k) - len(q) - 2), "got nan"),
+        (lambda q, k, v: attend(q, k[-len(q) :], v[-len(q) :]), "The newest query sees all keys"),
+        (lambda q, k, v: attend(q, k, v)[-1:], "expected shape"),
+        (lambda q, k, v: None, "nothing yet"),
+    ],
+)
+def test_attend_last_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_attend_last(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def test_the_new_exercises_do_not_take_two_mistakes_for_one() -> None:
+    both = check_attend_last(lambda q, k, v: attend(q * q.shape[-1] ** 0.5, k, v, first=0))
+    assert not both
+    assert "Likely" not in both.message
+    replaced = check_twin(lambda x: torch.cat((x[:1] + 1, x[1:-1].flip(0), x[-1:] - 1)))
+    assert not replaced
+    assert "Likely" not in replaced.message
