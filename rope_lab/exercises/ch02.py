@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from rope_lab.exercises.checker import Draw, Exercise, Inputs
-from rope_lab.exercises.formulas import EXPONENTS, half_order, matrix, theta
+from rope_lab.exercises.formulas import EXPONENTS, half_order, matrix, relative_part, sinusoids, theta
 
 
 def _halves(length: int, freqs: Tensor, first: int = 0) -> Tensor:
@@ -17,22 +17,31 @@ def _halves(length: int, freqs: Tensor, first: int = 0) -> Tensor:
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
 
-def _position_table(length: int, dim: int, base: float) -> Tensor:
-    return _halves(length, theta(dim, base))
+def _base(dim: int, period: float) -> float:
+    """The base with which the slowest hand is back after `period` positions."""
+    return (period / (2 * math.pi)) ** (dim / (dim - 2))
+
+
+def _position_table(length: int, dim: int, period: float) -> Tensor:
+    return _halves(length, theta(dim, _base(dim, period)))
 
 
 def _table_draws(d: Draw) -> Iterator[Inputs]:
-    yield 1, 2, 50.0
+    yield 1, 4, 50.0
     yield 2, 4, d.one_of(20.0, 50.0)
-    yield 3, 4, d.one_of(30.0, 70.0)
+    yield 3, 6, d.one_of(30.0, 70.0)
     yield d.whole(4, 6), 6, d.one_of(30.0, 70.0, 500.0)
     yield d.whole(7, 9), 8, 10_000.0
 
 
-def _by_column(length: int, dim: int, base: float) -> Tensor:
+def _by_column(length: int, dim: int, period: float) -> Tensor:
     column = torch.arange(dim, dtype=torch.float64)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] * base ** (-2 * column / dim)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * _base(dim, period) ** (-2 * column / dim)
     return torch.where(column < dim // 2, angle.sin(), angle.cos())
+
+
+def _of_base(base: Callable[[int, float], float]) -> Callable[..., Tensor]:
+    return lambda length, dim, period: _halves(length, theta(dim, base(dim, period)))
 
 
 check_position_table = Exercise(
@@ -41,34 +50,40 @@ check_position_table = Exercise(
     _position_table,
     _table_draws,
     {
-        "this is the interleaved order; here all sines come first": lambda length, dim, base: _position_table(
-            length, dim, base
-        )[:, half_order(dim).argsort()],
-        "the sines come first, then the cosines": lambda length, dim, base: _position_table(
-            length, dim, base
-        ).roll(dim // 2, -1),
-        "positions are counted from 0": lambda length, dim, base: _halves(length, theta(dim, base), first=1),
+        "the period is taken for the base": _of_base(lambda dim, period: period),
+        "the slowest frequency is b^(2/C)/b, not 1/b: that changes the base you need": _of_base(
+            lambda dim, period: period / (2 * math.pi)
+        ),
+        "a hand is back after 2π/θ positions, not after 1/θ": _of_base(
+            lambda dim, period: period ** (dim / (dim - 2))
+        ),
+        "this is the interleaved order; here all sines come first": lambda *a: _position_table(*a)[
+            :, half_order(a[1]).argsort()
+        ],
+        "the sines come first, then the cosines": lambda *a: _position_table(*a).roll(a[1] // 2, -1),
+        "positions are counted from 0": lambda length, dim, period: _halves(
+            length, theta(dim, _base(dim, period)), first=1
+        ),
         "each column has its own frequency; sine and cosine of a pair share one": _by_column,
         "rows are positions and columns are coordinates; this is the transpose": lambda *a: (
             _position_table(*a).T
         ),
-        "there are only sines": lambda length, dim, base: _position_table(length, dim, base)[:, : dim // 2],
+        "there are only sines": lambda *a: _position_table(*a)[:, : a[1] // 2],
     }
-    | {why: lambda length, dim, base, f=f: _halves(length, f(dim, base)) for why, f in EXPONENTS.items()},
+    | {
+        why.replace("argument base", "argument period"): lambda length, dim, period, f=f: _halves(
+            length, f(dim, _base(dim, period))
+        )
+        for why, f in EXPONENTS.items()
+    },
     right="a vector for every position, and nothing stored.",
     properties={
-        "position 0 has sines of 0 and cosines of 1": lambda y, length, dim, base: torch.allclose(
+        "position 0 has sines of 0 and cosines of 1": lambda y, length, dim, period: torch.allclose(
             y[0], torch.tensor([0.0, 1.0], dtype=torch.float64).repeat_interleave(dim // 2), atol=1e-5
         )
     },
 )
-"""Exercise 2.1: `position_table(length, dim, base)`, all sines first, shape (length, dim)."""
-
-
-def _at(positions: Tensor, freqs: Tensor) -> Tensor:
-    """The vectors of positions: sine and cosine of each pair are neighbours."""
-    angle = positions.to(torch.float64)[:, None] * freqs
-    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
+"""Exercise 2.1: `position_table(length, dim, period)`, slowest hand back after `period`, sines first, (length, dim)."""
 
 
 def _moved(p: Tensor, angle: Tensor, below: int = -1, *, reused: bool = False) -> Tensor:
@@ -85,15 +100,15 @@ def _move_on(p: Tensor, t: float, base: float) -> Tensor:
 def _move_draws(d: Draw) -> Iterator[Inputs]:
     for dim, base in ((2, 50.0), (4, d.one_of(20.0, 70.0)), (6, d.one_of(30.0, 50.0)), (6, 10_000.0)):
         m = torch.tensor([d.real(1, 9), float(d.whole(40, 90)), 1000 + d.real(0, 99)], dtype=torch.float64)
-        yield _at(m, theta(dim, base)), d.one_of(5.0, 7.0, d.real(2, 9)), base
-    yield _at(torch.tensor([3.0, 2000.5]), theta(6, 50.0)), -d.real(2, 9), 50.0
-    yield _at(torch.tensor([12.5]), theta(4, 70.0)), 0.0, 70.0
+        yield sinusoids(m, theta(dim, base)), d.one_of(5.0, 7.0, d.real(2, 9)), base
+    yield sinusoids(torch.tensor([3.0, 2000.5]), theta(6, 50.0)), -d.real(2, 9), 50.0
+    yield sinusoids(torch.tensor([12.5]), theta(4, 70.0)), 0.0, 70.0
 
 
 def _by_slowest(p: Tensor, t: float, base: float) -> Tensor:
     freqs = theta(p.shape[-1], base)
     position = torch.atan2(p[:, -2], p[:, -1]) % (2 * math.pi) / freqs[-1]
-    return _at(position + t, freqs)
+    return sinusoids(position + t, freqs)
 
 
 def _step_of_halves(p: Tensor, t: float, base: float) -> Tensor:
@@ -113,12 +128,12 @@ check_move_on = Exercise(
         "you move on by one; the angles are t·θ_i": lambda p, t, base: _move_on(p, 1, base),
         "nothing moved": lambda p, t, base: p,
         "you assume that the rows are positions 0, 1, …; you are not told their positions": lambda p, t, base: (
-            _at(torch.arange(len(p)) + t, theta(p.shape[-1], base))
+            sinusoids(torch.arange(len(p)) + t, theta(p.shape[-1], base))
         ),
         "you read the position off the slowest hand, which fails once that hand has completed a turn; move each pair "
         "by its own angle": _by_slowest,
         "the two vectors are added; angles add, vectors do not": lambda p, t, base: (
-            p + _at(torch.full((len(p),), float(t)), theta(p.shape[-1], base))
+            p + sinusoids(torch.full((len(p),), float(t)), theta(p.shape[-1], base))
         ),
         "the second row uses the first result; both take the old sine and cosine": lambda p, t, base: _moved(
             p, t * theta(p.shape[-1], base), reused=True
@@ -155,7 +170,7 @@ def _look_draws(d: Draw) -> Iterator[Inputs]:
 
 
 def _outer(r: float, dim: int, base: float) -> Tensor:
-    then, now = _at(torch.tensor([0.0, r]), theta(dim, base))
+    then, now = sinusoids(torch.tensor([0.0, r]), theta(dim, base))
     return torch.outer(now, then)
 
 
@@ -194,7 +209,7 @@ LIMIT = 1000
 
 
 def _best(p: Tensor, base: float, freqs: Tensor | None = None) -> Tensor:
-    table = _at(torch.arange(LIMIT), theta(p.shape[-1], base) if freqs is None else freqs)
+    table = sinusoids(torch.arange(LIMIT), theta(p.shape[-1], base) if freqs is None else freqs)
     return p.double() @ table.T
 
 
@@ -208,7 +223,7 @@ def _position_draws(d: Draw) -> Iterator[Inputs]:
             [d.whole(20, 400)],
             [0, 1, d.whole(2, 9), d.whole(30, 500), d.whole(501, 997), 998, 999],
         ):
-            yield (100 * _at(torch.tensor(chosen), theta(dim, base))).round() / 100, base
+            yield (100 * sinusoids(torch.tensor(chosen), theta(dim, base))).round() / 100, base
 
 
 def _by_hand(p: Tensor, base: float, pair: int) -> Tensor:
@@ -248,3 +263,138 @@ check_position_of = Exercise(
     right="every hand was read, and the clock told the position.",
 )
 """Exercise 2.4: `position_of(p, base)` reads integer positions below 1,000 off rounded vectors (N, C)."""
+
+
+def _block(freqs: Tensor, i: int, j: int, block: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
+    """A matrix that couples hand i with hand j, and no others, (C, C)."""
+    A = torch.zeros(2 * len(freqs), 2 * len(freqs), dtype=torch.float64)
+    A[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = torch.tensor(block, dtype=torch.float64)
+    return A
+
+
+ROTATION, MIRROR, ONES = ((1.0, 0.0), (0.0, 1.0)), ((1.0, 0.0), (0.0, -1.0)), ((1.0, 1.0), (1.0, 1.0))
+
+
+def _alike(freqs: Tensor) -> tuple[int, int] | None:
+    """Two hands that turn at one speed."""
+    couples = ((i, j) for i in range(len(freqs)) for j in range(i))
+    return next(((i, j) for i, j in couples if freqs[i] == freqs[j]), None)
+
+
+def _also_relative(freqs: Tensor) -> Tensor | None:
+    couple = _alike(freqs)
+    return _block(freqs, *couple, ROTATION) if couple else None
+
+
+def _relative_draws(d: Draw) -> Iterator[Inputs]:
+    a, b, c = ((4 + 3 * int(x) + d.whole(0, 1)) / 10 for x in d.order(8)[:3])  # apart by 0.2 or more, below π
+    for freqs in ([a, b], [a, a], [a, b, a], [a, a / 2**0.5, b, c], [a, b, c, b]):
+        yield (torch.tensor(freqs, dtype=torch.float64),)
+
+
+def _not_relative(A: Tensor, freqs: Tensor) -> str:
+    size = 2 * len(freqs)
+    if A.shape != (size, size):
+        return f"A couples {size} coordinates with {size}, got shape {tuple(A.shape)}."
+    if not A.norm():
+        return "A must not be 0."
+    A = A / A.norm()
+    share = float(relative_part(A).norm()) ** 2
+    if share > 1e-8:
+        return f"the relative part of A has to be 0, and it has {share:.0%} of the sum of squares."
+    p = sinusoids(torch.arange(400), freqs)
+    terms = p @ A @ p.T
+    for s in sorted(range(-10, 11), key=abs):
+        along = terms.diagonal(s)
+        t = int((along - along[0]).abs().argmax())
+        if (along[t] - along[0]).abs() > 1e-4:
+            m, n = max(0, -s), max(0, s)
+            return (
+                f"with a sum of squares of 1, your A gives the term {along[0]:.3f} for the positions {m} and {n}, and "
+                f"{along[t]:.3f} for {m + t} and {n + t}."
+            )
+    return ""
+
+
+def _where_alike(block: tuple[tuple[float, float], tuple[float, float]]) -> Callable[[Tensor], Tensor | None]:
+    return lambda freqs: _block(freqs, *couple, block) if (couple := _alike(freqs)) else None
+
+
+check_also_relative = Exercise(
+    "2.5",
+    "also_relative",
+    _also_relative,
+    _relative_draws,
+    {
+        "the identity is its own relative part": lambda f: torch.eye(2 * len(f), dtype=torch.float64),
+        "a mirror on the diagonal gives a function of m + n": lambda f: _block(f, 0, 0, MIRROR),
+        "hands 0 and 1 are coupled, whatever their frequencies": lambda f: _block(f, 1, 0, ROTATION),
+        "the hands are the right ones, but a mirror between them gives a function of m + n": _where_alike(
+            MIRROR
+        ),
+        "the hands are the right ones, but a block of ones is a rotation and a mirror": _where_alike(ONES),
+        "all hands are coupled with all": lambda f: torch.ones(2 * len(f), 2 * len(f), dtype=torch.float64),
+    },
+    right="two hands of one speed never drift apart.",
+    fault=_not_relative,
+)
+"""Exercise 2.5: `also_relative(freqs)` is an A (C, C) with a relative term and no relative part, or None."""
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return mask.cumsum(-1) - 1
+
+
+def _mask_draws(d: Draw) -> Iterator[Inputs]:
+    yield (torch.tensor([[1, 1]]),)
+    yield (torch.tensor([[0, 1, 1]]),)
+    yield (torch.tensor([[1, 1, 0, 0]]),)
+    for width in (6, 8):
+        rows = []
+        for left, right in ((d.whole(1, 2), d.whole(1, 2)), (0, d.whole(2, 3)), (d.whole(3, 4), 0), (0, 0)):
+            rows.append([0] * left + [1] * (width - left - right) + [0] * right)
+        yield (torch.tensor(rows),)
+
+
+def _miscounted(y: Tensor, mask: Tensor) -> str:
+    for row, (own, is_text) in enumerate(zip(y, mask.bool(), strict=True)):
+        counted, first = own[is_text], int(is_text.int().argmax())
+        steps = counted.diff()
+        where = f"the text in row {row} begins in column {first}: "
+        if (steps != 1).any():
+            t = int((steps != 1).int().argmax())
+            return (
+                f"{where}its tokens {t} and {t + 1} have the positions {counted[t]:g} and {counted[t + 1]:g}."
+            )
+        if counted[0] != 0:
+            return f"{where}its first token has the position {counted[0]:g}."
+    return ""
+
+
+def _columns(mask: Tensor) -> Tensor:
+    return torch.arange(mask.shape[1]).expand(mask.shape)
+
+
+check_positions = Exercise(
+    "2.6",
+    "positions",
+    _positions,
+    _mask_draws,
+    {
+        "this is the function of the page, unmended": lambda mask: (
+            _columns(mask) - (mask == 0).sum(-1, keepdim=True)
+        ),
+        "these are the columns; the padding before a text is counted": _columns,
+        "positions are counted from 1": lambda mask: mask.cumsum(-1),
+        "all texts are moved by the padding of the one that has most": lambda mask: (
+            _columns(mask) - mask.argmax(-1).max()
+        ),
+        "the texts are counted on from row to row": lambda mask: (
+            mask.flatten().cumsum(0).view(mask.shape) - 1
+        ),
+        "the count runs from the end of the text": lambda mask: mask.flip(-1).cumsum(-1).flip(-1) - 1,
+    },
+    right="every text begins at 0 now, wherever its padding is.",
+    fault=_miscounted,
+)
+"""Exercise 2.6: `positions(mask)` counts the tokens of each padded text from 0, (B, N)."""

@@ -34,6 +34,21 @@ def half_order(dim: int) -> Tensor:
     return torch.cat((torch.arange(0, dim, 2), torch.arange(1, dim, 2)))
 
 
+def sinusoids(positions: Tensor, freqs: Tensor) -> Tensor:
+    """The vectors of positions: sine and cosine of each pair are neighbours."""
+    angle = positions.to(torch.float64)[:, None] * freqs
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
+
+
+def relative_part(A: Tensor) -> Tensor:
+    """The part of A (C, C) that commutes with all rotations of the pairs."""
+    kept = torch.zeros_like(A)
+    for i in range(0, len(A), 2):
+        u, v = (A[i, i] + A[i + 1, i + 1]) / 2, (A[i + 1, i] - A[i, i + 1]) / 2
+        kept[i : i + 2, i : i + 2] = torch.stack((u, -v, v, u)).view(2, 2)
+    return kept
+
+
 EXPONENTS: dict[str, Callable[[int, float], Tensor]] = {
     "the minus in the exponent is missing: the frequencies fall from 1": lambda dim, base: theta(
         dim, base, 2

@@ -1,15 +1,19 @@
 """The checkers of chapter 2 pass right answers and name each known mistake."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from rope_lab import convert_layout, sinusoidal
 from rope_lab.exercises.ch02 import (
+    check_also_relative,
     check_look_back,
     check_move_on,
     check_position_of,
     check_position_table,
+    check_positions,
 )
 
 
@@ -22,48 +26,74 @@ def halves(length: int, theta: Tensor, first: int = 0) -> Tensor:
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
 
+def base_of(dim: int, period: float) -> float:
+    """From θ = b^(−(C−2)/C) = 2π/period, by logarithms."""
+    return math.exp(math.log(period / (2 * math.pi)) * dim / (dim - 2))
+
+
+def right_table(length: int, dim: int, period: float) -> Tensor:
+    return halves(length, speeds(dim, base_of(dim, period)))
+
+
 def with_exponent(exponent):
-    return lambda length, dim, base: halves(length, speeds(dim, base, exponent))
+    return lambda length, dim, period: halves(length, speeds(dim, base_of(dim, period), exponent))
 
 
-def by_column(length: int, dim: int, base: float) -> Tensor:
+def with_base(base):
+    return lambda length, dim, period: halves(length, speeds(dim, base(dim, period)))
+
+
+def by_column(length: int, dim: int, period: float) -> Tensor:
     column = torch.arange(dim, dtype=torch.float64)
-    angle = torch.arange(length)[:, None] * base ** (-2 * column / dim)
+    angle = torch.arange(length)[:, None] * base_of(dim, period) ** (-2 * column / dim)
     return torch.cat((angle[:, : dim // 2].sin(), angle[:, dim // 2 :].cos()), dim=-1)
 
 
-def test_position_table_right() -> None:
-    assert check_position_table(lambda length, dim, base: halves(length, speeds(dim, base)))
+@pytest.mark.parametrize(
+    "answer",
+    [
+        right_table,
+        lambda length, dim, period: halves(
+            length, torch.logspace(0, math.log10(2 * math.pi / period), dim // 2, dtype=torch.float64)
+        ),
+        lambda length, dim, period: halves(
+            length, speeds(dim, period / (2 * math.pi), lambda i, dim: -i / (dim / 2 - 1))
+        ),
+        lambda *a: right_table(*a).tolist(),
+    ],
+)
+def test_position_table_right(answer) -> None:
+    assert check_position_table(answer)
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
         (
-            lambda length, dim, base: sinusoidal(torch.arange(length), dim, base, dtype=torch.float64),
+            lambda length, dim, period: sinusoidal(
+                torch.arange(length), dim, base_of(dim, period), dtype=torch.float64
+            ),
             "interleaved order",
         ),
-        (
-            lambda length, dim, base: torch.cat(
-                halves(length, speeds(dim, base)).chunk(2, dim=-1)[::-1], dim=-1
-            ),
-            "sines come first, then",
-        ),
+        (lambda *a: torch.cat(right_table(*a).chunk(2, dim=-1)[::-1], dim=-1), "sines come first, then"),
         (with_exponent(lambda i, dim: 2 * i / dim), "minus in the exponent"),
         (with_exponent(lambda i, dim: -i / dim), "not −i/dim"),
         (with_exponent(lambda i, dim: -2 * i / (dim / 2)), "i counts coordinates"),
         (with_exponent(lambda i, dim: -i / (dim / 2 - 1)), "dim/2 − 1"),
         (with_exponent(lambda i, dim: -2 * (i + 1) / dim), "pairs are counted from 0"),
+        (with_exponent(lambda i, dim: -2 * (2 * i) / dim), "i counts coordinates"),
+        (with_base(lambda dim, period: 10_000.0), "period is not used"),
+        (with_base(lambda dim, period: period), "taken for the base"),
+        (with_base(lambda dim, period: period / 2 / math.pi), "not 1/b"),
+        (with_base(lambda dim, period: period ** (dim / (dim - 2))), "not after 1/θ"),
         (
-            lambda length, dim, base: halves(length, speeds(dim, base), first=1),
+            lambda length, dim, period: halves(length, speeds(dim, base_of(dim, period)), first=1),
             "positions are counted from 0",
         ),
-        (lambda length, dim, base: halves(length, speeds(dim, 10_000.0)), "base is not used"),
-        (with_exponent(lambda i, dim: -2 * (2 * i) / dim), "i counts coordinates"),
         (by_column, "its own frequency"),
-        (lambda length, dim, base: halves(length, speeds(dim, base)).T, "expected shape (1, 2), got (2, 1)"),
-        (lambda length, dim, base: halves(length, speeds(dim, base)) + 1, "first difference at [0, 0]"),
-        (lambda length, dim, base: None, "nothing yet"),
+        (lambda *a: right_table(*a).T, "expected shape (1, 4), got (4, 1)"),
+        (lambda *a: right_table(*a) + 1, "first difference at [0, 0]"),
+        (lambda *a: None, "nothing yet"),
     ],
 )
 def test_position_table_mistakes(answer, diagnosis: str) -> None:
@@ -219,3 +249,138 @@ def test_position_of_mistakes(answer, diagnosis: str) -> None:
     verdict = check_position_of(answer)
     assert not verdict
     assert diagnosis in verdict.message
+
+
+def coupled(freqs: Tensor, block: Tensor, *, always: bool = False) -> Tensor | None:
+    """A block between each two hands of one frequency, or between all hands."""
+    n = len(freqs)
+    same = freqs[:, None].isclose(freqs) & ~torch.eye(n, dtype=torch.bool)
+    if always:
+        same = ~torch.eye(n, dtype=torch.bool)
+    return torch.kron(same.double(), block) if same.any() else None
+
+
+def by_averages(freqs: Tensor) -> Tensor | None:
+    """Average a random matrix over shifts, as in equation 2.15, and take the relative part away."""
+    A = torch.randn(2 * len(freqs), 2 * len(freqs), dtype=torch.float64)
+    mean = torch.zeros_like(A)
+    for t in range(3_000):
+        angle = t * freqs
+        R = torch.block_diag(
+            *torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), -1).view(-1, 2, 2)
+        )
+        mean += R @ A @ R.T / 3_000
+    for i in range(len(freqs)):
+        mean[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = 0
+    return torch.where(mean.abs() < 0.01, 0, mean) if mean.abs().max() > 0.05 else None
+
+
+quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+
+
+def test_also_relative_right() -> None:
+    for seed in (0, 31, 32):
+        for block in (torch.eye(2, dtype=torch.float64), quarter, 0.3 * quarter - 1e-3 * torch.eye(2)):
+            assert check_also_relative(lambda f, block=block: coupled(f, block), seed=seed)
+    assert check_also_relative(
+        lambda f: (
+            torch.eye(2 * len(f)).roll(2, 0).tolist() if len(set(f.tolist())) == 1 else coupled(f, quarter)
+        )
+    )
+
+
+def test_whoever_averages_over_shifts_finds_the_same() -> None:
+    torch.manual_seed(0)
+    (freqs,) = next(case.inputs for case in check_also_relative.cases() if len(case.inputs[0]) == 3)
+    found = by_averages(freqs)
+    blocks = found.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).norm(dim=(1, 3)) > 0
+    assert blocks.equal(freqs[:, None].eq(freqs) & ~torch.eye(3, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda f: torch.eye(2 * len(f)), "has 100% of the sum of squares"),
+        (lambda f: torch.eye(2 * len(f)), "its own relative part"),
+        (lambda f: coupled(f, quarter, always=True), "for the positions 1 and 0, and"),
+        (lambda f: coupled(f, torch.tensor([[0, 1.0], [1, 0]])), "your A gives the term"),
+        (
+            lambda f: coupled(f, torch.ones(2, 2)) if coupled(f, quarter) is not None else None,
+            "for the positions",
+        ),
+        (lambda f: None if len(f) == 2 else coupled(f, quarter), "but there is an answer"),
+        (lambda f: torch.ones(2 * len(f), 2 * len(f)), "relative part of A has to be 0"),
+        (lambda f: torch.zeros(2 * len(f), 2 * len(f)), "must not be 0"),
+        (lambda f: torch.ones(len(f), len(f)), "A couples 4 coordinates with 4, got shape (2, 2)"),
+        (lambda f: None, "nothing yet"),
+    ],
+)
+def test_also_relative_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_also_relative(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def counted(mask: Tensor, *, of=lambda row: 0) -> list[list[int]]:
+    """Row by row, with −7 for padding; `of` is the position of the first token."""
+    out = []
+    for row in mask.tolist():
+        m, line = of(row), []
+        for is_text in row:
+            line.append(m if is_text else -7)
+            m += is_text
+        out.append(line)
+    return out
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        counted,
+        lambda mask: mask.cumsum(-1) - 1,
+        lambda mask: (mask.cumsum(-1) - 1).clamp(min=0) * mask,
+        lambda mask: torch.arange(mask.shape[1]) - mask.argmax(-1, keepdim=True),
+    ],
+)
+def test_positions_right(answer) -> None:
+    assert check_positions(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda m: torch.arange(m.shape[1]) - (1 - m).sum(-1, keepdim=True), "unmended"),
+        (lambda m: torch.arange(m.shape[1]).expand(m.shape), "these are the columns"),
+        (lambda m: torch.arange(m.shape[1]) * m, "begins in column 1: its first token has the position 1"),
+        (lambda m: counted(m, of=lambda row: 1), "its first token has the position 1"),
+        (lambda m: m.cumsum(-1), "counted from 1"),
+        (
+            lambda m: (torch.arange(m.shape[1]) - (1 - m).sum(-1, keepdim=True)).abs(),
+            "tokens 0 and 1 have the",
+        ),
+        (
+            lambda m: (torch.arange(m.shape[1]) - (1 - m).sum(-1, keepdim=True)).clamp(min=0),
+            "positions 0 and 0",
+        ),
+        (lambda m: m.cumsum(0) - 1, "its tokens 0 and 1 have the positions 0 and 0"),
+        (lambda m: m.cumsum(-1).double() - 1, "return integers, got torch.float64"),
+        (lambda m: m.cumsum(-1)[0] - 1, "expected shape (1, 2), got (2,)"),
+        (lambda m: None, "nothing yet"),
+    ],
+)
+def test_positions_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_positions(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def test_two_mistakes_at_once_have_no_name() -> None:
+    for verdict in (
+        check_position_table(
+            lambda n, dim, period: halves(n, speeds(dim, period, lambda i, dim: -i / dim), 1)
+        ),
+        check_also_relative(lambda f: torch.eye(2 * len(f)).roll(2, 0) + torch.eye(2 * len(f))),
+        check_positions(lambda m: m.flip(-1).cumsum(-1).flip(-1)),
+    ):
+        assert not verdict
+        assert "Likely" not in verdict.message
