@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from rope_lab.exercises.ch03 import check_rotation_matrix, check_score, check_turn
+from rope_lab import angles, frequencies, rotate
+from rope_lab.exercises.ch03 import (
+    check_half_step,
+    check_next_scores,
+    check_rotation_matrix,
+    check_score,
+    check_turn,
+    check_witness,
+)
 
 
 def turn(x: Tensor, m: float, theta: float, *, power: int = 1) -> Tensor:
@@ -100,7 +108,7 @@ def test_rotation_matrix_right() -> None:
         (with_exponent(lambda i, d: -2 * (2 * i) / d), "i counts coordinates"),
         (lambda m, dim, base: right(m, dim, 10_000.0), "base is not used"),
         (lambda m, dim, base: torch.matrix_power(right(1, dim, base), int(m)), "cut to a whole number"),
-        (lambda m, dim, base: right(1, dim, base), "the position is missing"),
+        (lambda m, dim, base: right(1, dim, base), "m is missing"),
         (
             lambda m, dim, base: blocks(
                 [m * t for t in speeds(dim, base, lambda i, d: -2 * i / d)], dim // 2
@@ -157,7 +165,7 @@ def test_score_right() -> None:
         ),
         (lambda q, k, distance, base: terms(q, k, distance, 10_000.0).sum().real, "base is not used"),
         (lambda q, k, distance, base: terms(q, k, distance, base**2).sum().real, "i counts coordinates"),
-        (lambda q, k, distance, base: q @ k, "at distance 0"),
+        (lambda q, k, distance, base: q @ k, "before the query moves"),
         (lambda q, k, distance, base: terms(q, k, distance, base).sum().abs(), "length of the sum"),
         (lambda q, k, distance, base: terms(q, k, distance, base).sum().imag, "imaginary part"),
         (lambda q, k, distance, base: terms(q, k, distance, base).mean().real, "mean over pairs"),
@@ -175,3 +183,179 @@ def test_score_mistakes(answer, diagnosis: str) -> None:
     verdict = check_score(answer)
     assert not verdict
     assert diagnosis in verdict.message
+
+
+def test_the_first_three_ask_for_what_their_pages_say() -> None:
+    """Vectors that are stamped already, a matrix between two that are not, a query that moves on."""
+    freqs = frequencies(6, 50.0)
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 6, dtype=torch.float64)
+
+    def at(x: Tensor, m: float, freqs: Tensor = freqs) -> Tensor:
+        return rotate(x[None], angles(torch.tensor([m]), freqs, dtype=torch.float64))[0]
+
+    for n in (0, 3.5, 11):
+        moved = check_turn.reference(at(q[:2], n, freqs[1:2])[None], 2.5, float(freqs[1]))[0]
+        torch.testing.assert_close(moved, at(q[:2], n + 2.5, freqs[1:2]))
+        M = check_rotation_matrix.reference(2.5, 6, 50.0)
+        torch.testing.assert_close(q @ M @ k, at(q, n) @ at(k, n + 2.5))
+        after = check_score.reference(at(q, n), at(k, 4), 2.5, 50.0)
+        torch.testing.assert_close(after, at(q, n + 2.5) @ at(k, 4))
+
+
+def search(stamp, q: Tensor, k: Tensor, *, most: int = 10, tolerance: float = 1e-4):
+    """All m, n below `most` and all shifts up to it, in plain loops; another witness than that of the reference."""
+    for t in range(most - 1, 0, -1):
+        for m in range(most):
+            for n in range(most):
+                change = stamp(q, m + t) @ stamp(k, n + t) - stamp(q, m) @ stamp(k, n)
+                if abs(change) > tolerance:
+                    return m, n, t
+    return None
+
+
+def test_witness_right() -> None:
+    assert check_witness(search)
+    assert check_witness(lambda stamp, q, k: at if (at := search(stamp, q, k)) is None else torch.tensor(at))
+
+
+def no_length(stamp, q: Tensor, k: Tensor):
+    longer = [m for m in range(20) if abs(stamp(q, m).norm() - q.norm()) > 1e-4]
+    return search(stamp, q, k) if longer else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (no_length, "None, but there is an answer"),
+        (lambda f, q, k: search(f, q, k, most=4), "None, but there is an answer"),
+        (
+            lambda f, q, k: (1, 0, 1) if abs(f(q, 2) @ f(k, 1) - f(q, 1) @ f(k, 0)) > 1e-4 else None,
+            "only by 1",
+        ),
+        (lambda f, q, k: (3, 1, 2), "name a witness against every stamp"),
+        (lambda f, q, k: search(f, q, k, tolerance=-1), "and the same at ("),
+        (lambda f, q, k: (29, 0, 1), "have to be from 0 to 19, got m = 29, n = 0, t = 1"),
+        (lambda f, q, k: (2, 1), "a witness is three integers"),
+        (lambda f, q, k: None, "nothing yet"),
+    ],
+)
+def test_witness_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_witness(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def at_distances(q: Tensor, k: Tensor, cached: Tensor, base: float) -> Tensor:
+    """Without turning the new key: it is at distance 0."""
+    n, freqs = len(cached), frequencies(len(q), base)
+    turned = torch.view_as_real(pairs(q) * torch.exp(1j * n * freqs)).flatten()
+    return torch.cat((cached @ turned, (q @ k)[None]))
+
+
+def by_blocks(
+    q: Tensor, k: Tensor, cached: Tensor, base: float, *, again: bool = False, own=None, query=None
+) -> Tensor:
+    """As the page does it, with the dense matrix."""
+    n, dim = len(cached), len(q)
+    keys = [right(m, dim, base) @ x if again else x for m, x in enumerate(cached)]
+    keys.append(right(n if own is None else own, dim, base) @ k)
+    return torch.stack(keys) @ right(n if query is None else query, dim, base) @ q
+
+
+def test_next_scores_right() -> None:
+    assert check_next_scores(by_blocks)
+    assert check_next_scores(at_distances)
+    assert check_next_scores(lambda *a: at_distances(*a).float().numpy())
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda *a: by_blocks(*a, again=True), "unmended"),
+        (lambda *a: by_blocks(*a, own=0), "the new key is not stamped"),
+        (lambda *a: by_blocks(*a, query=0), "the query is not stamped"),
+        (lambda *a: by_blocks(*a, own=0, query=0), "neither the query nor"),
+        (lambda *a: by_blocks(*a, query=len(a[2]) - 1), "too early"),
+        (lambda *a: by_blocks(*a, query=len(a[2]) + 1), "the query is one position too late"),
+        (lambda *a: by_blocks(*a, own=len(a[2]) + 1, query=len(a[2]) + 1), "query and new key are one"),
+        (lambda *a: by_blocks(*a)[:-1], "expected shape (1,), got (0,)"),
+        (lambda *a: by_blocks(*a, own=2.5), "the last score is ⟨q, k⟩"),
+        (lambda *a: None, "nothing yet"),
+    ],
+)
+def test_next_scores_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_next_scores(answer)
+    assert not verdict
+    assert diagnosis.lower() in verdict.message.lower()
+
+
+def by_angle(T: Tensor, *, part: float = 0.5, turns: int = 0) -> Tensor | None:
+    """Real planes from the symmetric part of T, as far as its angles differ; `turns` whole turns more."""
+    if torch.linalg.det(T) < 0:
+        return None
+    cosines, basis = torch.linalg.eigh((T + T.T) / 2)
+    S = torch.zeros_like(T)
+    for i in range(0, len(T), 2):
+        plane = basis[:, i : i + 2]
+        sine = (plane.T @ T @ plane)[1, 0]
+        angle = torch.atan2(sine, cosines[i]) + 2 * math.pi * turns
+        S += plane @ torch.tensor(blocks([float(angle) * part]).tolist(), dtype=T.dtype) @ plane.T
+    return S
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        by_angle,
+        lambda T: by_angle(T, turns=1),
+        lambda T: -by_angle(T) if by_angle(T) is not None else None,
+        lambda T: by_angle(T).float().tolist() if len(T) == 6 or torch.linalg.det(T) > 0 else None,
+        lambda T: (
+            torch.linalg.svd(T + torch.eye(len(T)))[0] @ torch.linalg.svd(T + torch.eye(len(T)))[2]
+            if torch.linalg.det(T) > 0
+            else None
+        ),
+    ],
+)
+def test_half_step_right(answer) -> None:
+    for seed in (0, 41, 42):
+        assert check_half_step(answer, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda T: T / 2, "makes some vector 0.5 times as long. Likely: half of each entry"),
+        (lambda T: (T + torch.eye(len(T))) / 2, "too short"),
+        (lambda T: T, "this is the whole step"),
+        (lambda T: T.T, "one step back"),
+        (lambda T: T @ T, "two steps"),
+        (lambda T: by_angle(T, part=1 / 3), "S is orthogonal, but entry ["),
+        (lambda T: by_angle(T) if len(T) != 4 else None, "but there is an answer"),
+        (
+            lambda T: by_angle(T) if torch.linalg.det(T) > 0 else torch.eye(len(T)),
+            "S is orthogonal, but entry [",
+        ),
+        (
+            lambda T: None if torch.linalg.det(T) < 0 else torch.linalg.eig(T)[0].diag(),
+            "return a real tensor",
+        ),
+        (lambda T: T[0], "S has the shape of T, (2, 2), got (2,)"),
+        (lambda T: None, "nothing yet"),
+    ],
+)
+def test_half_step_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_half_step(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def test_two_mistakes_at_once_have_no_name() -> None:
+    for verdict in (
+        check_next_scores(lambda *a: by_blocks(*a, again=True, query=len(a[2]) + 1)),
+        check_half_step(lambda T: (T.T + torch.eye(len(T))) / 2),
+        check_witness(lambda f, q, k: (3, 3, 1) if no_length(f, q, k) else (3, 1, 2)),
+    ):
+        assert not verdict
+        assert "Likely" not in verdict.message

@@ -165,7 +165,7 @@ def test_the_same_seed_gives_the_same_marks_and_another_seed_other_inputs(tmp_pa
 
 def test_the_numbers_of_exercises() -> None:
     assert exercise("05.2") is exercise("5.2")
-    assert [x.number for x in grading.chosen("03,05.2, 3.1")] == ["3.1", "3.2", "3.3", "5.2"]
+    assert [x.number for x in grading.chosen("03,05.2, 3.1")] == [x.number for x in exercises(3)] + ["5.2"]
     assert sum(len(exercises(chapter)) for chapter in chapters()) >= 33
 
 
