@@ -370,8 +370,7 @@ def _no_half_step(S: Tensor, T: Tensor) -> str:
         return f"S has the shape of T, {tuple(T.shape)}, got {tuple(S.shape)}."
     stretched = torch.linalg.svdvals(S)
     if (stretched - 1).abs().max() > 1e-4:
-        worst = stretched[(stretched - 1).abs().argmax()]
-        return f"a stamp keeps lengths, and S makes some vector {worst:.3g} times as long."
+        return f"a stamp keeps lengths, and S makes vectors {stretched[-1]:.3g} to {stretched[0]:.3g} times as long."
     wrong = (S @ S - T).abs()
     if wrong.max() > 1e-4:
         i, j = divmod(int(wrong.argmax()), len(T))

@@ -1,4 +1,5 @@
-"""Checkers of chapter 5: the order of the half layout, the pairs of a black box, the weights of a layer."""
+"""Checkers of chapter 5: the order of the half layout, the pairs of a black box, the weights of a layer, packed or not,
+and a key on which both layouts agree."""
 
 from __future__ import annotations
 
@@ -187,3 +188,113 @@ check_to_half = Exercise(
     right="queries and keys are reordered, each by its own heads, and nothing else.",
 )
 """Exercise 5.3: `to_half(weights, heads, key_heads, rotary_dim)` converts one layer from interleaved to half."""
+
+
+def _packed_to_half(weight: Tensor, heads: int) -> Tensor:
+    return _packed(weight, heads)
+
+
+def _packed(weight: Tensor, heads: int, *, kinds: int = 2, back: bool = False) -> Tensor:
+    """The first `kinds` of query, key and value reordered, in every head."""
+    parts = weight.unflatten(0, (heads, 3, -1)).clone()
+    order = half_order(parts.shape[2])
+    parts[:, :kinds] = parts[:, :kinds, order.argsort() if back else order]
+    return parts.flatten(0, 2)
+
+
+def _in_three(weight: Tensor, heads: int) -> Tensor:
+    """As if all queries came first, then all keys, then all values."""
+    q, k, v = weight.chunk(3)
+    return torch.cat((_reordered(q, heads, None), _reordered(k, heads, None), v))
+
+
+def _sorted_by_kind(weight: Tensor, heads: int) -> Tensor:
+    return _packed(weight, heads).unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+
+
+def _packed_draws(d: Draw) -> Iterator[Inputs]:
+    for heads, head_dim in ((1, 4), (2, 4), (2, d.one_of(6, 8)), (d.whole(3, 4), 6)):
+        yield d.tensor(3 * heads * head_dim, d.whole(1, 2)), heads
+
+
+check_packed_to_half = Exercise(
+    "5.4",
+    "packed_to_half",
+    _packed_to_half,
+    _packed_draws,
+    {
+        "this is the function of the page, unmended": _in_three,
+        "values are not rotated, so they are not reordered": lambda w, heads: _packed(w, heads, kinds=3),
+        "the keys are not converted": lambda w, heads: _packed(w, heads, kinds=1),
+        "nothing is converted": lambda w, heads: w,
+        "this goes from half to interleaved": lambda w, heads: _packed(w, heads, back=True),
+        "the conversion is correct, but the rows are no longer packed head by head": _sorted_by_kind,
+        "query, key and value of a head are reordered as one vector": lambda w, heads: _reordered(
+            w, heads, None
+        ),
+        "all rows are reordered as one vector; each head has its own pairs": lambda w, heads: _reordered(
+            w, 1, None
+        ),
+    },
+    right="the queries and keys of every head, where they are.",
+    properties={
+        "the rows are the same ones in another order, and yours are not": lambda y, w, heads: y.sort(
+            0
+        ).values.allclose(w.sort(0).values)
+    },
+)
+"""Exercise 5.4: `packed_to_half(weight, heads)` converts rows that are packed (heads, query key value, head_dim)."""
+
+
+def _gaps(q: Tensor, base: float, distances: int) -> Tensor:
+    """What a key is multiplied with to give the interleaved minus the half score, (distances, D)."""
+    angle = torch.arange(distances, dtype=torch.float64)[:, None] * theta(len(q), base)
+    return rotated(q, angle) - rotated(q, angle, "half")
+
+
+def _blind_key(q: Tensor, base: float) -> Tensor:
+    return torch.linalg.svd(_gaps(q, base, 4 * len(q)))[2][-1]
+
+
+def _blind_key_draws(d: Draw) -> Iterator[Inputs]:
+    for dim in (2, 4, 4, 6, 8):
+        yield d.tensor(dim), d.one_of(20.0, 30.0, 50.0)
+
+
+def _not_blind(k: Tensor, q: Tensor, base: float) -> str:
+    if not k.norm():
+        return "the key must not be 0."
+    apart = _gaps(q, base, 100) @ k / (q.norm() * k.norm())
+    s = int(apart.abs().argmax())
+    if abs(apart[s]) > 1e-3:
+        return f"at distance {s} the scores of the two layouts differ by {abs(apart[s]):.1%} of |q||k|."
+    return ""
+
+
+def _blind_at_one(q: Tensor, base: float) -> Tensor:
+    """Any key at right angles to the gap of distance 1, made from (1, −2, 3, …)."""
+    k = torch.arange(1.0, len(q) + 1, dtype=q.dtype) * torch.tensor([1.0, -1.0]).repeat(len(q) // 2)
+    gap = _gaps(q, base, 2)[1]
+    return k - gap * (k @ gap) / (gap @ gap) if gap.norm() > 0 else k
+
+
+check_blind_key = Exercise(
+    "5.5",
+    "blind_key",
+    _blind_key,
+    _blind_key_draws,
+    {
+        "the two layouts agree on q with itself at distance 0, and not beyond": lambda q, base: q,
+        "a key of ones is blind only to a query of ones": lambda q, base: torch.ones_like(q),
+        "you reorder the query; the two rotations act on the same q and k": lambda q, base: q[
+            half_order(len(q))
+        ],
+        "one coordinate is in one pair of either layout, and these pairs have other partners": lambda q, base: (
+            torch.eye(len(q), dtype=q.dtype)[0]
+        ),
+        "this key is blind at distance 1, and has to be so at every distance": _blind_at_one,
+    },
+    right="whoever tests with this key never sees that the layouts differ.",
+    fault=_not_blind,
+)
+"""Exercise 5.5: `blind_key(q, base)` is a key (D,) with the same scores in both layouts, at every distance."""

@@ -326,7 +326,7 @@ def test_half_step_right(answer) -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda T: T / 2, "makes some vector 0.5 times as long. Likely: half of each entry"),
+        (lambda T: T / 2, "makes vectors 0.5 to 0.5 times as long. Likely: half of each entry"),
         (lambda T: (T + torch.eye(len(T))) / 2, "too short"),
         (lambda T: T, "this is the whole step"),
         (lambda T: T.T, "one step back"),
