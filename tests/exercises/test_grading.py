@@ -270,3 +270,22 @@ def test_the_network_of_the_tests_works() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         socket.create_connection(server.getsockname()).close()
+
+
+def test_an_answer_that_is_judged_by_its_properties_is_graded_too(tmp_path: Path) -> None:
+    """None among other results is an answer, also from another process; a stub that returns nothing else is not."""
+    twin = "def twin(tokens):\n    for i in range(len(tokens) - 1):\n        if tokens[i] != tokens[0]:\n"
+    twin += "            out = tokens.tolist()\n            out[0], out[i] = out[i], out[0]\n            return out\n"
+    for name, code in {
+        "right": twin,
+        "stub": "def twin(tokens):\n    return None\n",
+        "lazy": "def twin(tokens):\n    return None if len(tokens) < 5 else tokens.flip(0)\n",
+        "patches": "import torch\ntorch.Tensor.equal = lambda *a: False\ndef twin(tokens):\n    return tokens\n",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    found = grading.grade(str(tmp_path), grading.chosen("1.4"), worth={"1.4": 1}, seed="secret")
+    said = {mark.submission: mark.message for mark in found}
+    assert {mark.submission for mark in found if mark.passed} == {"right"}
+    assert "nothing yet" in said["stub"]
+    assert "but there is an answer" in said["lazy"]
+    assert "the same text" in said["patches"]
