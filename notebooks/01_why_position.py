@@ -818,6 +818,128 @@ check_distance_bias(distance_bias)
 # ```{solution-end}
 # ```
 #
+# ```{exercise-start} Derive or refute
+# :label: ex-01-4
+# ```
+#
+# "A causal layer knows the order of its text, even without an encoding." Refute it for one layer. Write
+# `twin(tokens)`: for a text of token ids, shape `(N,)`, another text of the same length for which the output at the
+# *last* token is the same, whatever the weights of the layer are. Return `None` where there is no such text.
+
+# %%
+from rope_lab.exercises.ch01 import check_twin
+
+
+def twin(tokens: Tensor) -> Tensor | None:
+    return None  # your turn: integers, shape (N,), or None
+
+
+check_twin(twin)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-01-4
+# :label: sol-01-4
+# ```
+#
+# By {eq}`eq-1-7` the tokens before the last may be in any order. Nothing else may change: the last token asks the
+# question, and the sums in {eq}`eq-1-5` give each token as often as it is there. So exchange two different tokens
+# before the last; if all of them are the same, there is no other text.
+
+
+# %%
+def twin(tokens: Tensor) -> Tensor | None:
+    different = (tokens[:-1] != tokens[0]).nonzero().flatten()
+    if len(different) == 0:
+        return None
+    order = torch.arange(len(tokens))
+    order[0], order[different[0]] = different[0], 0
+    return tokens[order]
+
+
+check_twin(twin)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Find the bug
+# :label: ex-01-5
+# ```
+#
+# While a model writes, it keeps the keys and values of the tokens it has read, and computes queries for the new
+# tokens only. `attend_last` below should be causal attention for that case: `q` of shape `(N_q, D)` are the queries
+# of the *last* $N_q$ positions, `k` and `v` of shape `(N_k, D)` the keys and values of all $N_k \ge N_q$ positions.
+# It passed its tests, which used whole texts. Correct it.
+
+# %%
+from rope_lab.exercises.ch01 import check_attend_last
+
+
+def attend_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.T / q.shape[-1] ** 0.5
+    visible = torch.ones(len(q), len(k), dtype=torch.bool).tril()
+    return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ v
+
+
+check_attend_last(attend_last)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-01-5
+# :label: sol-01-5
+# ```
+#
+# Row $a$ of the mask is the query at position $N_k - N_q + a$, not at position $a$. In a whole text both are the
+# same. With a single new token the mask of the page hides every key but the first.
+
+
+# %%
+def attend_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.T / q.shape[-1] ** 0.5
+    visible = torch.ones(len(q), len(k), dtype=torch.bool).tril(len(k) - len(q))
+    return scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ v
+
+
+check_attend_last(attend_last)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-01-6
+#
+# A colleague trains a causal language model without any position encoding. Its loss is as low as that of the same
+# model with RoPE. "So positions are useless", she says. What does her model have in their place? Which three
+# measurements would you ask for before you agree? (This question has no checker.)
+# ```
+#
+# ````{solution} ex-01-6
+# :label: sol-01-6
+#
+# It has the causal mask, which by {eq}`eq-1-6` can tell it its position and by {eq}`eq-1-5` tells each token which
+# tokens came before it. So her model is not one without positions; it is one that had to find them. Some measurements
+# that would tell more:
+#
+# - *Without the mask.* Train both models on a task in which every token sees every other. By {eq}`eq-1-3` the one
+#   without an encoding then reads bags.
+# - *Where it comes from.* Shuffle the tokens before the last one, and see by how much the last output moves after one
+#   layer, two layers, and so on. By {eq}`eq-1-7` the first layer cannot notice. That costs depth which the other
+#   model has for other things.
+# - *A text that hides the leak*, such as one token repeated many times, or a rule such as *copy the token 200 back*.
+# - *Longer texts.* The average of {eq}`eq-1-6` changes by about $1/m^2$ from one position to the next, so far
+#   positions are hard to tell apart. Whether that harms is a question for a measurement; the chapter quotes one in
+#   which it did not.
+#
+# And two questions about the comparison itself: does each of the two models have a learning rate chosen for it, and
+# how far apart are two runs of the same model?
+# ````
+#
 # ## References
 #
 # - {cite:t}`vaswani2017`: the transformer, and why it has to be told positions.

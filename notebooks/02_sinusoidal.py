@@ -1006,14 +1006,15 @@ ported.position = SinusoidalEmbedding(C)
 # :label: ex-02-1
 # ```
 #
-# Write `position_table(length, dim, base)`: the vectors of positions $0$ to `length` $- 1$ in the order
-# {eq}`eq-2-5`, all sines first.
+# You know how far your texts reach, not which base you want. Write `position_table(length, dim, period)`: the vectors
+# of positions $0$ to `length` $- 1$, in the order {eq}`eq-2-5`, all sines first, with the base for which the slowest
+# hand is back after `period` positions. (`dim` is 4 or more.)
 
 # %%
 from rope_lab.exercises.ch02 import check_position_table
 
 
-def position_table(length: int, dim: int, base: float) -> Tensor:
+def position_table(length: int, dim: int, period: float) -> Tensor:
     return None  # your turn: shape (length, dim)
 
 
@@ -1026,10 +1027,14 @@ check_position_table(position_table)
 # ```{solution-start} ex-02-1
 # :label: sol-02-1
 # ```
+#
+# The slowest hand turns by $\theta_{C/2-1} = b^{-(C-2)/C}$ radians per position, and that has to be $2\pi$ divided by
+# the period.
 
 
 # %%
-def position_table(length: int, dim: int, base: float) -> Tensor:
+def position_table(length: int, dim: int, period: float) -> Tensor:
+    base = (period / (2 * math.pi)) ** (dim / (dim - 2))
     theta = base ** (-torch.arange(0, dim, 2) / dim)
     angle = torch.arange(length)[:, None] * theta
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
@@ -1163,6 +1168,131 @@ check_position_of(position_of)
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-02-5
+# ```
+#
+# "What is relative in $p_m^{\top} A\, p_n$ is the relative part of $A$, and nothing else." The text says why a block
+# off the diagonal gives no relative position. Does the argument hold for every choice of frequencies? Write
+# `also_relative(freqs)`: for frequencies of shape `(C/2,)`, each between 0 and $\pi$, a matrix $A \ne 0$ of shape
+# `(C, C)` whose relative part {eq}`eq-2-13` is 0, and for which $p_m^{\top} A\, p_n$ still depends on $m - n$ alone,
+# for all integers $m$ and $n$. Return `None` where there is none. The order of the coordinates is that of
+# {eq}`eq-2-3`.
+
+# %%
+from rope_lab.exercises.ch02 import check_also_relative
+
+
+def also_relative(freqs: Tensor) -> Tensor | None:
+    return None  # your turn: shape (C, C), or None
+
+
+check_also_relative(also_relative)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-02-5
+# :label: sol-02-5
+# ```
+#
+# The argument needs *different* frequencies. Two hands of the same frequency never drift apart, so a rotation between
+# them is as relative as one on the diagonal. (It happens in practice: with base 1, or where several axes of an image
+# use the same frequencies.) Between hands of different frequencies $\theta_i$ and $\theta_j$ a block gives functions
+# of $m\theta_i - n\theta_j$ and of $m\theta_i + n\theta_j$, and as both positions move on by $t$, these angles grow
+# by $t(\theta_i - \theta_j)$ and $t(\theta_i + \theta_j)$. For $t = 1$ and frequencies between 0 and $\pi$ neither is
+# a whole turn.
+
+
+# %%
+def also_relative(freqs: Tensor) -> Tensor | None:
+    for i in range(len(freqs)):
+        for j in range(i):
+            if freqs[i] == freqs[j]:
+                A = torch.zeros(2 * len(freqs), 2 * len(freqs))
+                A[2 * i, 2 * j] = A[2 * i + 1, 2 * j + 1] = 1
+                return A
+    return None
+
+
+check_also_relative(also_relative)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Find the bug
+# :label: ex-02-6
+# ```
+#
+# Texts of different lengths share a batch: `mask` of shape `(B, N)` is 1 where there is a token and 0 where there is
+# padding, which can be on the left or on the right of a text. `text_positions` should count the tokens of each text
+# from 0; the positions that it gives to padding do not matter. Its author tested it with RoPE, and the scores were
+# right wherever the padding was. With the encoding of this chapter, some texts get other outputs than they get alone.
+# Correct it. Why did RoPE not notice?
+
+# %%
+from rope_lab.exercises.ch02 import check_text_positions
+
+
+def text_positions(mask: Tensor) -> Tensor:
+    padding = (mask == 0).sum(dim=-1, keepdim=True)
+    return torch.arange(mask.shape[1]) - padding
+
+
+check_text_positions(text_positions)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-02-6
+# :label: sol-02-6
+# ```
+#
+# Padding on the right is subtracted too, so that such a text begins at a negative position. All its tokens are moved
+# by the same number, and a relative encoding does not notice that. The vectors $p_m$ do, and sines of negative
+# positions raise no error.
+
+
+# %%
+def text_positions(mask: Tensor) -> Tensor:
+    return mask.cumsum(dim=-1) - 1
+
+
+check_text_positions(text_positions)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-02-7
+#
+# By {eq}`eq-2-16`, $1/C$ of $\lVert A \rVert^2$ is relative at initialisation. A reviewer concludes: "The wider a
+# model is, the worse sinusoidal positions are at relative tasks." Where does the conclusion go further than the
+# equation? How could it be right after all, and which experiment would decide? (This question has no checker.)
+# ```
+#
+# ````{solution} ex-02-7
+# :label: sol-02-7
+#
+# The equation speaks of weights that are drawn, the conclusion of weights that are learned. The experiment of this
+# chapter shows that training moves the relative part a long way from where it began, and that moved texts are copied
+# correctly where it outweighs the rest. The equation says nothing about how fast that goes.
+#
+# The conclusion could be right: a wider model starts with a smaller share, and the rest, which disturbs the scores
+# once a text is moved, is not made smaller by training (also seen in this chapter). It could also be wrong: what the
+# relative part needs is $C$ numbers that all get a gradient from the same task, and a wider model has more of them.
+#
+# To decide, train the model of this chapter at widths 32, 64, 128 and 256, each with a learning rate chosen for that
+# width on other data than it is judged by, and with several seeds. Report the fraction copied at a shift far outside
+# the training, and the share of $\bar A$, against the number of updates. Two controls belong to it: a model that
+# starts with $A$ replaced by $\bar A$ (a share of 1 at every width), and RoPE. If the widths differ with the first
+# control as well, the share at initialisation is not the reason.
+# ````
 #
 # ## References
 #

@@ -1050,8 +1050,9 @@ print(f"queries one way, keys the other, shifted by 5: scores change by {opposed
 # :label: ex-03-1
 # ```
 #
-# Write `turn(x, m, theta)`: equation {eq}`eq-3-13` for vectors `x` of shape `(N, 2)`, all at position `m`. Use
-# complex numbers or the matrix.
+# A cache holds keys `x` of shape `(N, 2)`, stamped with positions that you are not told. A text is inserted before
+# them, so that all of them move on by `m` positions (any real number, also a negative one). Write
+# `turn(x, m, theta)`: the keys with the stamps of their new positions.
 
 # %%
 from rope_lab.exercises.ch03 import check_turn
@@ -1070,6 +1071,9 @@ check_turn(turn)
 # ```{solution-start} ex-03-1
 # :label: sol-03-1
 # ```
+#
+# By {eq}`eq-3-12`, moving a stamp from $n$ to $n + m$ multiplies by $\mathrm{e}^{\mathrm{i}(n + m)\theta} /
+# \mathrm{e}^{\mathrm{i}n\theta} = \mathrm{e}^{\mathrm{i}m\theta}$, whatever $n$ is.
 
 # %%
 import cmath
@@ -1089,8 +1093,9 @@ check_turn(turn)
 # :label: ex-03-2
 # ```
 #
-# Write `rotation_matrix(m, dim, base)`: the matrix $R_m$ of {eq}`eq-3-18`, with the frequencies
-# {eq}`eq-3-23`.
+# A kernel is to compute scores from vectors that are *not* stamped. Write `rotation_matrix(m, dim, base)`: the matrix
+# $M$ with $\langle R_n q,\, R_{n+m} k \rangle = q^{\top} M k$ for every $n$, so for a key that is $m$ positions
+# *after* the query, with the frequencies {eq}`eq-3-23` and neighbours as pairs. $m$ is any real number.
 
 # %%
 from rope_lab.exercises.ch03 import check_rotation_matrix
@@ -1109,6 +1114,8 @@ check_rotation_matrix(rotation_matrix)
 # ```{solution-start} ex-03-2
 # :label: sol-03-2
 # ```
+#
+# By {eq}`eq-3-22`, $R_n^{\top} R_{n+m} = R_{-n} R_{n+m} = R_m$.
 
 
 # %%
@@ -1132,8 +1139,9 @@ check_rotation_matrix(rotation_matrix)
 # :label: ex-03-3
 # ```
 #
-# Write `score(q, k, distance, base)`: the score of unrotated `q` and `k` of shape `(D,)` at distance $m - n$, by
-# {eq}`eq-3-21`, without turning anything.
+# A query `q` and a key `k` of shape `(D,)` are stamped already, with positions that you are not told. Write
+# `score(q, k, distance, base)`: their score after the query alone has moved on by `distance` positions. Turn neither
+# vector.
 
 # %%
 from rope_lab.exercises.ch03 import check_score
@@ -1152,6 +1160,9 @@ check_score(score)
 # ```{solution-start} ex-03-3
 # :label: sol-03-3
 # ```
+#
+# In {eq}`eq-3-21`, $q_i \bar k_i\, \mathrm{e}^{\mathrm{i}(m-n)\theta_i}$ is the product of the stamped pairs. If $m$
+# grows by $s$, each term gets the factor $\mathrm{e}^{\mathrm{i}s\theta_i}$.
 
 
 # %%
@@ -1166,6 +1177,180 @@ check_score(score)
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-03-4
+# ```
+#
+# "This stamp is relative." `stamp(x, m)` stamps a vector `x` of shape `(4,)` with a position $m$ from 0 to 19. Write
+# `witness(stamp, q, k)`: three integers $m, n, t$ for which the score of `q` at $m$ and `k` at $n$ differs from the
+# score of `q` at $m + t$ and `k` at $n + t$, all four positions from 0 to 19. Return `None` if there is no such
+# witness. The checker tries nine stamps; four of them are relative.
+
+# %%
+from rope_lab.exercises.ch03 import check_witness
+
+
+def witness(stamp, q: Tensor, k: Tensor) -> tuple[int, int, int] | None:
+    return None  # your turn
+
+
+check_witness(witness)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-03-4
+# :label: sol-03-4
+# ```
+#
+# A relative stamp has one score for each distance, so each diagonal of the table of scores is constant. The relative
+# ones are the two turns, in which each pair has its own speed and direction, the mirror, and the circular shift of
+# the coordinates. By {eq}`eq-3-17` each of them is a power of one orthogonal matrix; the shift turns one plane by a
+# quarter, keeps one direction and flips another.
+
+
+# %%
+def witness(stamp, q: Tensor, k: Tensor) -> tuple[int, int, int] | None:
+    queries = torch.stack([stamp(q, m) for m in range(20)])
+    scores = queries @ torch.stack([stamp(k, n) for n in range(20)]).T
+    for ahead in range(-19, 20):  # n − m
+        along = scores.diagonal(ahead)
+        moved = ((along - along[0]).abs() > 1e-4).nonzero().flatten()
+        if len(moved):
+            return max(0, -ahead), max(0, ahead), int(moved[0])
+    return None
+
+
+check_witness(witness)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Find the bug
+# :label: ex-03-5
+# ```
+#
+# A model writes a text token by token. `cached` of shape `(n, D)` holds the keys of the tokens before, as they were
+# stamped when they came. For the next token, `next_scores` should return the scores of its query `q` with all keys,
+# its own `k` last; `q` and `k` of shape `(D,)` are not stamped yet. The first token comes out right, and so do the
+# first and the last score of every other token. Correct it.
+
+# %%
+from rope_lab.exercises.ch03 import check_next_scores
+
+
+def next_scores(q: Tensor, k: Tensor, cached: Tensor, base: float) -> Tensor:
+    keys = torch.cat((cached, k[None]))  # (n + 1, D)
+    position = torch.arange(len(keys))
+    turns = angles(position, frequencies(len(q), base), dtype=q.dtype)
+    return rotate(keys, turns) @ rotate(q[None], turns[-1:])[0]
+
+
+check_next_scores(next_scores)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-03-5
+# :label: sol-03-5
+# ```
+#
+# The cached keys are stamped a second time. The key at position 0 does not show it, because there the stamp does
+# nothing. Only the new key and the query have to be turned.
+
+
+# %%
+def next_scores(q: Tensor, k: Tensor, cached: Tensor, base: float) -> Tensor:
+    position = torch.tensor([len(cached)])
+    turns = angles(position, frequencies(len(q), base), dtype=q.dtype)
+    query, key = rotate(q[None], turns)[0], rotate(k[None], turns)
+    return torch.cat((cached, key)) @ query
+
+
+check_next_scores(next_scores)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-03-6
+# ```
+#
+# "Every stamp can be asked for positions in between." Write `half_step(T)`: for an orthogonal matrix $T = T_1$ of
+# shape `(D, D)`, with an even $D$, the stamp of position $\frac12$, which is an orthogonal $S$ with $S^2 = T$. Return
+# `None` where there is none. ($T$ has no eigenvalue $-1$ unless it is a mirror.)
+
+# %%
+from rope_lab.exercises.ch03 import check_half_step
+
+
+def half_step(T: Tensor) -> Tensor | None:
+    return None  # your turn: shape (D, D), or None
+
+
+check_half_step(half_step)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-03-6
+# :label: sol-03-6
+# ```
+#
+# The determinant of $S^2$ is $(\det S)^2$, and so not negative: a mirror has no half step. Every other $T$ is
+# $U R_1 U^{\top}$ by {eq}`eq-3-18`, and $S = U R_{1/2} U^{\top}$. It is not the only answer. Each plane can turn by
+# half of a whole turn more, and $-S$ is an answer too: whole numbers cannot tell $\theta$ from $\theta + 2\pi$, and
+# half positions can.
+
+
+# %%
+def half_step(T: Tensor) -> Tensor | None:
+    if torch.linalg.det(T) < 0:
+        return None
+    theta, U = take_apart(T)
+    return U @ block_diagonal(0.5, theta) @ U.T
+
+
+check_half_step(half_step)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-03-7
+#
+# You are to encode *times*. Events are milliseconds to years apart, and a model should see how long ago something
+# happened. Go through what this chapter asks of a stamp. Which of its wishes do you keep, which do you give up, and
+# what do you get? (This question has no checker.)
+# ```
+#
+# ````{solution} ex-03-7
+# :label: sol-03-7
+#
+# One possible answer.
+#
+# - *Scores from differences alone* {eq}`eq-3-1`: keep it for how long ago something was. It forbids one thing that
+#   may matter: the time of day and the day of the week are absolute. Give them to the model as features of the token,
+#   not as a stamp.
+# - *Whole positions*: given up, so continuity has to be assumed; then $\tau(m) = m\theta$ for real $m$ as well.
+# - *The stamp does not depend on the length of the text*: keep.
+# - *The frequencies*: the geometric progression has to span the range. From a millisecond to a year there are more
+#   than ten powers of ten; with 32 pairs each hand is about half as fast as the one before. Fewer hands than in a
+#   text then tell apart what is close together. A map of time such as its logarithm would be cheaper, but a
+#   difference of logarithms is a ratio of times, and {eq}`eq-3-1` for the logarithm is not {eq}`eq-3-1` for the time.
+# - *One stamp for query and key*: may be given up. Then a score can also shrink with the difference (xPos,
+#   chapter 10).
+# - *A score made of stamps*: may be given up. A bias on the logarithm of the difference (chapter 1) says "long ago"
+#   directly, at the price of a number for each pair of events.
+# - And a matter of arithmetic: an angle of a fast hand after years needs more digits than a float32 has (chapter 8).
+# ````
 #
 # ## References
 #

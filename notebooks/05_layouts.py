@@ -978,6 +978,131 @@ check_to_half(to_half)
 # ```{solution-end}
 # ```
 #
+# ```{exercise-start} Find the bug
+# :label: ex-05-4
+# ```
+#
+# GPT-NeoX packs three projections into one: the rows of `weight`, shape `(3·heads·D, C)`, are ordered head by head,
+# and for each head its $D$ query rows come first, then its $D$ key rows, then its $D$ value rows. `packed_to_half`
+# should convert such a weight from interleaved to half. It passed its test, which had one head. Correct it.
+
+# %%
+from rope_lab.exercises.ch05 import check_packed_to_half
+
+
+def packed_to_half(weight: Tensor, heads: int) -> Tensor:
+    q, k, v = weight.chunk(3)
+    q = convert_projection(q, heads, "interleaved", "half")
+    k = convert_projection(k, heads, "interleaved", "half")
+    return torch.cat((q, k, v))
+
+
+check_packed_to_half(packed_to_half)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-05-4
+# :label: sol-05-4
+# ```
+#
+# The function takes the first third of the rows for the queries, but they are spread over all heads. Bring head and
+# kind on axes of their own first.
+
+
+# %%
+def packed_to_half(weight: Tensor, heads: int) -> Tensor:
+    q, k, v = weight.unflatten(0, (heads, 3, -1)).unbind(1)  # (heads, D, C) each
+    q, k = (
+        convert_projection(x.flatten(0, 1), heads, "interleaved", "half").view_as(v)
+        for x in (q, k)
+    )
+    return torch.stack((q, k, v), dim=1).flatten(0, 2)
+
+
+check_packed_to_half(packed_to_half)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-05-5
+# ```
+#
+# "If I compare the scores of one query and one key at many distances, I notice a wrong layout." Refute it. Write
+# `blind_key(q, base)`: for a query of shape `(D,)` without zeros, a key that is not 0 and has the *same* score with
+# it at *every* distance, whether both are rotated in the interleaved or in the half layout. (Why is there always one?
+# Count conditions and unknowns, and remember distance 0.)
+
+# %%
+from rope_lab.exercises.ch05 import check_blind_key
+
+
+def blind_key(q: Tensor, base: float) -> Tensor:
+    return None  # your turn: shape (D,)
+
+
+check_blind_key(blind_key)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-05-5
+# :label: sol-05-5
+# ```
+#
+# The score at distance $s$ is linear in the key, so "no difference" is one linear equation for each $s$. As functions
+# of $s$, the differences are sums of $D/2$ cosines and $D/2$ sines, so they vanish at every distance if $D$
+# coefficients vanish: $D$ equations for the $D$ numbers of the key. But at distance 0 both layouts always agree, so
+# one of these equations follows from the others, and a key is left. It is the direction that the differences at many
+# distances do not reach. So a test of a conversion needs many random queries and keys.
+
+
+# %%
+def blind_key(q: Tensor, base: float) -> Tensor:
+    distances = torch.arange(4 * len(q))
+    turned = angles(distances, frequencies(len(q), base), dtype=torch.float64)
+    many = q.double().expand(len(distances), -1)
+    difference = rotate(many, turned) - rotate(many, turned, "half")  # (distances, D)
+    return torch.linalg.svd(difference).Vh[-1]
+
+
+check_blind_key(blind_key)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-05-6
+#
+# You publish the weights of a model. What do you store beside them, so that nobody who loads or converts them with
+# the wrong layout fails to notice? Say of each piece which mistake of this chapter it catches, and which it does not.
+# (This question has no checker.)
+# ```
+#
+# ````{solution} ex-05-6
+# :label: sol-05-6
+#
+# One possible answer.
+#
+# - *The layout in words that cannot be mistaken*: not a name, of which there are a dozen, but the list of pairs
+#   $(a_i, b_i)$ with their frequencies, the rotary dimension, and the number of heads and of key heads. It catches
+#   nothing by itself, because it has to be read. A program can read it, and a converter has to rewrite it, so that
+#   nobody converts twice.
+# - *A fingerprint of scores*: queries and keys of a fixed input, and the scores of a layer at distances 0, 1, 10
+#   and 100. Distance 0 finds queries and keys that were reordered differently (one of the two, or the wrong number
+#   of heads). Only the other distances find that neither was converted. Many random queries and keys are needed,
+#   since some are blind ({ref}`ex-05-5`).
+# - *Logits for one prompt of a few hundred tokens*, with a tolerance: they also catch a forgotten bias, norm or
+#   scale, but do not say what is wrong.
+# - *Not enough*: shapes, which always fit; a test of the shift property, which wrong layouts pass {eq}`eq-5-5`; a
+#   look at the first tokens of a sample, which can be right.
+# ````
+#
 # ## References
 #
 # - {cite:t}`su2021`, equations 15 and 34: the interleaved rotation.

@@ -749,18 +749,19 @@ table(
 # :label: ex-06-1
 # ```
 #
-# Write `paper_curve(s, freqs)`: the curve of {numref}`fig-bound` at distances `s` of shape `(S,)`. No
-# scrolling up.
+# {numref}`fig-bound` compares two bounds for content that is the same in all pairs. Write `looseness(h, s, freqs)`
+# for any content: how many times as large as the bound that holds without RoPE, $\sum_i |h_i|$, the bound
+# {eq}`eq-6-7` is at each of the distances `s` of shape `(S,)`. `h` of shape `(D/2,)` is complex.
 
 # %%
-from rope_lab.exercises.ch06 import check_paper_curve
+from rope_lab.exercises.ch06 import check_looseness
 
 
-def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
+def looseness(h: Tensor, s: Tensor, freqs: Tensor) -> Tensor:
     return None  # your turn: shape (S,)
 
 
-check_paper_curve(paper_curve)
+check_looseness(looseness)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -769,15 +770,19 @@ check_paper_curve(paper_curve)
 # ```{solution-start} ex-06-1
 # :label: sol-06-1
 # ```
+#
+# The steps of {eq}`eq-6-7` include the last one, from $h_{D/2-1}$ to $h_{D/2} = 0$.
 
 
 # %%
-def paper_curve(s: Tensor, freqs: Tensor) -> Tensor:
+def looseness(h: Tensor, s: Tensor, freqs: Tensor) -> Tensor:
     angle = s[:, None] * freqs
-    return torch.polar(torch.ones_like(angle), angle).cumsum(-1).abs().mean(-1)
+    S = torch.polar(torch.ones_like(angle), angle).cumsum(-1)  # (S, D/2)
+    steps = torch.cat((h, torch.zeros_like(h[:1]))).diff().abs()
+    return steps.max() * S.abs().sum(-1) / h.abs().sum()
 
 
-check_paper_curve(paper_curve)
+check_looseness(looseness)
 
 # %% [markdown]
 # ```{solution-end}
@@ -862,6 +867,122 @@ check_reach(reach)
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ```{exercise-start} Find the bug
+# :label: ex-06-4
+# ```
+#
+# Row $m$ and column $n$ of `scores`, shape `(N, N)`, belong to the query at $m$ and the key at $n$. `by_distance`
+# should return the mean score of a causal layer at each distance $s = m - n$ from 0 to $N - 1$. Somebody used it on a
+# model without any position encoding, and found "long-range decay". Correct it.
+
+# %%
+from rope_lab.exercises.ch06 import check_by_distance
+
+
+def by_distance(scores: Tensor) -> Tensor:
+    N = len(scores)
+    position = torch.arange(N)
+    s = position[:, None] - position
+    return torch.stack([scores[s == distance].sum() / N for distance in range(N)])
+
+
+check_by_distance(by_distance)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-06-4
+# :label: sol-06-4
+# ```
+#
+# There are $N - s$ pairs at distance $s$, not $N$. Divided by $N$, the mean of scores that are all 1 falls in a
+# straight line to $1/N$, whatever the model does.
+
+
+# %%
+def by_distance(scores: Tensor) -> Tensor:
+    return torch.stack([scores.diagonal(-s).mean() for s in range(len(scores))])
+
+
+check_by_distance(by_distance)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-06-5
+# ```
+#
+# "The bound of the paper never says anything that does not hold without RoPE." Write `telling(s, freqs)`: content $h$
+# of shape `(D/2,)`, real or complex, for which the bound {eq}`eq-6-7` at distance $s \ge 0$ is *smaller* than
+# $\sum_i |h_i|$. Return `None` where no content has that. (Try small distances too.)
+
+# %%
+from rope_lab.exercises.ch06 import check_telling
+
+
+def telling(s: float, freqs: Tensor) -> Tensor | None:
+    return None  # your turn: shape (D/2,), or None
+
+
+check_telling(telling)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-06-5
+# :label: sol-06-5
+# ```
+#
+# Write $M$ for the largest step and $n = D/2$. From pair $i$ to the end there are $n - i$ steps, so
+# $|h_i| \le (n - i) M$, and the sum of all $|h_i|$ is at most $\frac12 n (n + 1) M$. Content that tapers off in a
+# straight line, $h_i = n - i$, reaches that; no other content makes the paper's bound smaller in comparison. For it
+# the ratio of the two bounds is $\sum_j |S_j|$ divided by $1 + 2 + \dots + n$. Since $|S_j| \le j$, the ratio is at
+# most 1. It *is* 1 where all arrows point the same way, and so at distance 0, where there is no such content. At all
+# other distances that are tried here, the straight taper is an answer.
+
+
+# %%
+def telling(s: float, freqs: Tensor) -> Tensor | None:
+    return torch.arange(len(freqs), 0, -1) if s > 0 else None
+
+
+check_telling(telling)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-06-6
+#
+# A paper plots the mean attention *weight* of a trained language model against the distance, finds that it falls, and
+# calls this "the long-range decay of RoPE". Name three other causes, and for each an experiment that takes it away.
+# (This question has no checker.)
+# ```
+#
+# ````{solution} ex-06-6
+# :label: sol-06-6
+#
+# - *The softmax.* The weights of a row sum to 1, and only long rows have far keys. Even if all scores are the same,
+#   the mean weight at distance $s$ is the mean of $1/(m + 1)$ over the rows $m \ge s$, which falls with $s$. Plot
+#   scores, or compare with the weights of constant scores.
+# - *The text.* In language, tokens that are near each other have more to do with each other. Keep the tokens and
+#   change their positions only: leave a gap of 1,000 positions before the last token, or shuffle the text. If a head
+#   looks at the same *tokens* as before, it was content.
+# - *Training.* The model may have learned to look near, because that is useful. RoPE then allows the decay and does
+#   not cause it. Measure before training (for random content the level is the same everywhere, {eq}`eq-6-10`), and
+#   train a model without an encoding or with ALiBi on the same text.
+# - *The measurement.* A wrong denominator ({ref}`ex-06-4`), or a mean over heads in which a few local heads have all
+#   the weight. Plot heads one by one.
+#
+# An experiment *for* the claim would take the trained queries and keys, and change nothing but the distance in the
+# rotation.
+# ````
 #
 # ## References
 #

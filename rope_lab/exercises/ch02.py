@@ -341,7 +341,7 @@ check_also_relative = Exercise(
 """Exercise 2.5: `also_relative(freqs)` is an A (C, C) with a relative term and no relative part, or None."""
 
 
-def _positions(mask: Tensor) -> Tensor:
+def _text_positions(mask: Tensor) -> Tensor:
     return mask.cumsum(-1) - 1
 
 
@@ -375,10 +375,10 @@ def _columns(mask: Tensor) -> Tensor:
     return torch.arange(mask.shape[1]).expand(mask.shape)
 
 
-check_positions = Exercise(
+check_text_positions = Exercise(
     "2.6",
-    "positions",
-    _positions,
+    "text_positions",
+    _text_positions,
     _mask_draws,
     {
         "this is the function of the page, unmended": lambda mask: (
@@ -397,4 +397,4 @@ check_positions = Exercise(
     right="every text begins at 0 now, wherever its padding is.",
     fault=_miscounted,
 )
-"""Exercise 2.6: `positions(mask)` counts the tokens of each padded text from 0, (B, N)."""
+"""Exercise 2.6: `text_positions(mask)` counts the tokens of each padded text from 0, (B, N)."""

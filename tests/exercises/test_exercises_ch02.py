@@ -13,7 +13,7 @@ from rope_lab.exercises.ch02 import (
     check_move_on,
     check_position_of,
     check_position_table,
-    check_positions,
+    check_text_positions,
 )
 
 
@@ -342,8 +342,8 @@ def counted(mask: Tensor, *, of=lambda row: 0) -> list[list[int]]:
         lambda mask: torch.arange(mask.shape[1]) - mask.argmax(-1, keepdim=True),
     ],
 )
-def test_positions_right(answer) -> None:
-    assert check_positions(answer)
+def test_text_positions_right(answer) -> None:
+    assert check_text_positions(answer)
 
 
 @pytest.mark.parametrize(
@@ -368,8 +368,8 @@ def test_positions_right(answer) -> None:
         (lambda m: None, "nothing yet"),
     ],
 )
-def test_positions_mistakes(answer, diagnosis: str) -> None:
-    verdict = check_positions(answer)
+def test_text_positions_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_text_positions(answer)
     assert not verdict
     assert diagnosis in verdict.message
 
@@ -380,7 +380,7 @@ def test_two_mistakes_at_once_have_no_name() -> None:
             lambda n, dim, period: halves(n, speeds(dim, period, lambda i, dim: -i / dim), 1)
         ),
         check_also_relative(lambda f: torch.eye(2 * len(f)).roll(2, 0) + torch.eye(2 * len(f))),
-        check_positions(lambda m: m.flip(-1).cumsum(-1).flip(-1)),
+        check_text_positions(lambda m: m.flip(-1).cumsum(-1).flip(-1)),
     ):
         assert not verdict
         assert "Likely" not in verdict.message
