@@ -190,7 +190,7 @@ table(rows, {"W": "d", "change of the output by one key more": ".1%"})
 
 
 # %%
-def with_previous(x: Tensor, W: int) -> Tensor:
+def with_block_before(x: Tensor, W: int) -> Tensor:
     """Each block behind the one before: (B, H, N, D) -> (B, H, N/W, 2W, D)."""
     blocks = x.unflatten(-2, (-1, W))
     nothing = torch.zeros_like(blocks[:, :, :1])
@@ -204,9 +204,9 @@ def folded_local(q: Tensor, k: Tensor, v: Tensor, W: int) -> Tensor:
     r, c = torch.arange(W)[:, None], torch.arange(2 * W)
     seen = ((r < c) & (c <= r + W)).repeat(blocks.shape[2], 1, 1)
     seen[0, :, :W] = False  # there is no block −1
-    scores = blocks @ with_previous(k, W).mT / q.shape[-1] ** 0.5
+    scores = blocks @ with_block_before(k, W).mT / q.shape[-1] ** 0.5
     weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-    return (weights @ with_previous(v, W)).flatten(2, 3)
+    return (weights @ with_block_before(v, W)).flatten(2, 3)
 
 
 W, N = 16, 160
@@ -701,10 +701,10 @@ def turn(x: Tensor, positions: Tensor) -> Tensor:
 q, k, v = torch.randn(3, 2, 2, N, D)
 at = torch.arange(N)
 q_here = turn(q, at % W + W).unflatten(-2, (-1, W))  # places W … 2W − 1
-k_here = turn(with_previous(k, W), torch.arange(2 * W))  # 0 … 2W − 1
+k_here = turn(with_block_before(k, W), torch.arange(2 * W))  # 0 … 2W − 1
 by_place = q_here @ k_here.mT  # (B, H, N/W, W, 2W)
 q_there = turn(q, at).unflatten(-2, (-1, W))
-k_there = with_previous(turn(k, at), W)
+k_there = with_block_before(turn(k, at), W)
 check("eq. 12.9", by_place, q_there @ k_there.mT)
 
 far_away = turn(q, at + 10**6), turn(k, at + 10**6)

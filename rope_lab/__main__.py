@@ -68,12 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from rope_lab.training import Stopped
-
     try:
         code = _COMMANDS[options.command](options)
         sys.stdout.flush()
-    except Stopped as error:
+    except RuntimeError as error:
+        training = sys.modules.get("rope_lab.training")  # a command that trains nothing does not load it
+        if training is None or not isinstance(error, training.Stopped):
+            raise
         return _fail(options, error, 1)
     return code or 0
 
@@ -338,9 +339,40 @@ def _grade(options: argparse.Namespace) -> None:
         print("  ".join(row))
 
 
+def _exercises(options: argparse.Namespace) -> None:
+    given = {"exercises": options.exercises, "package": options.install}
+    tool = "otter" if options.otter else "nbgrader" if options.nbgrader else ""
+    if tool:
+        from rope_lab.exercises import exporting
+
+        if options.seed is None:
+            raise ValueError(
+                f"--{tool} needs --seed, a secret text from which the hidden tests draw their inputs"
+            )
+        written = exporting.write(options.otter or options.nbgrader, tool, seed=options.seed, **given)
+    else:
+        from rope_lab.exercises import notebooks
+
+        if options.seed is not None:
+            raise ValueError(
+                "--seed is for --otter and --nbgrader: the notebooks have the inputs of the pages"
+            )
+        written = notebooks.write(
+            options.student or options.solutions, solutions=not options.student, **given
+        )
+    for path in written:
+        print(path)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]]
 _COMMANDS = {"train": _train, "sample": _sample, "evaluate": _evaluate, "export": _export, "bench": _bench}
-_COMMANDS |= {"info": _info, "check": _check, "grade": _grade, "reproduce": _reproduce}
+_COMMANDS |= {
+    "info": _info,
+    "exercises": _exercises,
+    "check": _check,
+    "grade": _grade,
+    "reproduce": _reproduce,
+}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(
         dest="command",
         required=True,
-        metavar="train | sample | evaluate | export | reproduce | bench | check | grade | info",
+        metavar="train | sample | evaluate | export | reproduce | bench | check | grade | exercises | info",
     )
 
     command = commands.add_parser("train", help="train a model", description="Train a model.")
@@ -202,6 +202,31 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=_real, default=20, help="time for each answer; default 20")
     command.add_argument(
         "--memory", type=_whole, default=2_000, metavar="MEGABYTES", help="for each answer; default 2000"
+    )
+
+    command = commands.add_parser(
+        "exercises",
+        help="write notebooks for a course",
+        description="Write the chapters as notebooks, or their exercises as assignments of a grading tool, into a new "
+        "or empty folder.",
+    )
+    kinds = command.add_mutually_exclusive_group(required=True)
+    kinds.add_argument(
+        "--student", metavar="FOLDER", help="chapters without solutions, with cells for answers"
+    )
+    kinds.add_argument("--solutions", metavar="FOLDER", help="chapters with their solutions")
+    kinds.add_argument("--otter", metavar="FOLDER", help="assignments for `otter assign`")
+    kinds.add_argument("--nbgrader", metavar="FOLDER", help="a course for nbgrader")
+    command.add_argument(
+        "--exercises", metavar="LIST", help="chapters and exercises, such as 03,05.2; default all"
+    )
+    command.add_argument(
+        "--seed", metavar="TEXT", help="what the inputs of hidden tests are drawn from; keep it secret"
+    )
+    command.add_argument(
+        "--install",
+        metavar="PACKAGE",
+        help="what pip installs where rope_lab is missing; default the repository that this one came from, if any",
     )
 
     command = commands.add_parser(

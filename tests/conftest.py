@@ -24,6 +24,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     for path in [
         *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE", "rope_lab/py.typed")),
         *(ROOT / "rope_lab").rglob("*.py"),
+        *(ROOT / "notebooks").glob("[0-9]*.py"),
+        ROOT / "book" / "references.bib",
         *(ROOT / "rope_lab" / "experiments" / "results").glob("*/*.json"),
         ROOT / "tests" / "conftest.py",  # must not get in
     ]:

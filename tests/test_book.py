@@ -19,7 +19,7 @@ from pybtex.database import Entry, Person
 from rope_book import silence_future_typing
 from rope_book.chapters import package_key, read
 from rope_book.citing import Citations
-from rope_book.portable import Book, portable
+from rope_lab.exercises.plain import Book, portable
 
 silence_future_typing()
 ROOT = Path(__file__).resolve().parents[1]

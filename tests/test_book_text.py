@@ -10,8 +10,8 @@ from docutils.core import publish_doctree
 
 from rope_book.address import base_url
 from rope_book.docstrings import _to_rst
-from rope_book.mentions import pieces
 from rope_book.pages import describe, size
+from rope_lab.exercises.plain import pieces
 
 CHAPTERS = {3: "three", 5: "five", 10: "ten", 13: "thirteen", 15: "fifteen"}
 

@@ -66,7 +66,13 @@ def test_import_runs_without_any_extra_installed(tmp_path):
 def test_wheel_holds_the_package_alone(wheel):
     names = wheel.namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"rope_lab", f"rope_lab-{rope_lab.__version__}.dist-info"}
+    assert tops == {
+        "rope_lab",
+        *(f"rope_lab-{rope_lab.__version__}.{kind}" for kind in ("data", "dist-info")),
+    }
+    shared = {name.partition(".data/")[2] for name in names if ".data/" in name}
+    pages = {f"data/share/rope_lab/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("[0-9]*.py")}
+    assert shared == pages | {"data/share/rope_lab/book/references.bib"}
     assert "rope_lab/py.typed" in names
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rope_lab").rglob("*.py")}
     assert modules == {name for name in names if name.startswith("rope_lab/") and name.endswith(".py")}

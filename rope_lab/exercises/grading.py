@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import subprocess
@@ -19,7 +18,7 @@ from rope_lab.exercises import exercise, exercises
 from rope_lab.exercises.calling import Outcome
 from rope_lab.exercises.checker import PUBLIC, Exercise
 from rope_lab.exercises.feedback import Feedback
-from rope_lab.exercises.submission import SUFFIXES, Submission, read
+from rope_lab.exercises.submission import SUFFIXES, Submission, read, seed_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Judge:
         closed: Path | None = None,
         quiet: bool = True,
     ) -> None:
-        self._seed = PUBLIC if seed is None else int(hashlib.sha256(seed.encode()).hexdigest()[:12], 16) + 1
+        self._seed = PUBLIC if seed is None else seed_of(seed)
         self._limits = limits or Limits()
         self._closed, self._quiet = closed, quiet
         self._process: subprocess.Popen[str] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class Submission:
         if len(lines) > 1:
             return f"{self.name} defines {function} more than once, in lines {', '.join(map(str, lines))}; keep one."
         return ""
+
+
+def seed_of(text: str) -> int:
+    """The seed that a text stands for, which is never that of the pages."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) + 1
 
 
 def read(path: Path) -> Submission:

@@ -2,7 +2,7 @@
 
 chapters   reads py:percent files and keys the execution cache on the package
 publish    puts each executed notebook beside its page, for download and for Colab
-portable   turns MyST into plain Markdown for it, citing its citations into names and years
+citing     turns its citations into names and years
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     MathJax served from the book itself, and no image without words for those who cannot see it

@@ -19,7 +19,7 @@ from sphinx_exercise.nodes import is_exercise_node, solution_node
 
 from rope_book.chapters import number
 from rope_book.numbering import number_of
-from rope_book.portable import titled
+from rope_lab.exercises.plain import titled
 
 LOG = logging.getLogger(__name__)
 

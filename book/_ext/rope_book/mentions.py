@@ -1,12 +1,9 @@
 """Chapters that the text names: "chapter 5" becomes a link, and one that does not exist is called planned.
 
-`pieces` is the one reading of such a mention; pages link it here, published notebooks in `portable`.
+`pieces` of `rope_lab.exercises.plain` is the one reading of such a mention; pages link it here, notebooks there.
 """
 
 from __future__ import annotations
-
-import re
-from collections.abc import Iterator, Mapping
 
 from docutils import nodes
 from sphinx import addnodes
@@ -15,12 +12,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from rope_book.chapters import number
+from rope_lab.exercises.plain import MENTION, pieces
 
-# "chapter 5", "Chapters 6 and 10", "chapters 1, 2 and 3", "Chapters 13 to 15".
-AND = r"(?:,\s+(?:and\s+)?|\s+(?:and|or|to)\s+|[-–])"
-MENTION = re.compile(rf"\b(?:[Cc]hapters\s+\d+(?:{AND}\d+\b(?!\.\d))*|[Cc]hapter\s+\d+)(?!\.?\d)")
-ONE = re.compile(r"(?:[Cc]hapters?\s+)?(?P<number>\d+)")
-SAID = re.compile(r"[\s,(]*(?:(?:is|are)\s+)?planned\b")  # the text says so itself
 # What is not prose, or a link already.
 OTHER = (
     nodes.literal,
@@ -36,30 +29,6 @@ OTHER = (
 def written(env: BuildEnvironment) -> dict[int, str]:
     """The chapters that exist: {3: "notebooks/03_deriving_rope"}."""
     return {found: name for name in env.found_docs if (found := number(name)) is not None}
-
-
-def pieces(text: str, chapters: Mapping[int, str]) -> Iterator[tuple[str, str | None]]:
-    """The text in order, each piece with the page it should link to, or None; "(planned)" where there is none."""
-    end = 0
-    for mention in MENTION.finditer(text):
-        for one in ONE.finditer(text, mention.start(), mention.end()):
-            if one.start() > end:
-                yield text[end : one.start()], None
-            end = one.end()
-            page = chapters.get(int(one["number"]))
-            mark = "" if page is not None or SAID.match(text, mention.end()) else _planned(text, one)
-            yield one[0] + mark, page
-    if end < len(text):
-        yield text[end:], None
-
-
-def _planned(text: str, mention: re.Match[str]) -> str:
-    """In brackets, or after a comma where the mention stands in brackets already."""
-    before, after = text[: mention.start()], text[mention.end() :]
-    inside = before.rfind("(") > before.rfind(")") or ("(" not in after.partition(")")[0] and ")" in after)
-    if inside:
-        return ", planned"
-    return " (planned)"
 
 
 class LinkChapters(SphinxPostTransform):

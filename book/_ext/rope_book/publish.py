@@ -18,39 +18,9 @@ from rope_book.chapters import executed, number
 from rope_book.citing import Citations
 from rope_book.mentions import written
 from rope_book.numbering import number_of
-from rope_book.portable import Book, portable, solution_at_end
-
-SETUP_CELL = """\
-# Colab and other fresh kernels: install the package of this book, once. An installed torch is left as it is.
-import importlib.metadata
-import importlib.util
-import pathlib
-import subprocess
-import sys
-import tempfile
-
-if importlib.util.find_spec("rope_lab") is None:
-    kept = pathlib.Path(tempfile.mkdtemp()) / "kept.txt"
-    kept.write_text("")
-    if importlib.util.find_spec("torch") is not None:
-        kept.write_text(f"torch=={{importlib.metadata.version('torch')}}\\n")
-    package = "rope-lab[book] @ git+https://github.com/{repository}{commit}"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(kept), package]
-    done = subprocess.run(pip, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"pip could not install {{package}}:\\n{{done.stdout}}{{done.stderr}}")
-    importlib.invalidate_caches()
-"""
-LOCAL_CELL = """\
-# This notebook needs `rope_lab`, the package of the book that it comes from.
-import importlib.util
-
-if importlib.util.find_spec("rope_lab") is None:
-    raise ModuleNotFoundError(
-        "rope_lab is not installed in this kernel. In the folder of the book's source code, "
-        "python -m pip install '.[book]' installs it, and make lab opens the chapters with it."
-    )
-"""
+from rope_lab.exercises.notebooks import LOCAL_CELL, new, setup_cell, standalone
+from rope_lab.exercises.pages import open_after
+from rope_lab.exercises.plain import Book
 
 
 def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
@@ -75,59 +45,24 @@ def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
     return Book(lambda label: number_of(env, label), citations, page, chapters)
 
 
-def _fold(cell: Any, *, solution: str = "") -> None:
-    """What the page folds, JupyterLab and Colab fold too."""
-    tags = set(cell.metadata.get("tags", ()))
-    folded = {}
-    if solution or tags & {"hide-input", "hide-cell"}:
-        folded["source_hidden"] = True
-        cell.metadata["cellView"] = "form"
-        cell.source = f"# @title {solution or 'Code (double-click to see it)'}\n{cell.source}"
-    if solution or tags & {"hide-output", "hide-cell"}:
-        folded["outputs_hidden"] = True
-    if folded:
-        cell.metadata["jupyter"] = {**cell.metadata.get("jupyter", {}), **folded}
-
-
-def _caption(cell: Any, book: Book) -> Any:
-    """A cell with the number, the caption and the description of the figure above it; None where there are none."""
-    said = cell.metadata.get("mystnb", {})
-    figure, alt = said.get("figure", {}), said.get("image", {}).get("alt", "")
-    parts = []
-    if "caption" in figure:
-        of = book.number(figure.get("name", ""))
-        head = f"**Figure {of}.** " if of else ""
-        parts.append(head + portable(figure["caption"], book))
-    if alt:
-        parts.append(f"<details><summary>The figure in words</summary>\n\n{alt}\n\n</details>")
-    return nbformat.v4.new_markdown_cell("\n\n".join(parts), id=f"{cell.id}-figure") if parts else None
-
-
 def _setup_cell(app: Sphinx) -> str:
     if not (owner_name := repository(app.config)):
         return LOCAL_CELL
     commit = os.environ.get("GITHUB_SHA", "")
-    return SETUP_CELL.format(repository=owner_name, commit=commit and f"@{commit}")
+    return setup_cell(f"rope-lab[book] @ git+https://github.com/{owner_name}{commit and f'@{commit}'}")
 
 
 def _notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode:
     notebook = executed(app, docname)
     citations = Citations(dict(app.env.get_domain("cite").bibdata.data.entries))
-    book = _book(app, docname, citations)
-    cells = [nbformat.v4.new_code_cell(_setup_cell(app), id="setup")]
-    solution = ""
+    of = ""
     for cell in notebook.cells:
-        cells.append(cell)
-        if cell.cell_type == "markdown":
-            solution = solution_at_end(cell.source, solution)
-            cell.source = portable(cell.source, book).strip()
-        else:
-            _fold(cell, solution=solution)
-            if (caption := _caption(cell, book)) is not None:
-                cells.append(caption)
+        of = open_after(cell.source, of) if cell.cell_type == "markdown" else of
+        cell.metadata["of"] = of
+    cells = standalone(notebook.cells, _book(app, docname, citations), _setup_cell(app))
     if listed := citations.references():
-        cells.append(nbformat.v4.new_markdown_cell(f"## Works cited\n\n{listed}", id="works-cited"))
-    notebook.cells = [cell for cell in cells if cell.source]  # the end of an exercise may leave nothing
+        cells.append({**new("markdown", f"## Works cited\n\n{listed}"), "id": "works-cited"})
+    notebook.cells = [nbformat.from_dict(cell) for cell in cells]
     notebook.metadata.pop("jupytext", None)  # it pairs the notebook with a file that a download does not have
     return notebook
 

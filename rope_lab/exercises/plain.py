@@ -1,12 +1,10 @@
-"""Markdown that reads well where Sphinx is not: in Colab, JupyterLab or an editor, from a published notebook."""
+"""MyST as Markdown that reads well where Sphinx is not: in Colab, JupyterLab or an editor, from a notebook."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-
-from rope_book.mentions import pieces
 
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<name>[\w-]+)\} *(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence) *$",
@@ -14,8 +12,10 @@ FENCE = re.compile(
 )
 LABEL = re.compile(r"^:label: *(?P<label>\S+) *$", re.MULTILINE)
 EXERCISE = re.compile(r"(?P<kind>ex|sol)-(?P<chapter>\d\d)-(?P<place>[1-9]\d*)")
-GATE = re.compile(
-    r"^`{3,}\{(?:solution-start\} .*\n:label: *(?P<label>\S+)|[a-z]+-(?:start|end)\})", re.MULTILINE
+GATED = re.compile(
+    r"^(?P<fence>`{3,})\{(?P<kind>exercise|solution)(?P<gate>-start|-end)?\} *(?P<title>.*)\n"
+    r"(?P<body>(?:.*\n)*?)(?P=fence) *$",
+    re.MULTILINE,
 )
 OPTIONS = re.compile(r"\A(?:---\n(?:.*\n)*?---\n|(?::[\w-]+:.*\n)+)?\n*")
 ROLE = re.compile(r"\{(?P<name>[\w:]+)\}`(?P<text>[^`]+)`")
@@ -23,6 +23,12 @@ TAGGED = re.compile(r"\$\$ *\((?P<label>[\w:.-]+)\)")
 TARGET = re.compile(r"^\([\w:.-]+\)=\n", re.MULTILINE)
 # Code, formulas and links, in which a mention of a chapter is left alone; the groups between are prose.
 NO_PROSE = re.compile(r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\[[^\]]*\]\([^)]*\)|^#.*?$)", re.DOTALL | re.MULTILINE)
+
+# "chapter 5", "Chapters 6 and 10", "chapters 1, 2 and 3", "Chapters 13 to 15".
+AND = r"(?:,\s+(?:and\s+)?|\s+(?:and|or|to)\s+|[-–])"
+MENTION = re.compile(rf"\b(?:[Cc]hapters\s+\d+(?:{AND}\d+\b(?!\.\d))*|[Cc]hapter\s+\d+)(?!\.?\d)")
+ONE = re.compile(r"(?:[Cc]hapters?\s+)?(?P<number>\d+)")
+SAID = re.compile(r"[\s,(]*(?:(?:is|are)\s+)?planned\b")  # the text says so itself
 
 
 @dataclass(frozen=True)
@@ -99,13 +105,6 @@ def _exercise(name: str, kind: str, heading: str, body: str) -> str:
     return f"### {heading}\n\n{body}".rstrip()
 
 
-def solution_at_end(text: str, before: str = "") -> str:
-    """The solution that the cell after this text belongs to, such as "Solution 3.1"; "" where it belongs to none."""
-    for gate in GATE.finditer(text):
-        before = titled(gate["label"]) if gate["label"] else ""
-    return before
-
-
 def _role(name: str, text: str, book: Book) -> str:
     shown, _, target = text.rpartition(" <")
     target = target.removesuffix(">")
@@ -124,3 +123,27 @@ def _role(name: str, text: str, book: Book) -> str:
     if name == "term":
         return shown or target
     return f"`{(shown or target).removeprefix('~')}`"
+
+
+def pieces(text: str, chapters: Mapping[int, str]) -> Iterator[tuple[str, str | None]]:
+    """The text in order, each piece with the page it should link to, or None; "(planned)" where there is none."""
+    end = 0
+    for mention in MENTION.finditer(text):
+        for one in ONE.finditer(text, mention.start(), mention.end()):
+            if one.start() > end:
+                yield text[end : one.start()], None
+            end = one.end()
+            page = chapters.get(int(one["number"]))
+            mark = "" if page is not None or SAID.match(text, mention.end()) else _planned(text, one)
+            yield one[0] + mark, page
+    if end < len(text):
+        yield text[end:], None
+
+
+def _planned(text: str, mention: re.Match[str]) -> str:
+    """In brackets, or after a comma where the mention stands in brackets already."""
+    before, after = text[: mention.start()], text[mention.end() :]
+    inside = before.rfind("(") > before.rfind(")") or ("(" not in after.partition(")")[0] and ")" in after)
+    if inside:
+        return ", planned"
+    return " (planned)"
