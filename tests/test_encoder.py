@@ -127,3 +127,13 @@ def test_the_published_size_is_the_default():
     assert (config.vocab_size, config.dim) == (published.vocab_size, published.hidden_size)
     assert (config.depth, config.heads) == (published.num_hidden_layers, published.num_attention_heads)
     assert config.dim * config.ff_mult == published.intermediate_size
+
+
+def test_with_t5_an_encoder_tells_before_from_behind():
+    """Its buckets are for both directions; those of a decoder would call all that is ahead one distance."""
+    torch.manual_seed(0)
+    at, q = torch.arange(9), torch.zeros(1, H, 9, C // H)
+    for causal, distinct in ((False, 9), (True, 5)):
+        bias = RoFormerConfig.encoder(V, dim=C, heads=H, position="t5", causal=causal).build_position()
+        torch.nn.init.normal_(bias.table.weight)
+        assert bias.bias(q, q, at, at)[0, 0, 4].unique().numel() == distinct  # 4 tokens on either side, and itself
