@@ -15,7 +15,10 @@ TEXTS = sorted(
     for folder in ("book", "notebooks")
     for path in (SITE / folder).rglob("*.html")
 )
-PAGES = [*TEXTS, *(name for name in ("genindex.html", "search.html") if (SITE / name).exists())]
+# Those that Sphinx makes by itself, one of the sources it shows, and the page for wrong addresses.
+MADE = ("genindex.html", "search.html", "py-modindex.html", "404.html")
+MADE += ("_modules/index.html", "_modules/rope_lab/encodings/rotary.html")
+PAGES = [*TEXTS, *(name for name in MADE if (SITE / name).exists())]
 
 
 def _screen(width: int, height: int, scale: int, scheme: str) -> dict[str, Any]:

@@ -18,9 +18,10 @@ MISSING = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>No such page · {title}</title>
+<link rel="icon" href="{base}_static/favicon.svg">
 <body style="max-width: 40rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.6 system-ui, sans-serif">
 <h1>There is no such page</h1>
-<p>It may have moved. <a href="{home}">{title}</a> has the list of chapters and a search box.</p>
+<p>It may have moved. <a href="{base}{root}" style="color: inherit">{title}</a> has the list of chapters and a search box.</p>
 </body>
 </html>
 """
@@ -56,7 +57,7 @@ def _write(app: Sphinx, exception: Exception | None) -> None:
         return
     out, base = Path(app.outdir), app.config.html_baseurl
     root = app.builder.get_target_uri(app.config.root_doc)
-    missing = MISSING.format(title=app.config.html_title, home=base + root)
+    missing = MISSING.format(title=app.config.html_title, base=base, root=root)
     (out / "404.html").write_text(missing, encoding="utf-8")
     robots = "User-agent: *\nAllow: /\n"
     if base:
