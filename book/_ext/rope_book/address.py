@@ -21,7 +21,8 @@ MISSING = """\
 <link rel="icon" href="{base}_static/favicon.svg">
 <body style="max-width: 40rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.6 system-ui, sans-serif">
 <h1>There is no such page</h1>
-<p>It may have moved. <a href="{base}{root}" style="color: inherit">{title}</a> has the list of chapters and a search box.</p>
+<p>It may have moved. <a href="{base}{root}" style="color: inherit">{title}</a>
+has the list of chapters and a search box.</p>
 </body>
 </html>
 """
