@@ -58,7 +58,11 @@ def test_the_commands_of_the_teaching_page_grade(tmp_path: Path, monkeypatch: py
     assert main(check) == 1
     assert main(grade) == 0
     count = len(exercises(3)) + 1
-    marks = ["ann", *["0"] * (count + 1), str(count + 2)]  # no point in each and in all, of one each and three for 5.2
+    marks = [
+        "ann",
+        *["0"] * (count + 1),
+        str(count + 2),
+    ]  # no point in each and in all, of one each and three for 5.2
     assert Path("marks.csv").read_text("utf-8").splitlines()[1] == ",".join(marks)
     assert "raises RuntimeError: no idea (line 2" in Path("reports/ann.txt").read_text("utf-8")
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from rope_lab.exercises.checker import Draw, Exercise, Inputs
-from rope_lab.exercises.formulas import EXPONENTS, half_order, matrix, relative_part, sinusoids, theta
+from rope_lab.exercises.formulas import EXPONENTS, drift, half_order, matrix, relative_part, sinusoids, theta
 
 
-def _halves(length: int, freqs: Tensor, first: int = 0) -> Tensor:
-    angle = torch.arange(first, first + length, dtype=torch.float64)[:, None] * freqs
+def _halves(length: int, freqs: Tensor, first: float = 0) -> Tensor:
+    angle = (first + torch.arange(length, dtype=torch.float64))[:, None] * freqs
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
 
@@ -157,7 +157,13 @@ check_move_on = Exercise(
 
 
 def _look_back(r: float, dim: int, base: float) -> Tensor:
-    return matrix(-r * theta(dim, base))
+    return _in_halves(matrix(-r * theta(dim, base)))
+
+
+def _in_halves(A: Tensor) -> Tensor:
+    """A matrix between interleaved vectors, for vectors with all sines first."""
+    order = half_order(len(A))
+    return A[order][:, order]
 
 
 def _look_draws(d: Draw) -> Iterator[Inputs]:
@@ -169,33 +175,33 @@ def _look_draws(d: Draw) -> Iterator[Inputs]:
     yield d.real(2.1, 7.9), 6, 10_000.0
 
 
-def _outer(r: float, dim: int, base: float) -> Tensor:
-    then, now = sinusoids(torch.tensor([0.0, r]), theta(dim, base))
-    return torch.outer(now, then)
-
-
 check_look_back = Exercise(
     "2.3",
     "look_back",
     _look_back,
     _look_draws,
     {
-        "this is R_r; it looks r tokens ahead": lambda r, dim, base: _look_back(-r, dim, base),
+        "this looks r tokens ahead": lambda r, dim, base: _look_back(-r, dim, base),
         "this is the identity: it peaks at the query itself": lambda r, dim, base: _look_back(0, dim, base),
         "this looks one token back, whatever r": lambda r, dim, base: _look_back(1, dim, base),
         "this looks one token ahead, whatever r": lambda r, dim, base: _look_back(-1, dim, base),
         "this looks twice as far": lambda r, dim, base: _look_back(2 * r, dim, base),
         "each score is the negative of the correct one": lambda r, dim, base: -_look_back(r, dim, base),
-        "this is correct for tables with all sines first; here pairs are neighbours": lambda r, dim, base: (
-            _look_back(r, dim, base)[half_order(dim)][:, half_order(dim)]
+        "this is correct where sine and cosine are neighbours; here all sines come first": lambda r, dim, base: (
+            matrix(-r * theta(dim, base))
         ),
-        "a product of two position vectors fits only one position; A has to serve every m": _outer,
+        "this is correct where sine and cosine are neighbours, and looks ahead": lambda r, dim, base: matrix(
+            r * theta(dim, base)
+        ),
+        "a product of two position vectors fits only one position; A has to serve every m": lambda r, dim, base: (
+            torch.outer(_halves(1, theta(dim, base), r)[0], _halves(1, theta(dim, base))[0])
+        ),
         "only the cosines are used: without the sines it looks both ways": lambda r, dim, base: (
             _look_back(r, dim, base).diag().diag()
         ),
         "r is cut to a whole number; it can be real": lambda r, dim, base: _look_back(int(r), dim, base),
     }
-    | {why: lambda r, dim, base, f=f: matrix(-r * f(dim, base)) for why, f in EXPONENTS.items()},
+    | {why: lambda r, dim, base, f=f: _in_halves(matrix(-r * f(dim, base))) for why, f in EXPONENTS.items()},
     right="a head that looks back, in C numbers.",
     properties={
         "A is orthogonal, AᵀA = 1, and this matrix is not": lambda y, r, dim, base: torch.allclose(
@@ -203,7 +209,7 @@ check_look_back = Exercise(
         )
     },
 )
-"""Exercise 2.3: `look_back(r, dim, base)` is the A with p_m^T A p_n = Σ cos((m − n − r)·θ_i), (dim, dim)."""
+"""Exercise 2.3: `look_back(r, dim, base)`: the A that looks r back between vectors with all sines first, (dim, dim)."""
 
 LIMIT = 1000
 
@@ -302,17 +308,10 @@ def _not_relative(A: Tensor, freqs: Tensor) -> str:
     share = float(relative_part(A).norm()) ** 2
     if share > 1e-8:
         return f"the relative part of A has to be 0, and it has {share:.0%} of the sum of squares."
-    p = sinusoids(torch.arange(400), freqs)
-    terms = p @ A @ p.T
-    for s in sorted(range(-10, 11), key=abs):
-        along = terms.diagonal(s)
-        t = int((along - along[0]).abs().argmax())
-        if (along[t] - along[0]).abs() > 1e-4:
-            m, n = max(0, -s), max(0, s)
-            return (
-                f"with a sum of squares of 1, your A gives the term {along[0]:.3f} for the positions {m} and {n}, and "
-                f"{along[t]:.3f} for {m + t} and {n + t}."
-            )
+    if found := drift(A, freqs):
+        m, n, t, here, there = found
+        at = f"{here:.3f} at ({m}, {n}), and {there:.3f} at ({m + t}, {n + t})"
+        return f"with a sum of squares of 1, your A gives the term {at}."
     return ""
 
 

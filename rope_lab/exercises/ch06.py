@@ -100,14 +100,26 @@ check_looseness = Exercise(
 """Exercise 6.1: `looseness(h, s, freqs)` is the paper's bound over the triangle inequality's, shape (S,)."""
 
 
-def _key_for(q: Tensor, r: int, freqs: Tensor) -> Tensor:
-    return rotated(q, r * freqs)
+def _sum_of(q: Tensor, r: Tensor, freqs: Tensor, layout: str = "interleaved") -> Tensor:
+    return rotated(q, r[:, None] * freqs, layout).sum(0)
+
+
+def _as_long(k: Tensor, q: Tensor) -> Tensor:
+    return k * q.norm() / k.norm()
+
+
+def _key_for(q: Tensor, r: Tensor, freqs: Tensor) -> Tensor:
+    return _as_long(_sum_of(q, r, freqs), q)
 
 
 def _key_draws(d: Draw) -> Iterator[Inputs]:
-    for dim in (2, 4, 6, d.one_of(8, 12)):
-        yield d.tensor(dim), d.whole(1, 9), theta(dim, d.one_of(30.0, 70.0, 10_000.0))
-    yield d.tensor(6), 0, theta(6, 70.0)
+    for dim, count in ((2, 1), (4, 1), (4, 2), (6, 2), (d.one_of(8, 12), 3)):
+        yield (
+            d.tensor(dim),
+            d.wholes(count, low=1, high=4).cumsum(0),
+            theta(dim, d.one_of(30.0, 70.0, 10_000.0)),
+        )
+    yield d.tensor(6), torch.tensor([0, d.whole(2, 5)]), theta(6, 70.0)
 
 
 def _mirrored(q: Tensor) -> Tensor:
@@ -120,21 +132,27 @@ check_key_for = Exercise(
     _key_for,
     _key_draws,
     {
-        "this key peaks r tokens ahead of the query, at s = −r; turn the other way": lambda q, r, f: _key_for(
+        "this key peaks ahead of the query, at s = −r; turn the other way": lambda q, r, f: _key_for(
             q, -r, f
+        ),
+        "the sum of the turned queries is not as long as q": _sum_of,
+        "the mean of the turned queries is not as long as q": lambda q, r, f: _sum_of(q, r, f) / len(r),
+        "this is the key for the first distance alone": lambda q, r, f: _key_for(q, r[:1], f),
+        "this is the key for the mean of the distances": lambda q, r, f: _key_for(
+            q, r.double().mean()[None], f
         ),
         "this is q, which peaks at distance 0": lambda q, r, f: q,
         "this is q with its sign changed, which has its lowest score at distance 0": lambda q, r, f: -q,
-        "the sign is changed: this key has its lowest score at distance r": lambda q, r, f: (
-            -_key_for(q, r, f)
-        ),
+        "the sign is changed: this key has the lowest mean score": lambda q, r, f: -_key_for(q, r, f),
         "this is the conjugate of the key: the second coordinate of every pair has the wrong sign": (
             lambda q, r, f: _mirrored(_key_for(q, r, f))
         ),
         "q is conjugated before it is turned; q and key have the same phase at distance r": (
             lambda q, r, f: _key_for(_mirrored(q), r, f)
         ),
-        "these are interleaved angles on a half layout": lambda q, r, f: rotated(q, r * f, "half"),
+        "these are interleaved angles on a half layout": lambda q, r, f: _as_long(
+            _sum_of(q, r, f, "half"), q
+        ),
         "the values are correct, but in the order of the half layout": lambda q, r, f: _key_for(q, r, f)[
             half_order(len(q))
         ],
@@ -146,14 +164,14 @@ check_key_for = Exercise(
             q, r, torch.ones_like(f)
         ),
     },
-    right="at distance r no other key of that length scores higher.",
+    right="no other key of that length scores higher at these distances.",
     properties={
         "the key is as long as q, and yours is not": lambda y, q, r, f: torch.allclose(
             y.norm(), q.norm(), rtol=1e-4
         )
     },
 )
-"""Exercise 6.2: `key_for(q, r, freqs)` is the key that fits q best r tokens behind it, shape (D,)."""
+"""Exercise 6.2: `key_for(q, r, freqs)` is the key that fits q best in the mean of the distances r, shape (D,)."""
 
 
 def _first(curve: Callable[[Tensor], Tensor]) -> int:

@@ -49,6 +49,18 @@ def relative_part(A: Tensor) -> Tensor:
     return kept
 
 
+def drift(A: Tensor, freqs: Tensor) -> tuple[int, int, int, float, float] | None:
+    """Where p_m^T A p_n is not a function of m − n: positions m and n, a shift t, and the term before and after it."""
+    p = sinusoids(torch.arange(400), freqs)
+    terms = p @ A @ p.T
+    for s in sorted(range(-10, 11), key=abs):
+        along = terms.diagonal(s)
+        t = int((along - along[0]).abs().argmax())
+        if (along[t] - along[0]).abs() > 1e-4:
+            return max(0, -s), max(0, s), t, float(along[0]), float(along[t])
+    return None
+
+
 EXPONENTS: dict[str, Callable[[int, float], Tensor]] = {
     "the minus in the exponent is missing: the frequencies fall from 1": lambda dim, base: theta(
         dim, base, 2

@@ -148,7 +148,6 @@ def test_move_on_right() -> None:
         (lambda p, k, base: turn(p, k * speeds(p.shape[-1], 10_000.0)), "base is not used"),
         (in_halves, "sine and cosine are neighbours"),
         (lambda p, k, base: p[0], "expected shape (1, 4), got (4,)"),
-        (lambda p, k, base: p + 1, "first difference at [0, 0]"),
         (lambda p, k, base: None, "nothing yet"),
     ],
 )
@@ -167,15 +166,33 @@ def matrix(by: float, dim: int, base: float, *, one_speed: bool = False) -> Tens
     return A
 
 
+def for_halves(A: Tensor) -> Tensor:
+    """Rows and columns in the order of all sines first."""
+    return convert_layout(convert_layout(A, "interleaved", "half"), "interleaved", "half", axis=0)
+
+
+def back(r: float, dim: int, base: float) -> Tensor:
+    return for_halves(matrix(r, dim, base).T)
+
+
+def four_blocks(r: float, dim: int, base: float) -> Tensor:
+    """Written without a change of order: diagonals of cosines and sines."""
+    angle = r * speeds(dim, base)
+    cos, sin = angle.cos().diag(), angle.sin().diag()
+    return torch.cat((torch.cat((cos, sin), 1), torch.cat((-sin, cos), 1)))
+
+
 def outer(r: float, dim: int, base: float) -> Tensor:
-    now, then = sinusoidal(torch.tensor([r, 0]), dim, base, dtype=torch.float64)
+    now, then = convert_layout(
+        sinusoidal(torch.tensor([r, 0]), dim, base, dtype=torch.float64), "interleaved", "half"
+    )
     return torch.outer(now, then)
 
 
 def test_look_back_right() -> None:
-    assert check_look_back(lambda r, dim, base: matrix(r, dim, base).T)
-    A = matrix(3, 6, 100.0).T
-    p = sinusoidal(torch.arange(20), 6, 100.0, dtype=torch.float64)
+    assert check_look_back(back)
+    assert check_look_back(four_blocks)
+    A, p = check_look_back.reference(3, 6, 100.0), halves(20, speeds(6, 100.0))
     distance = torch.arange(20)[:, None] - torch.arange(20) - 3
     torch.testing.assert_close(p @ A @ p.T, (distance[..., None] * speeds(6, 100.0)).cos().sum(-1))
 
@@ -183,22 +200,19 @@ def test_look_back_right() -> None:
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (matrix, "tokens ahead"),
+        (lambda r, dim, base: back(r, dim, base).T, "r tokens ahead"),
         (lambda r, dim, base: torch.eye(dim, dtype=torch.float64), "identity"),
-        (lambda r, dim, base: matrix(1, dim, base).T, "one token back"),
-        (lambda r, dim, base: matrix(2 * r, dim, base).T, "twice as far"),
-        (lambda r, dim, base: -matrix(r, dim, base).T, "negative"),
-        (
-            lambda r, dim, base: convert_layout(
-                convert_layout(matrix(r, dim, base).T, "interleaved", "half"), "interleaved", "half", axis=0
-            ),
-            "all sines first",
-        ),
-        (lambda r, dim, base: matrix(r, dim, base, one_speed=True).T, "at one frequency"),
+        (lambda r, dim, base: back(1, dim, base), "one token back"),
+        (lambda r, dim, base: back(2 * r, dim, base), "twice as far"),
+        (lambda r, dim, base: -back(r, dim, base), "negative"),
+        (lambda r, dim, base: matrix(r, dim, base).T, "here all sines come first"),
+        (matrix, "neighbours, and looks ahead"),
+        (lambda r, dim, base: for_halves(matrix(r, dim, base, one_speed=True).T), "at one frequency"),
         (outer, "only one position"),
-        (lambda r, dim, base: matrix(r, dim, base).diag().diag(), "only the cosines"),
-        (lambda r, dim, base: matrix(r, dim, base)[0], "expected shape (2, 2), got (2,)"),
-        (lambda r, dim, base: matrix(r, dim, base) + 1, "first difference at [0, 0]"),
+        (lambda r, dim, base: back(r, dim, base).diag().diag(), "only the cosines"),
+        (lambda r, dim, base: back(int(r), dim, base), "cut to a whole number"),
+        (lambda r, dim, base: back(r, dim, base)[0], "expected shape (2, 2), got (2,)"),
+        (lambda r, dim, base: back(r, dim, base) + 1, "first difference at [0, 0]"),
         (lambda r, dim, base: None, "nothing yet"),
     ],
 )
@@ -302,11 +316,11 @@ def test_whoever_averages_over_shifts_finds_the_same() -> None:
     [
         (lambda f: torch.eye(2 * len(f)), "has 100% of the sum of squares"),
         (lambda f: torch.eye(2 * len(f)), "its own relative part"),
-        (lambda f: coupled(f, quarter, always=True), "for the positions 1 and 0, and"),
+        (lambda f: coupled(f, quarter, always=True), "at (1, 0), and"),
         (lambda f: coupled(f, torch.tensor([[0, 1.0], [1, 0]])), "your A gives the term"),
         (
             lambda f: coupled(f, torch.ones(2, 2)) if coupled(f, quarter) is not None else None,
-            "for the positions",
+            "your A gives the term",
         ),
         (lambda f: None if len(f) == 2 else coupled(f, quarter), "but there is an answer"),
         (lambda f: torch.ones(2 * len(f), 2 * len(f)), "relative part of A has to be 0"),

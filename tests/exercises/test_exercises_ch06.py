@@ -75,33 +75,60 @@ def test_looseness_mistakes(answer, diagnosis: str) -> None:
     assert diagnosis in verdict.message
 
 
-def turned(q: Tensor, by: float, freqs: Tensor, layout="interleaved") -> Tensor:
-    return rotate(q[None], angles(torch.tensor([by]), freqs, dtype=q.dtype), layout)[0]
+def summed(q: Tensor, r: Tensor, freqs: Tensor, layout="interleaved") -> Tensor:
+    return rotate(q.expand(len(r), -1), angles(r, freqs, dtype=q.dtype), layout).sum(0)
+
+
+def key(q: Tensor, r: Tensor, freqs: Tensor, layout="interleaved") -> Tensor:
+    return torch.nn.functional.normalize(summed(q, r, freqs, layout), dim=0) * q.norm()
+
+
+def by_ascent(q: Tensor, r: Tensor, freqs: Tensor) -> Tensor:
+    """The score is linear in the key, so its gradient is the direction."""
+    k = torch.zeros_like(q, requires_grad=True)
+    sum(rotate(k[None], angles(-s[None], freqs, dtype=q.dtype))[0] @ q for s in r).backward()
+    return k.grad * (q.norm() / k.grad.norm())
 
 
 def test_key_for_right() -> None:
-    assert check_key_for(turned)
+    assert check_key_for(key)
+    assert check_key_for(by_ascent)
+    assert check_key_for(lambda q, r, f: (summed(q, r, f) * (q.norm() / summed(q, r, f).norm())).tolist())
+
+
+def test_no_other_key_scores_higher() -> None:
+    torch.manual_seed(0)
+    for q, r, f in (case.inputs for case in check_key_for.cases()):
+        keys = torch.cat((check_key_for.reference(q, r, f)[None], torch.randn(500, len(q), dtype=q.dtype)))
+        keys *= q.norm() / keys.norm(dim=-1, keepdim=True)
+        scores = keys @ summed(q, r, f)
+        assert scores.argmax() == 0
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda q, r, f: turned(q, -r, f), "s = −r"),
+        (lambda q, r, f: key(q, -r, f), "s = −r"),
+        (summed, "the sum of the turned queries is not as long as q"),
+        (lambda q, r, f: summed(q, r, f) / len(r), "the mean of the turned queries"),
+        (lambda q, r, f: key(q, r[:1], f), "first distance alone"),
+        (lambda q, r, f: key(q, r.double().mean()[None], f), "mean of the distances"),
         (lambda q, r, f: q, "peaks at distance 0"),
         (lambda q, r, f: -q, "lowest score"),
-        (lambda q, r, f: turned(q, r, f, "half"), "interleaved angles on a half layout"),
-        (lambda q, r, f: convert_layout(turned(q, r, f), "interleaved", "half"), "order of the half layout"),
-        (lambda q, r, f: turned(q, 2 * r, f), "twice as far"),
-        (lambda q, r, f: turned(q, r, f) / q.norm(), "length 1"),
-        (lambda q, r, f: turned(q, r, f)[None], "expected shape (2,), got (1, 2)"),
-        (lambda q, r, f: -turned(q, r, f), "lowest score at distance r"),
+        (lambda q, r, f: key(q, r, f, "half"), "interleaved angles on a half layout"),
+        (lambda q, r, f: convert_layout(key(q, r, f), "interleaved", "half"), "order of the half layout"),
+        (lambda q, r, f: key(q, 2 * r, f), "twice as far"),
+        (lambda q, r, f: key(q, r, f) / q.norm(), "length 1"),
+        (lambda q, r, f: key(q, r, f)[None], "expected shape (2,), got (1, 2)"),
+        (lambda q, r, f: -key(q, r, f), "lowest mean score"),
+        (lambda q, r, f: key(q, r, f) * 1.5, "the key is as long as q"),
         (lambda q, r, f: None, "nothing yet"),
     ],
 )
 def test_key_for_mistakes(answer, diagnosis: str) -> None:
     verdict = check_key_for(answer)
     assert not verdict
-    assert diagnosis in verdict.message
+    assert diagnosis.lower() in verdict.message.lower()
 
 
 def first(freqs: Tensor, below: float = 0.0, curve=torch.cos) -> int:
