@@ -37,9 +37,10 @@ first_64 = torch.arange(64)
 bits = first_64[:, None] >> torch.arange(6) & 1
 counter(bits, sinusoidal(first_64, 12, base=64, dtype=torch.float64))
 
-# %% [markdown] This chapter builds the formula from the counter and shows the property for which it was chosen: to
-# move on is to turn. Then it follows the vectors into attention, where most of that property is lost, and asks a
-# trained model for the part that is left. That part leads to rotary embeddings, in chapter 3.
+# %% [markdown]
+# This chapter builds the formula from the counter and shows the property for which it was chosen: to move on is to turn.
+# Then it follows the vectors into attention, where most of that property is lost, and asks a trained model for the part
+# that is left. That part leads to rotary embeddings, in chapter 3.
 #
 # ## From a counter to waves
 #
@@ -90,8 +91,8 @@ table(rows, ["from", "to", "digits that change"])
 #
 # ## The formula
 #
-# Let $C$ be the width of the embeddings, an even number. The **sinusoidal encoding** gives position $m$ the vector
-# $p_m$ with the $C$ coordinates
+# Let $C$ be the width of the embeddings, an even number. The **sinusoidal encoding** gives position $m$ the vector $p_m$
+# with the $C$ coordinates
 #
 # $$
 # \begin{aligned}
@@ -105,9 +106,9 @@ table(rows, ["from", "to", "digits that change"])
 # to the next, in radians. The first hand turns by 1 radian, and each following hand is slower by the same factor
 # $b^{2/C}$, down to $b^{2/C}/b$ radians. The paper's base is $b = 10{,}000$ {cite:p}`vaswani2017`.
 #
-# With a pencil: four coordinates and base 100 have the frequencies 1 and $\frac{1}{10}$, so position 3 gets the
-# vector $(\sin 3, \cos 3, \sin 0.3, \cos 0.3)$. In code the formula is three lines, and the vector is added to the
-# embedding of the token at $m$, before the first layer. That is all.
+# With a pencil: four coordinates and base 100 have the frequencies 1 and $\frac{1}{10}$, so position 3 gets the vector
+# $(\sin 3, \cos 3, \sin 0.3, \cos 0.3)$. In code the formula is three lines, and the vector is added to the embedding of
+# the token at $m$, before the first layer. That is all.
 
 
 # %%
@@ -185,9 +186,9 @@ check("eq. 2.5", convert_layout(p(torch.arange(1000)), "interleaved", "half"), h
 #
 # ## To move on is to turn
 #
-# Now the reason for sines. The addition theorems are $\sin(\alpha + \beta) = \sin\alpha \cos\beta + \cos\alpha
-# \sin\beta$ and $\cos(\alpha + \beta) = \cos\alpha \cos\beta - \sin\alpha \sin\beta$. With $\alpha =
-# m\theta$ and $\beta = t\theta$ they are one matrix, for each pair:
+# Now the reason for sines. The addition theorems are $\sin(\alpha + \beta) = \sin\alpha \cos\beta + \cos\alpha \sin\beta$
+# and $\cos(\alpha + \beta) = \cos\alpha \cos\beta - \sin\alpha \sin\beta$. With $\alpha = m\theta$ and
+# $\beta = t\theta$ they are one matrix, for each pair:
 #
 # $$
 # \begin{pmatrix} \sin (m + t)\theta \\ \cos (m + t)\theta \end{pmatrix}
@@ -196,9 +197,8 @@ check("eq. 2.5", convert_layout(p(torch.arange(1000)), "interleaved", "half"), h
 # $$ (eq-2-6)
 #
 # There is no $m$ in the matrix. It turns the pair clockwise by $t\theta$, as a clock does. Let $B(\varphi)$ be the
-# $2 \times 2$ matrix of a *counter-clockwise* rotation by $\varphi$, and $R_t$ the $C \times C$ matrix with one such
-# block for each pair, the rotation that the rest of the book is about. The matrix above is the transpose of
-# $B(t\theta)$, so
+# $2 \times 2$ matrix of a *counter-clockwise* rotation by $\varphi$, and $R_t$ the $C \times C$ matrix with one such block
+# for each pair, the rotation that the rest of the book is about. The matrix above is the transpose of $B(t\theta)$, so
 #
 # $$
 # \begin{aligned}
@@ -293,12 +293,12 @@ table(rows, columns, caption="Three positions further, by one matrix: relative e
 # :::{admonition} Why nothing but sines and cosines
 # :class: note dropdown
 #
-# Suppose that one matrix $T_1$ takes each position to the next, $p_{m+1} = T_1 p_m$ for all integers $m$, negative
-# ones as well, and that all these vectors are shorter than some bound. Write $p_0$ in the eigenvectors of $T_1$. An
-# eigenvalue with a modulus above 1 would make the vectors grow as $m \to \infty$, one with a modulus below 1 as
-# $m \to -\infty$. So only eigenvalues $\mathrm{e}^{\pm\mathrm{i}\theta}$ can take part, and every coordinate of
-# $p_m = (T_1)^m p_0$ is a sum of sines and cosines of $m\theta$. (If $T_1$ has too few eigenvectors, the remaining
-# parts grow like powers of $m$ and are excluded, too.) Chapter 3 makes a similar argument for queries and keys.
+# Suppose that one matrix $T_1$ takes each position to the next, $p_{m+1} = T_1 p_m$ for all integers $m$, negative ones as
+# well, and that all these vectors are shorter than some bound. Write $p_0$ in the eigenvectors of $T_1$. An eigenvalue with
+# a modulus above 1 would make the vectors grow as $m \to \infty$, one with a modulus below 1 as $m \to -\infty$. So only
+# eigenvalues $\mathrm{e}^{\pm\mathrm{i}\theta}$ can take part, and every coordinate of $p_m = (T_1)^m p_0$ is a sum of sines
+# and cosines of $m\theta$. (If $T_1$ has too few eigenvectors, the remaining parts grow like powers of $m$ and are excluded,
+# too.) Chapter 3 makes a similar argument for queries and keys.
 # :::
 #
 # ## Inner products see the distance
@@ -308,16 +308,16 @@ table(rows, columns, caption="Three positions further, by one matrix: relative e
 #
 # $$ \langle p_m,\, p_n \rangle = \sum_{i=0}^{C/2-1} \cos\, (m - n)\theta_i . $$ (eq-2-8)
 #
-# The two positions are gone and their distance is left. But a cosine is even, so the product is the same for a key
-# three tokens before the query and for one three tokens after it:
+# The two positions are gone and their distance is left. But a cosine is even, so the product is the same for a key three
+# tokens before the query and for one three tokens after it:
 #
 # $$ \langle p_m,\, p_{m-s} \rangle = \langle p_m,\, p_{m+s} \rangle . $$ (eq-2-9)
 #
-# On its own, the inner product depends only on how far away a token is; it cannot tell before from after. A model
-# that reads in both directions misses that; {cite:t}`yan2019` point it out for taggers of names. (Nor does the
-# product name the distance: several distances can share a value, as the next figure shows.) However, a matrix between
-# the two vectors gives the direction back. Put $R_r^{\top}$ there, which by {eq}`eq-2-7` moves the key on by $r$, and
-# the peak moves to the key $r$ positions before the query:
+# On its own, the inner product depends only on how far away a token is; it cannot tell before from after. A model that
+# reads in both directions misses that; {cite:t}`yan2019` point it out for taggers of names. (Nor does the product name
+# the distance: several distances can share a value, as the next figure shows.) However, a matrix between the two vectors
+# gives the direction back. Put $R_r^{\top}$ there, which by {eq}`eq-2-7` moves the key on by $r$, and the peak moves to
+# the key $r$ positions before the query:
 #
 # $$ \langle p_m,\, R_r^{\top} p_n \rangle = \sum_{i=0}^{C/2-1} \cos\, (m - n - r)\theta_i . $$ (eq-2-10)
 
@@ -359,8 +359,8 @@ products(offsets, curves)
 # $$ (eq-2-11)
 #
 # The first contains no position. The two in the middle contain one position each, and one position is not a distance:
-# they say things like "this word looks at position 7". Only the last contains two. Transformer-XL starts from these
-# four terms and rewrites them one by one {cite:p}`dai2019`; TUPE drops the middle two {cite:p}`ke2021`.
+# they say things like "this word looks at position 7". Only the last contains two. Transformer-XL starts from these four
+# terms and rewrites them one by one {cite:p}`dai2019`; TUPE drops the middle two {cite:p}`ke2021`.
 
 # %%
 w_q, w_k = torch.randn(2, C, C) / C**0.5  # one head as wide as the model
@@ -401,14 +401,14 @@ table(rows, {"both shifted by": "", "the last term changes by": ".0%"})
 #
 # Not all is lost. Cut $A$ into $2 \times 2$ blocks, one for every two pairs of coordinates.
 #
-# - A block *off* the diagonal couples two hands of different frequencies. As both positions move on, these hands
-# drift   apart, so no relative position comes of it. - A block *on* the diagonal couples a hand with itself. Every
-# such block is the sum of a rotation and a mirror, each   stretched:   $\left(\begin{smallmatrix} a_{00} & a_{01} \\
-# a_{10} & a_{11} \end{smallmatrix}\right) = \left(\begin{smallmatrix} u & -v \\ v & u \end{smallmatrix}\right) +
-# \left(\begin{smallmatrix} u' & v' \\ v' & -u' \end{smallmatrix}\right)$   with $u = \frac12 (a_{00} +
-# a_{11})$ and $v = \frac12 (a_{10} - a_{01})$. A mirrored hand turns backwards, so the mirror   gives a function of
-# $m + n$. The rotation is multiplication by the complex number $u + \mathrm{i} v$; it commutes with   other
-# rotations, and gives a function of $m - n$.
+# - A block *off* the diagonal couples two hands of different frequencies. As both positions move on, these hands drift
+#   apart, so no relative position comes of it.
+# - A block *on* the diagonal couples a hand with itself. Every such block is the sum of a rotation and a mirror, each
+#   stretched:
+#   $\left(\begin{smallmatrix} a_{00} & a_{01} \\ a_{10} & a_{11} \end{smallmatrix}\right) = \left(\begin{smallmatrix} u & -v \\ v & u \end{smallmatrix}\right) + \left(\begin{smallmatrix} u' & v' \\ v' & -u' \end{smallmatrix}\right)$
+#   with $u = \frac12 (a_{00} + a_{11})$ and $v = \frac12 (a_{10} - a_{01})$. A mirrored hand turns backwards, so the mirror
+#   gives a function of $m + n$. The rotation is multiplication by the complex number $u + \mathrm{i} v$; it commutes with
+#   other rotations, and gives a function of $m - n$.
 #
 # Keep the rotations on the diagonal and nothing else, and call that part of $A$ the **relative part** $\bar A$:
 #
@@ -460,11 +460,11 @@ exact = [((p(torch.tensor([a])) @ bar) * p(torch.tensor([b]))).sum() for a, b in
 left, right = torch.stack(averages), torch.stack(exact)
 check("eq. 2.15", left, right, tolerance=0.05, reason="sampling", draws=100_000)
 
-# %% [markdown] How much is that? Measure a matrix by its sum of squares, $\lVert A \rVert^2$. Where the entries of
-# $W_q$ and $W_k$ are independent Gaussians, as in many initialisations, $A$ has the same distribution after a
-# rotation from the left or from the right. So each direction in the $C^2$-dimensional space of matrices carries the
-# same expected part of $\lVert A \rVert^2$, and $\bar A$ is the projection of $A$ onto a subspace of $C$ dimensions,
-# the $u_i$ and $v_i$:
+# %% [markdown]
+# How much is that? Measure a matrix by its sum of squares, $\lVert A \rVert^2$. Where the entries of $W_q$ and $W_k$ are
+# independent Gaussians, as in many initialisations, $A$ has the same distribution after a rotation from the left or from the
+# right. So each direction in the $C^2$-dimensional space of matrices carries the same expected part of
+# $\lVert A \rVert^2$, and $\bar A$ is the projection of $A$ onto a subspace of $C$ dimensions, the $u_i$ and $v_i$:
 #
 # $$ \mathbb{E}\, \frac{\lVert \bar A \rVert^2}{\lVert A \rVert^2} = \frac{C}{C^2} = \frac1C . $$ (eq-2-16)
 
@@ -491,15 +491,16 @@ check(
 )
 print(f"relative at initialisation, with C = {C}: {at_start:.1%}")
 
-# %% [markdown] For a width of 512, the relative part is only two parts in a thousand. So a sinusoidal encoding does
-# not *give* a model relative positions. It gives it vectors from which $\bar A$ could be learned. Is it?
+# %% [markdown]
+# For a width of 512, the relative part is only two parts in a thousand. So a sinusoidal encoding does not *give* a model
+# relative positions. It gives it vectors from which $\bar A$ could be learned. Is it?
 #
 # ## Experiment: does training find the relative part?
 #
-# The task is that of chapter 1: random text, and at each position you have to name the token three positions earlier.
-# One layer, one head, sinusoidal positions. Train it in three ways: on texts that begin at position 0, on texts that
-# begin anywhere below position 1,024, and on texts that begin anywhere below 65,536. Random starts are a published
-# remedy called SHAPE {cite:p}`kiyono2021`.
+# The task is that of chapter 1: random text, and at each position you have to name the token three positions earlier. One
+# layer, one head, sinusoidal positions. Train it in three ways: on texts that begin at position 0, on texts that begin
+# anywhere below position 1,024, and on texts that begin anywhere below 65,536. Random starts are a published remedy
+# called SHAPE {cite:p}`kiyono2021`.
 
 # %%
 import functools
@@ -683,10 +684,10 @@ table(
     caption="Tokens copied correctly, against the shift of all positions.",
 )
 
-# %% [markdown] The relative part alone solves the task at every shift, even in the model that was only ever shown
-# texts from position 0. The rest alone does not solve it anywhere, and where the text has moved, most of the loss is
-# its doing: without it the full scores are nearly as good as at the start. Do random starts teach a model to keep the
-# rest small, then? Measure both:
+# %% [markdown]
+# The relative part alone solves the task at every shift, even in the model that was only ever shown texts from position
+# 0. The rest alone does not solve it anywhere, and where the text has moved, most of the loss is its doing: without it the
+# full scores are nearly as good as at the start. Do random starts teach a model to keep the rest small, then? Measure both:
 
 # %%
 table(
@@ -786,12 +787,12 @@ columns = {"texts begin": "", "counting": "", "updates": ""}
 columns |= {"as trained": ".0%", "shifted by 500": ".0%"}
 table(rows, columns, caption="Tokens copied correctly.")
 
-# %% [markdown] Both are right. Where every text begins at position 0, as every image begins at patch 0, a model can
-# learn its few positions one by one: with twice the updates, the slip nearly makes up for the loss. A rule for *all*
-# positions is another matter. Moved by 500, the same model fails, and when texts begin anywhere, the slip leaves
-# about half of the tokens wrong even after twice the updates. Is it the pairs? The slip also makes the last columns
-# far slower. The control (third rows) has frequencies just as low, one for each pair, and it solves the task: it is
-# the pairs.
+# %% [markdown]
+# Both are right. Where every text begins at position 0, as every image begins at patch 0, a model can learn its few
+# positions one by one: with twice the updates, the slip nearly makes up for the loss. A rule for *all* positions is
+# another matter. Moved by 500, the same model fails, and when texts begin anywhere, the slip leaves about half of the
+# tokens wrong even after twice the updates. Is it the pairs? The slip also makes the last columns far slower. The control
+# (third rows) has frequencies just as low, one for each pair, and it solves the task: it is the pairs.
 #
 # So there is no error, the loss falls, and a test at the positions of the training may look almost perfect. Equation
 # {eq}`eq-2-8` is the test that finds the slip in a second: the inner product at a given distance must be the same
@@ -805,12 +806,12 @@ table(rows, columns, caption="Tokens copied correctly.")
 # :class: note dropdown
 #
 # The sum $x_m + p_m$ has two voices, and here *loud* means: large in norm. By {eq}`eq-2-4` the position has the norm
-# $\sqrt{C/2}$. The token has the norm that its initialisation gave it: about $\sigma \sqrt C$, with a standard
-# deviation of $\sigma$ in each coordinate. In the paper, embeddings are multiplied by $\sqrt C$ before the sum: one
-# sentence at the end of section 3.4, without a reason. The authors' code,
-# [tensor2tensor](https://github.com/tensorflow/tensor2tensor), initialises with $\sigma = C^{-1/2}$, so the factor
-# makes the coordinates of a token about as large as a sine. With `nn.Embedding`, whose $\sigma$ is 1, they are that
-# large already. What the factor is for is a question that people keep asking
+# $\sqrt{C/2}$. The token has the norm that its initialisation gave it: about $\sigma \sqrt C$, with a standard deviation
+# of $\sigma$ in each coordinate. In the paper, embeddings are multiplied by $\sqrt C$ before the sum: one sentence at the
+# end of section 3.4, without a reason. The authors' code,
+# [tensor2tensor](https://github.com/tensorflow/tensor2tensor), initialises with $\sigma = C^{-1/2}$, so the factor makes
+# the coordinates of a token about as large as a sine. With `nn.Embedding`, whose $\sigma$ is 1, they are that large
+# already. What the factor is for is a question that people keep asking
 # ([OpenNMT-py#1328](https://github.com/OpenNMT/OpenNMT-py/issues/1328),
 # [pytorch/tutorials#2849](https://github.com/pytorch/tutorials/issues/2849),
 # [espnet#2797](https://github.com/espnet/espnet/issues/2797)).
@@ -871,13 +872,13 @@ table(
 # reduced with 50 digits by mpmath.
 #
 # An error of 2 is a sine with the wrong sign. Each recipe that *computes* in 16 bits gets there by eight thousand
-# positions. A table computed in float64 and then *stored* in bfloat16 is fine (second line), because only a number
-# between $-1$ and $1$ is rounded. The commonest code computes in float32 throughout: it is good to three digits at
-# eight thousand positions and to two at 131,072, but at ten million it is off by up to 0.3.
+# positions. A table computed in float64 and then *stored* in bfloat16 is fine (second line), because only a number between
+# $-1$ and $1$ is rounded. The commonest code computes in float32 throughout: it is good to three digits at eight thousand
+# positions and to two at 131,072, but at ten million it is off by up to 0.3.
 #
-# The last lines are not made up. A speech model served in float16 computed frequencies and product in that type, and
-# its table was off by up to 0.42 ([vllm#54620](https://github.com/vllm-project/vllm/pull/54620)). Before computing
-# its sinusoids, a video model cast the time step 998.39 to bfloat16, which rounds it to 1000
+# The last lines are not made up. A speech model served in float16 computed frequencies and product in that type, and its
+# table was off by up to 0.42 ([vllm#54620](https://github.com/vllm-project/vllm/pull/54620)). Before computing its
+# sinusoids, a video model cast the time step 998.39 to bfloat16, which rounds it to 1000
 # ([DiffSynth-Studio#1025](https://github.com/modelscope/DiffSynth-Studio/pull/1025)). Both threads fix it in the same
 # way: compute the table in full precision, and round last. Chapter 8 treats precision in full.
 # :::
@@ -941,8 +942,8 @@ table(rows, columns, caption="Largest error over the last 64 positions below N."
 #
 # Weeks after the paper, a reader sent a change to the paper's order. It was merged with thanks from an author of the
 # paper, who wrote a day later that it broke all trained models
-# ([tensor2tensor#177](https://github.com/tensorflow/tensor2tensor/pull/177)). In a model that you train yourself,
-# however, the order of {eq}`eq-2-5` does not matter, as the same author answered elsewhere
+# ([tensor2tensor#177](https://github.com/tensorflow/tensor2tensor/pull/177)). In a model that you train yourself, however,
+# the order of {eq}`eq-2-5` does not matter, as the same author answered elsewhere
 # ([tensor2tensor#391](https://github.com/tensorflow/tensor2tensor/issues/391)): the next layer can permute the
 # coordinates. With $P$ for the permutation and $W$ for any projection, since $P^{\top} P = I$,
 #
@@ -955,8 +956,8 @@ table(rows, columns, caption="Largest error over the last 64 positions below N."
 #
 # The code of tensor2tensor differs from the paper in another way, too: its exponent is $-i/(C/2 - 1)$ instead of
 # $-i/(C/2)$, so that the last frequency is $1/b$ exactly
-# ([tensor2tensor#1423](https://github.com/tensorflow/tensor2tensor/issues/1423)). Trained weights belong to one of
-# these two as well.
+# ([tensor2tensor#1423](https://github.com/tensorflow/tensor2tensor/issues/1423)). Trained weights belong to one of these
+# two as well.
 # :::
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the measurement: the other order", "code_prompt_hide": "Hide the measurement"}
@@ -992,11 +993,12 @@ ported.position = SinusoidalEmbedding(C)
 #
 # ## Summary
 #
-# - Pairs of sine and cosine are hands of clocks, from fast to slow; to move on by $t$ is to turn every hand by a
-# fixed   angle, with one matrix for all positions. - Inner products of positions depend on the distance but not on
-# the direction, and behind $W_q^{\top} W_k$ a fraction of   $1/C$ is relative at initialisation; more of it has to be
-# learned, and that part alone solved the task here. - Keep the two columns of a pair at one frequency; what is true
-# at the positions of the training need not be true   elsewhere.
+# - Pairs of sine and cosine are hands of clocks, from fast to slow; to move on by $t$ is to turn every hand by a fixed
+#   angle, with one matrix for all positions.
+# - Inner products of positions depend on the distance but not on the direction, and behind $W_q^{\top} W_k$ a fraction of
+#   $1/C$ is relative at initialisation; more of it has to be learned, and that part alone solved the task here.
+# - Keep the two columns of a pair at one frequency; what is true at the positions of the training need not be true
+#   elsewhere.
 #
 # ## Exercises
 #

@@ -18,9 +18,9 @@
 # The RoFormer paper names a property of RoPE that has been repeated ever since: tokens far apart get smaller scores.
 # No learning, no mask, just the rotation. **Does RoPE really make a model forget what is far away?**
 #
-# If query and key point the same way, each pair $i$ of coordinates multiplies its part of the score by the cosine of
-# an angle that grows with the distance $s$ between the two, at its own frequency $\theta_i$. Here are the cosines of
-# all 64 pairs of a head, and below them their mean:
+# If query and key point the same way, each pair $i$ of coordinates multiplies its part of the score by the cosine of an
+# angle that grows with the distance $s$ between the two, at its own frequency $\theta_i$. Here are the cosines of all 64
+# pairs of a head, and below them their mean:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Above, a map of cos(s theta_i) for 64 pairs over distances 1 to a million on a logarithmic axis: red (plus one) at the lower left, a diagonal boundary, and beyond it stripes of red and blue. Below, the mean over the pairs: it falls from 1 along a nearly straight line, reaches zero between 1,000 and 10,000, and wobbles around zero afterwards."}, "figure": {"caption": "Left of the diagonal a pair has hardly turned and adds its full part (red); right of it the sign flips every half wavelength, which on this axis is ever more often. The pairs drop out one after the other, the fast ones first, and the mean falls in a straight line on the logarithmic axis. What happens on the right is not decay any more.", "name": "fig-frequency-map"}}
 import torch
@@ -39,11 +39,10 @@ frequency_map(columns, angles(columns, freqs).cos())
 #
 # ## A score is a sum of turning arrows
 #
-# Write each pair of coordinates as one complex number (chapter 3): $q_i$ and $k_i$ for the pairs
-# $i = 0, \dots, D/2 - 1$ of a query at position $m$ and a key at position $n$. The score depends on the positions
-# only through the distance $s = m - n$. Put what belongs to the content into $h_i = q_i \bar k_i$. The hands of
-# chapter 3 now also have different lengths, so we draw them as arrows: each pair is an arrow $h_i$ that turns with
-# the distance,
+# Write each pair of coordinates as one complex number (chapter 3): $q_i$ and $k_i$ for the pairs $i = 0, \dots, D/2 - 1$
+# of a query at position $m$ and a key at position $n$. The score depends on the positions only through the distance
+# $s = m - n$. Put what belongs to the content into $h_i = q_i \bar k_i$. The hands of chapter 3 now also have different
+# lengths, so we draw them as arrows: each pair is an arrow $h_i$ that turns with the distance,
 #
 # $$
 # \langle R_m q,\, R_n k \rangle
@@ -96,9 +95,8 @@ check("eq. 6.1", dot_products, sums.real, draws=draws)
 # \end{aligned}
 # $$ (eq-6-2)
 #
-# For example, a head of four coordinates has two pairs, with $\theta_0 = 1$ and $\theta_1 = 0.01$. At distance 10 the
-# fast pair has turned by 10 radians and the slow one by 0.1: $c(10) = (\cos 10 + \cos 0.1)/2 \approx (-0.84 + 1.00)/2
-# = 0.08$.
+# For example, a head of four coordinates has two pairs, with $\theta_0 = 1$ and $\theta_1 = 0.01$. At distance 10 the fast
+# pair has turned by 10 radians and the slow one by 0.1: $c(10) = (\cos 10 + \cos 0.1)/2 \approx (-0.84 + 1.00)/2 = 0.08$.
 
 
 # %%
@@ -191,8 +189,8 @@ def partial_sums(s: Tensor, freqs: Tensor) -> Tensor:
 four = torch.tensor([0, 10, 1000, 100_000])
 head_to_tail(four.tolist(), partial_sums(four, freqs))
 
-# %% [markdown] Insert {eq}`eq-6-5` into equation {eq}`eq-6-1`, collect what belongs to each $S$, and set
-# $h_{D/2} = 0$. Since $S_0 = 0$,
+# %% [markdown]
+# Insert {eq}`eq-6-5` into equation {eq}`eq-6-1`, collect what belongs to each $S$, and set $h_{D/2} = 0$. Since $S_0 = 0$,
 #
 # $$
 # \begin{aligned}
@@ -201,8 +199,8 @@ head_to_tail(four.tolist(), partial_sums(four, freqs))
 # \end{aligned}
 # $$ (eq-6-6)
 #
-# Content and distance are now separate factors. Take absolute values, and bound every step from one $h$ to the next
-# by the largest:
+# Content and distance are now separate factors. Take absolute values, and bound every step from one $h$ to the next by the
+# largest:
 #
 # $$
 # \begin{aligned}
@@ -248,17 +246,17 @@ check_at_most("eq. 6.7", sums.abs(), paper_bound, draws=draws)
 #
 # ### What holds without RoPE
 #
-# Turning an arrow does not change its length. So there is a bound that knows nothing of frequencies, or even of
-# rotations, the triangle inequality:
+# Turning an arrow does not change its length. So there is a bound that knows nothing of frequencies, or even of rotations,
+# the triangle inequality:
 #
 # $$
 # \Big| \sum_{i=0}^{D/2-1} h_i\, \mathrm{e}^{\mathrm{i}s\theta_i} \Big|
 # \;\le\; \sum_{i=0}^{D/2-1} |h_i| \;\le\; \lVert q \rVert\, \lVert k \rVert .
 # $$
 #
-# A bound that is larger than this one says nothing about RoPE. If all $h_i$ are the same, then the only step is the
-# last one, from $h$ to 0, and the paper's bound divided by $\sum_i |h_i|$ is the mean of $|S_1|, \dots, |S_{D/2}|$:
-# the very curve that the paper plots. It starts at 32.5. The table shows that ratio for three kinds of content:
+# A bound that is larger than this one says nothing about RoPE. If all $h_i$ are the same, then the only step is the last one,
+# from $h$ to 0, and the paper's bound divided by $\sum_i |h_i|$ is the mean of $|S_1|, \dots, |S_{D/2}|$: the very curve that
+# the paper plots. It starts at 32.5. The table shows that ratio for three kinds of content:
 
 
 # %%
@@ -296,9 +294,10 @@ table(
     caption="The bound of the paper divided by the bound that holds without RoPE.",
 )
 
-# %% [markdown] In the first two rows the paper's bound lies above the one that holds without RoPE, at every distance
-# that we try and in every one of 20,000 draws. It *falls*, from far too much to too much. It does tell us something
-# about content that tapers off to zero over the pairs, as in the last row:
+# %% [markdown]
+# In the first two rows the paper's bound lies above the one that holds without RoPE, at every distance that we try and in
+# every one of 20,000 draws. It *falls*, from far too much to too much. It does tell us something about content that tapers
+# off to zero over the pairs, as in the last row:
 
 # %%
 nearby = mean_sum(torch.arange(20_001), freqs)
@@ -314,8 +313,9 @@ best = largest_step(tries["Gaussian, median of 20,000"]) * least * dim / 2
 check_at_most("below the paper's bound, Gaussian content", no_rope, best, draws=20_000)
 
 
-# %% [markdown] The paper plots the mean of the $D/2$ sums up to distance 250 and finds that it falls.
-# {numref}`fig-bound` shows that curve on the left, for our head of 128 coordinates; on the right the axis continues.
+# %% [markdown]
+# The paper plots the mean of the $D/2$ sums up to distance 250 and finds that it falls. {numref}`fig-bound` shows that curve
+# on the left, for our head of 128 coordinates; on the right the axis continues.
 
 
 # %%
@@ -328,10 +328,10 @@ print(f"it rises at {rises} of these 250 steps")
 for start, stop in ((500, 1000), (1000, 2000), (2000, 5000), (5000, 20_000)):
     print(f"mean from {start:5,d} to {stop:6,d}: {nearby[start:stop].mean():.2f}")
 
-# %% [markdown] As the numbers show, the decay is not monotone, and it does not go to zero either. At distances beyond
-# every wavelength the arrows point in all directions, and $S_j$ is a random walk of $j$ steps of length 1, whose mean
-# distance from its start is close to $\sqrt{\pi j}/2$. So on average over distances $s \gg b$ the curve ends on a
-# floor:
+# %% [markdown]
+# As the numbers show, the decay is not monotone, and it does not go to zero either. At distances beyond every wavelength
+# the arrows point in all directions, and $S_j$ is a random walk of $j$ steps of length 1, whose mean distance from its
+# start is close to $\sqrt{\pi j}/2$. So on average over distances $s \gg b$ the curve ends on a floor:
 #
 # $$
 # \frac{2}{D} \sum_{j=1}^{D/2} |S_j| \;\approx\; \frac{2}{D} \sum_{j=1}^{D/2} \frac{\sqrt{\pi j}}{2} .
@@ -361,8 +361,8 @@ bound(
 #
 # ### A key can peak at any distance
 #
-# Choose a distance $r$ and give the key the arrows of the query, each turned ahead by the angle that it will lose on
-# the way: $k = R_r q$. Then
+# Choose a distance $r$ and give the key the arrows of the query, each turned ahead by the angle that it will lose on the way:
+# $k = R_r q$. Then
 #
 # $$
 # \begin{aligned}
@@ -396,8 +396,8 @@ peaks(up_to_6000, dict(zip(r.tolist(), shares, strict=True)))
 # %% [markdown]
 # ### Random content does not decay at all
 #
-# Let $q$ and $k$ be Gaussian, all coordinates independent with mean 0 and variance 1. $R_n k$ is then Gaussian again,
-# and equally likely to point in every direction, wherever the key is. So at *every* distance
+# Let $q$ and $k$ be Gaussian, all coordinates independent with mean 0 and variance 1. $R_n k$ is then Gaussian again, and
+# equally likely to point in every direction, wherever the key is. So at *every* distance
 #
 # $$
 # \begin{aligned}
@@ -424,10 +424,10 @@ random_scores(sixty, mean_cosine(sixty, freqs), random)
 # %% [markdown]
 # ### How alike must the arrows be?
 #
-# The score of identical arrows decays; that of arbitrary arrows need not. What matters is how much neighbouring
-# arrows differ: $\max_i |h_{i+1} - h_i|$ as in the bound, but without its last step to $h_{D/2} = 0$. Call it the
-# roughness of the content. With arrows of length at most 1 and roughness at most $\delta$, **how large can a score be
-# at distance $s$?** Abel's summation gives an upper limit,
+# The score of identical arrows decays; that of arbitrary arrows need not. What matters is how much neighbouring arrows
+# differ: $\max_i |h_{i+1} - h_i|$ as in the bound, but without its last step to $h_{D/2} = 0$. Call it the roughness of the
+# content. With arrows of length at most 1 and roughness at most $\delta$, **how large can a score be at distance $s$?**
+# Abel's summation gives an upper limit,
 #
 # $$
 # \begin{aligned}
@@ -436,10 +436,10 @@ random_scores(sixty, mean_cosine(sixty, freqs), random)
 # \end{aligned}
 # $$ (eq-6-11)
 #
-# but the question can be answered exactly, because it is a convex problem in $h$. The folded solver returns a score
-# that some content of that roughness *reaches*, and an upper limit that it *proves* by duality: multipliers put a
-# price on violating a constraint, so any choice of them gives an upper limit. If that limit and a value that is
-# reached agree, both are exact.
+# but the question can be answered exactly, because it is a convex problem in $h$. The folded solver returns a score that
+# some content of that roughness *reaches*, and an upper limit that it *proves* by duality: multipliers put a price on
+# violating a constraint, so any choice of them gives an upper limit. If that limit and a value that is reached
+# agree, both are exact.
 
 
 # %% tags=["hide-cell"]
@@ -500,23 +500,23 @@ from rope_lab.figures.decay import worst_cases
 
 worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items()})
 
-# %% [markdown] Read the line of equation {eq}`eq-6-11` too: even where Abel's limit is closest among these cases, the
-# exact answer is 11% below it.
+# %% [markdown]
+# Read the line of equation {eq}`eq-6-11` too: even where Abel's limit is closest among these cases, the exact answer is 11%
+# below it.
 #
-# So the decay of RoPE is a property of special content, and a projection is free to produce that content or not. What
-# do trained heads do? Barbero et al. {cite:p}`barbero2025` looked into a Gemma 7B. They found that the highest
-# frequencies serve heads that attend by position, to tokens nearby, and that the model prefers the lowest
-# frequencies, which, they suspect, carry meaning; they also argue that such slow pairs are not robust over long
-# contexts. (This book has not repeated their study.) In the small models of this book you can see for yourself:
-# chapter 13 plots the attention of each head against distance ({numref}`fig-heads`), and chapter 14 the scores of
-# trained heads next to the bound ({numref}`fig-scores`).
+# So the decay of RoPE is a property of special content, and a projection is free to produce that content or not. What do
+# trained heads do? Barbero et al. {cite:p}`barbero2025` looked into a Gemma 7B. They found that the highest frequencies serve
+# heads that attend by position, to tokens nearby, and that the model prefers the lowest frequencies, which, they suspect, carry
+# meaning; they also argue that such slow pairs are not robust over long contexts. (This book has not repeated their study.)
+# In the small models of this book you can see for yourself: chapter 13 plots the attention of each head against distance
+# ({numref}`fig-heads`), and chapter 14 the scores of trained heads next to the bound ({numref}`fig-scores`).
 #
 # ## How far a match can be told from a stranger
 #
-# One thing does depend on the decay. Say a query looks for a key like itself, $k^* = \rho q + \sqrt{1 - \rho^2}\, z$
-# with Gaussian $q$ and $z$ and correlation $\rho$, and meets an unrelated Gaussian key $k$ at the same distance. This
-# content is spread evenly over all pairs. By equation {eq}`eq-6-10` the stranger scores 0 on average. The match
-# scores, with the trace $\operatorname{tr} R_s$, the sum of the diagonal,
+# One thing does depend on the decay. Say a query looks for a key like itself,
+# $k^* = \rho q + \sqrt{1 - \rho^2}\, z$ with Gaussian $q$ and $z$ and correlation $\rho$, and meets an unrelated Gaussian
+# key $k$ at the same distance. This content is spread evenly over all pairs. By equation {eq}`eq-6-10` the stranger scores 0 on
+# average. The match scores, with the trace $\operatorname{tr} R_s$, the sum of the diagonal,
 #
 # $$
 # \begin{aligned}
@@ -525,9 +525,9 @@ worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items
 # \end{aligned}
 # $$ (eq-6-12)
 #
-# The curve of the all-ones vectors is also the advantage of a match. Where $c(s)$ is negative, the stranger scores
-# higher on average. This is the argument by which Xu et al. {cite:p}`xu2024` conclude that the base bounds the
-# context. The match wins with a probability $p$ of
+# The curve of the all-ones vectors is also the advantage of a match. Where $c(s)$ is negative, the stranger scores higher on
+# average. This is the argument by which Xu et al. {cite:p}`xu2024` conclude that the base bounds the context. The match wins
+# with a probability $p$ of
 #
 # $$
 # \begin{aligned}
@@ -537,14 +537,13 @@ worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items
 # \end{aligned}
 # $$ (eq-6-13)
 #
-# where $\rho D c(s)$ and $\sigma$ are mean and standard deviation of the difference of the two scores, and $\Phi$ is
-# the distribution function of a Gaussian. The stranger contributes $D$ to the variance. The match contributes
-# $(1 - \rho^2) D$ from $z$, and $4\rho^2 \sum_i \cos^2 s\theta_i$ from $q$, since each $|q_i|^2$ has variance 4. The
-# sign is $\approx$ because the difference is a sum over pairs, which is not quite Gaussian when there are few of
-# them.
+# where $\rho D c(s)$ and $\sigma$ are mean and standard deviation of the difference of the two scores, and $\Phi$ is the
+# distribution function of a Gaussian. The stranger contributes $D$ to the variance. The match contributes
+# $(1 - \rho^2) D$ from $z$, and $4\rho^2 \sum_i \cos^2 s\theta_i$ from $q$, since each $|q_i|^2$ has variance 4. The sign is
+# $\approx$ because the difference is a sum over pairs, which is not quite Gaussian when there are few of them.
 #
-# What if the content is *not* spread evenly? A head whose queries and keys are zero outside its slowest pairs is a
-# head that has only those pairs: $D$ becomes twice their number, and the sums run over them. The figure shows both.
+# What if the content is *not* spread evenly? A head whose queries and keys are zero outside its slowest pairs is a head that
+# has only those pairs: $D$ becomes twice their number, and the sums run over them. The figure shows both.
 
 # %%
 powers_of_ten = torch.tensor([1, 10, 100, 1000, 10_000])
@@ -626,11 +625,11 @@ table(
     caption="How often a match beats a stranger, b = 10,000, D = 128, 4,000 draws.",
 )
 
-# %% [markdown] So the base bounds the distance through the wavelengths of the pairs that a head uses. In the limit of
-# wide heads with content in all pairs, the advantage vanishes within a few tokens of where $\operatorname{Ci}(s/b)$
-# does, at $0.62\, b$ (last column below), because $\operatorname{Ci}(s)$ is small there. Real heads have few pairs;
-# the fast ones add noise, and the noise brings the first loss earlier, the more so the larger the base, unless the
-# content avoids them:
+# %% [markdown]
+# So the base bounds the distance through the wavelengths of the pairs that a head uses. In the limit of wide heads with
+# content in all pairs, the advantage vanishes within a few tokens of where $\operatorname{Ci}(s/b)$ does, at $0.62\, b$ (last
+# column below), because $\operatorname{Ci}(s)$ is small there. Real heads have few pairs; the fast ones add noise, and the noise
+# brings the first loss earlier, the more so the larger the base, unless the content avoids them:
 
 # %%
 zero = float(mpmath.findroot(mpmath.ci, 0.6))
@@ -660,9 +659,10 @@ table(
     caption="First distance with c(s) < 0.",
 )
 
-# %% [markdown] A larger base is not always a help: with $D = 64$, a base of one million fails at a shorter distance
-# than a base of half a million. The first loss is where a wobbling curve first dips below zero, and another dip can
-# be the first when the base changes a little. This is not special to narrow heads:
+# %% [markdown]
+# A larger base is not always a help: with $D = 64$, a base of one million fails at a shorter distance than a base of half a
+# million. The first loss is where a wobbling curve first dips below zero, and another dip can be the first when the base
+# changes a little. This is not special to narrow heads:
 
 # %%
 grid = torch.logspace(2, 5, 61).tolist()  # bases in steps of 12%
@@ -688,17 +688,17 @@ bases(
     {base: limit(at_400, base) for base in three},
 )
 
-# %% [markdown] Models for long contexts are in fact trained with larger bases. The authors of one of them, who went
-# from 10,000 to 500,000, give the decay as their reason {cite:p}`xiong2024`. Chapter 11 (planned) is to compare the
-# ways to do it.
+# %% [markdown]
+# Models for long contexts are in fact trained with larger bases. The authors of one of them, who went from 10,000 to 500,000,
+# give the decay as their reason {cite:p}`xiong2024`. Chapter 11 (planned) is to
+# compare the ways to do it.
 #
 # ## In the wild: the base of another model
 #
 # A model is trained with one base, and the code that runs it has another built in. Nothing fails, and short prompts
-# can look right. As the prompt grows, the text falls apart. This happened with Llama 3 ($b = 500{,}000$) in code that
-# assumed 10,000 ([gpt-fast#179](https://github.com/meta-pytorch/gpt-fast/issues/179)); one report saw it become
-# incoherent between 800 and 1,000 tokens ([airllm#368](https://github.com/lyogavin/airllm/issues/368)). The error of
-# the scores, in units of their size:
+# can look right. As the prompt grows, the text falls apart. This happened with Llama 3 ($b = 500{,}000$) in code that assumed
+# 10,000 ([gpt-fast#179](https://github.com/meta-pytorch/gpt-fast/issues/179)); one report saw it become incoherent between 800
+# and 1,000 tokens ([airllm#368](https://github.com/lyogavin/airllm/issues/368)). The error of the scores, in units of their size:
 
 # %%
 ten = torch.tensor([0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
@@ -722,24 +722,24 @@ table(
     caption="Scores with base 10,000 in place of 500,000: error in units of the score.",
 )
 
-# %% [markdown] A head that uses all pairs would be lost after some thirty tokens. In the slowest pairs the error
-# reaches half the size of the scores at about a thousand, where the reports saw the text break. That fits models
-# whose meaning is in the slow pairs; it does not prove it.
+# %% [markdown]
+# A head that uses all pairs would be lost after some thirty tokens. In the slowest pairs the error reaches half the size of the
+# scores at about a thousand, where the reports saw the text break. That fits models whose meaning is in the slow pairs; it does
+# not prove it.
 #
 # A wrong base can also hide. Code Llama ($b = 1{,}000{,}000$) run with 10,000 closed too many parentheses
-# ([llama2.c#356](https://github.com/karpathy/llama2.c/issues/356)). And one user, who measured its perplexity with
-# bases of 10,000, 100,000 and a million, found a spread of only about 0.2 at a context of 512 and, against the
-# pattern above, of 0.02 near 12,288, with the lowest value at 100,000
-# ([koboldcpp#426](https://github.com/LostRuins/koboldcpp/issues/426)).
+# ([llama2.c#356](https://github.com/karpathy/llama2.c/issues/356)). And one user, who measured its perplexity with bases of
+# 10,000, 100,000 and a million, found a spread of only about 0.2 at a context of 512 and, against the pattern above, of 0.02 near
+# 12,288, with the lowest value at 100,000 ([koboldcpp#426](https://github.com/LostRuins/koboldcpp/issues/426)).
 #
 # ## Summary
 #
-# - For content that is the same in all pairs the score falls with the logarithm of the distance. It reaches zero at
-# $0.62\, b$   in the limit of wide heads, and for bases of 10,000 and more much earlier in heads of 64 to 256
-# coordinates. - RoFormer's bound is true, falls unevenly and stops at a floor. For such content, and for random
-# content, it is weaker than   the triangle inequality at every distance tried, and it does not keep a head from
-# looking far. - The base limits how far a match can be told from a stranger: soon for content in all pairs, several
-# times later for   content in the slow pairs.
+# - For content that is the same in all pairs the score falls with the logarithm of the distance. It reaches zero at $0.62\, b$
+#   in the limit of wide heads, and for bases of 10,000 and more much earlier in heads of 64 to 256 coordinates.
+# - RoFormer's bound is true, falls unevenly and stops at a floor. For such content, and for random content, it is weaker than
+#   the triangle inequality at every distance tried, and it does not keep a head from looking far.
+# - The base limits how far a match can be told from a stranger: soon for content in all pairs, several times later for
+#   content in the slow pairs.
 #
 # ## Exercises
 #
