@@ -136,4 +136,6 @@ def test_with_t5_an_encoder_tells_before_from_behind():
     for causal, distinct in ((False, 9), (True, 5)):
         bias = RoFormerConfig.encoder(V, dim=C, heads=H, position="t5", causal=causal).build_position()
         torch.nn.init.normal_(bias.table.weight)
-        assert bias.bias(q, q, at, at)[0, 0, 4].unique().numel() == distinct  # 4 tokens on either side, and itself
+        assert (
+            bias.bias(q, q, at, at)[0, 0, 4].unique().numel() == distinct
+        )  # 4 tokens on either side, and itself

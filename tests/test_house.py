@@ -149,6 +149,26 @@ def test_a_chapter_opens_as_a_notebook_and_is_titled_by_its_number(path):
     assert title[1].startswith(f"{number} ")
 
 
+def faults_of_wrapping(text: str) -> list[str]:
+    """Lines in which a marker of a cell or a list has run into the text beside it, as a careless rewrap leaves them."""
+    marker = re.compile(r"# %%( \[markdown\])?( tags=\[.*\])?( mystnb=\{.*\})?")
+    return [
+        line
+        for line in text.splitlines()
+        if (line.startswith("# %%") and not marker.fullmatch(line))
+        or re.match(r"#  ?\S.* {3}\S|# .*[.!?] - \S", line)
+    ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_the_cells_and_lists_of_a_chapter_are_lines_of_their_own(path):
+    assert faults_of_wrapping(path.read_text(encoding="utf-8")) == []
+    joined = (
+        "# %% [markdown] The rest\n# - One. - Two\n# of a   list\n# %% [markdown]\n# - One, two - three.\n"
+    )
+    assert len(faults_of_wrapping(joined)) == 3
+
+
 def test_import_contract_holds():
     command = Path(sysconfig.get_path("scripts")) / "lint-imports"
     done = run(command, "--no-cache")
