@@ -23,6 +23,13 @@ def test_the_last_queries_of_a_long_text_wherever_it_begins(options, first, hidd
     close([local_attention(*inputs, **rest, **window)], [dense(*inputs, **rest, **window)], 1e-12)
 
 
+def test_the_blocks_of_a_chunk_begin_where_windows_begin():
+    """Past and window are such that the first whole window begins inside a block, and no block holds spare keys."""
+    inputs = qkv(1, 2, count=230, queries=192)
+    window = dict(window=64, exact=False, first=26)
+    close([local_attention(*inputs, **window)], [dense(*inputs, **window)], 1e-12)
+
+
 def test_the_bias_of_the_window_and_that_of_the_encoding_are_both_added():
     q, k, v = qkv(1, 2, count=40)
     bias, at = torch.randn(2, 4, 8).double(), torch.arange(40)
