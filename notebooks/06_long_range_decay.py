@@ -373,7 +373,7 @@ bound(
 # $$ (eq-6-9)
 #
 # No score is larger than $\lVert q \rVert \lVert k \rVert = \lVert q \rVert^2$, so this key gets the largest score that
-# its length allows, and it gets it at distance $r$. That is Proposition 3.1 of Barbero et al. {cite:p}`barbero2025`.
+# its length allows, and it gets it at distance $r$. That is Proposition 3.1 of {cite:t}`barbero2025`.
 
 # %%
 query, up_to_6000 = torch.randn(dim), torch.arange(6001)
@@ -406,7 +406,7 @@ peaks(up_to_6000, dict(zip(r.tolist(), shares, strict=True)))
 # \end{aligned}
 # $$ (eq-6-10)
 #
-# The first line is Proposition 3.2 of Barbero et al. {cite:p}`barbero2025`.
+# The first line is Proposition 3.2 of {cite:t}`barbero2025`.
 
 # %%
 sixty = torch.logspace(0, 5, 60).round().unique()
@@ -505,7 +505,7 @@ worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items
 # below it.
 #
 # So the decay of RoPE is a property of special content, and a projection is free to produce that content or not. What do
-# trained heads do? Barbero et al. {cite:p}`barbero2025` looked into a Gemma 7B. They found that the highest frequencies serve
+# trained heads do? {cite:t}`barbero2025` looked into a Gemma 7B. They found that the highest frequencies serve
 # heads that attend by position, to tokens nearby, and that the model prefers the lowest frequencies, which, they suspect, carry
 # meaning; they also argue that such slow pairs are not robust over long contexts. (This book has not repeated their study.)
 # In the small models of this book you can see for yourself: chapter 13 plots the attention of each head against distance
@@ -526,7 +526,7 @@ worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items
 # $$ (eq-6-12)
 #
 # The curve of the all-ones vectors is also the advantage of a match. Where $c(s)$ is negative, the stranger scores higher on
-# average. This is the argument by which Xu et al. {cite:p}`xu2024` conclude that the base bounds the context. The match wins
+# average. This is the argument by which {cite:t}`xu2024` conclude that the base bounds the context. The match wins
 # with a probability $p$ of
 #
 # $$

@@ -67,7 +67,7 @@ masks({name: mask_of(window, N) for name, window in kinds.items()}, query=11)
 # \end{aligned}
 # $$ (eq-12-1)
 #
-# Child et al. {cite:p}`child2019` used such bands as one half of their sparse attention, Longformer
+# {cite:t}`child2019` used such bands as one half of their sparse attention, Longformer
 # {cite:p}`beltagy2020` named it sliding window attention, and Mistral 7B {cite:p}`jiang2023` brought it into a large
 # language model. As code it is full attention with minus infinity outside the band. This version computes all $N^2$
 # scores, so it is not faster than full attention, but it is easy to trust:
@@ -563,8 +563,8 @@ if budget != "smoke":
 # $$ (eq-12-8)
 #
 # (A uniform choice among $0, \dots, W-1$ has mean $(W-1)/2$ and variance $(W^2-1)/12$.) The reach grows with $L$, but the
-# width of this bell only with $\sqrt{L}$. In deep networks much of what is in reach hardly matters, as Luo et al.
-# {cite:p}`luo2016` found for convolutions; they call the part that does matter the *effective* receptive field.
+# width of this bell only with $\sqrt{L}$. In deep networks much of what is in reach hardly matters, as
+# {cite:t}`luo2016` found for convolutions; they call the part that does matter the *effective* receptive field.
 
 # %%
 torch.set_default_dtype(torch.float64)

@@ -165,7 +165,7 @@ check("eq. 13.1", evaluate(untrained, piece), one_by_one, tolerance=1e-6)
 # {cite:p}`so2021` in place of GELU; and Muon {cite:p}`jordan2024`, an optimiser that orthogonalises the update of each
 # matrix of the blocks.
 #
-# A word on QK-norm, because it matters further on. Henry et al. {cite:p}`henry2020` normalise queries and keys and then
+# A word on QK-norm, because it matters further on. {cite:t}`henry2020` normalise queries and keys and then
 # multiply by a *learned* number *instead of* dividing by $\sqrt D$. This model has no such number: it normalises and still
 # divides by $\sqrt D$, so no score over $\sqrt D$ can be larger than $\sqrt D$, whatever it learns. Within its trained
 # length it trains well like this (chapter 14 measures what the normalisation is worth); what the cap costs beyond that

@@ -58,7 +58,7 @@ origin(encodings)
 # - *Queries and keys are normalised* to a root mean square of 1 and divided by $\sqrt D$, without the learned gain of the paper
 #   that proposed it {cite:p}`henry2020`. So no product $\langle q, k \rangle / \sqrt D$ can exceed $\sqrt D$, and no head
 #   can attend to a content as sharply as it likes; chapter 15 shows what that does at longer lengths. The biases that T5 and
-#   ALiBi add to the scores are outside this cap. Khan et al. {cite:p}`khan2026`
+#   ALiBi add to the scores are outside this cap. {cite:t}`khan2026`
 #   report that such a normalisation makes models without positions converge to a higher loss.
 # - *The validation split* of these tables is also the one on which the settings of the recipe were chosen. There is no third
 #   split that no choice was made on.
@@ -131,7 +131,7 @@ print(
 )
 
 # %% [markdown]
-# Vaswani et al. {cite:p}`vaswani2017` multiply the token embeddings by $\sqrt d$ before they add sinusoids. These models do
+# {cite:t}`vaswani2017` multiply the token embeddings by $\sqrt d$ before they add sinusoids. These models do
 # not, and in {numref}`fig-four-encodings` the first point of the sinusoids is far above the others. Read their row as one for
 # this scale.
 #
@@ -454,7 +454,7 @@ check("eq. 14.3, slide", one_by_one(model, piece), slide, tolerance=1e-6)
 # $$ (eq-14-4)
 #
 # Take a model that cannot see beyond some distance. Then every term past that place is zero, $E$ stops growing with $L$, and,
-# since $E$ is positive, the cut loss *still falls* with every doubling of $L$. Press et al. {cite:p}`press2022` call this the early token curse. To see
+# since $E$ is positive, the cut loss *still falls* with every doubling of $L$. {cite:t}`press2022` call this the early token curse. To see
 # it alone, give the model an attention window of nine keys in each layer: it cannot see further than eight characters per
 # layer, however long the segment. (After so few updates the model uses little of what it sees, so its $E$ is small. Chapter
 # 13 computes $E$ for a model after a full training.)
@@ -561,7 +561,7 @@ origin(extrapolation)
 # The base $b$ sets how slowly the slowest pair turns. There are two arguments about it, for a smaller and a larger one. A pair that completes a turn within the trained
 # length has shown every angle; one that does not meets new angles beyond it, and a larger base has more of those. But in a
 # long text a small base cannot tell a match from a stranger, so the context that a model can use bounds its base from below
-# (Xu et al. {cite:p}`xu2024`, chapter 6). At a few hundred characters expect to see the first.
+# ({cite:t}`xu2024`, chapter 6). At a few hundred characters expect to see the first.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 100 to a million, logarithmic, three lines: at 128, 256 and 512 characters, a dot per seed."}, "figure": {"caption": "RoPE trained with five bases, each evaluated on the trained 128 characters and beyond, cut into segments. Compare the slope of the lowest line with its scatter before you tune the base, and look at the upper lines before you go further than trained.", "name": "fig-bases-trained"}}
 from rope_lab.figures.comparing import bases
@@ -608,7 +608,7 @@ table(
 #
 # A text forgives a model that cannot count. Copying a row of digits, reversing it and adding two numbers do not. Models of
 # two layers learn each task with inputs up to a length, and are tested to twice that length; an answer counts if every digit
-# is correct. Kazemnejad et al. {cite:p}`kazemnejad2023` found over ten such tasks that models without any encoding generalise
+# is correct. {cite:t}`kazemnejad2023` found over ten such tasks that models without any encoding generalise
 # best to longer inputs, and those with RoPE poorly.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are ten encodings, columns lengths of the input, colour the fraction solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest. One dim cell stands alone, RoPE on 25% of the coordinates at 16 digits of copying."}, "figure": {"caption": "Fraction of inputs solved without a mistake, means over the seeds; queries and keys are normalised without a gain. The white line marks the longest trained length. Encodings that are added to the embedding fail immediately beyond it. In copying, T5 and most rotary encodings succeed for about one more digit and ALiBi for several; in reversing, ALiBi again goes furthest and T5 fails at once; in addition, all of them fail beyond the line.", "name": "fig-solved"}}

@@ -192,7 +192,7 @@ covered(L * freqs, {"nothing scaled": factor * L * freqs})
 #
 # ## Position interpolation
 #
-# Chen et al. {cite:p}`chen2023` squeeze the positions: token $m$ gets the position $mL/L' = m/\rho$. Since a rotation knows only
+# {cite:t}`chen2023` squeeze the positions: token $m$ gets the position $mL/L' = m/\rho$. Since a rotation knows only
 # the product $m\theta_i$, this is the same as dividing every frequency by $\rho$. The score of $q$ at $m$ and $k$ at $n$,
 # with $h_i = q_i \bar k_i$, is
 #
@@ -415,7 +415,7 @@ print(f"Base 1,000,000 minus base 10,000, at {lengths[-1]} characters: {raised}.
 # ## Dynamic NTK: the factor follows the text
 #
 # A factor that is chosen beforehand costs something in short texts, which needed none. Dynamic NTK scaling, from the same
-# forum, computes it from the number $N$ of tokens there are. Peng et al. {cite:p}`peng2024` describe it with $N/L$; the form
+# forum, computes it from the number $N$ of tokens there are. {cite:t}`peng2024` describe it with $N/L$; the form
 # in transformers, used here, has a factor of its own (with $\rho = 1$ it is theirs):
 #
 # $$ \rho(N) = \rho\, \frac{N}{L} - (\rho - 1) , $$ (eq-15-9)
@@ -664,7 +664,7 @@ table(
 #
 # $$ \lvert \langle R_m q, R_n k \rangle \rvert / \sqrt D \;\le\; \sqrt D , $$ (eq-15-16)
 #
-# here 6.3, whatever the weights learn. Henry et al. {cite:p}`henry2020` multiply by a *learned* number after normalising,
+# here 6.3, whatever the weights learn. {cite:t}`henry2020` multiply by a *learned* number after normalising,
 # so in their method training can lift the cap; this model divides by $\sqrt D$ and has no such number. Take the best case,
 # a key equal to its query, among $N - 1$ keys of random directions. Their scores have variance 1, or $a^4$ with the
 # factor, and nearly the shape of a bell, so that $\mathrm{e}$ to a score is $\mathrm{e}^{a^4/2}$ on average, and the

@@ -35,6 +35,7 @@ UNUSED = {
     r"\bhanded? (?:back|up)\b": "returned, passed on",
     r"\bholds? against\b": "compare with",
     r"\btells at once\b": "catches it immediately",
+    r"\b([A-Z]\w+)(?: et al\.| and \w+)? \{cite(?::p)?\}`(?i:\1)\d": "{cite:t}, which prints the names itself",
 }
 
 
@@ -110,6 +111,8 @@ def test_the_book_is_in_plain_english(path: Path | str) -> None:
         "Each query is read anew.",
         "Shuffle them, and its output stays.",
         "processor seconds",
+        "Press et al.\n{cite:p}`press2022` call this",
+        "Student {cite}`student1908` found",
     ],
 )
 def test_what_is_not_used_is_found(fault: str) -> None:

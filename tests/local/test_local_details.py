@@ -26,7 +26,7 @@ def test_the_last_queries_of_a_long_text_wherever_it_begins(options, first, hidd
 def test_the_blocks_of_a_chunk_begin_where_windows_begin():
     """Past and window are such that the first whole window begins inside a block, and no block holds spare keys."""
     inputs = qkv(1, 2, count=230, queries=192)
-    window = dict(window=64, exact=False, first=26)
+    window = {"window": 64, "exact": False, "first": 26}
     close([local_attention(*inputs, **window)], [dense(*inputs, **window)], 1e-12)
 
 
