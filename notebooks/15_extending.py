@@ -820,7 +820,7 @@ table(
 # over which it spreads its attention:
 
 # %% tags=["hide-input"]
-from rope_lab.figures.heads import keys_attended
+from rope_lab.experiments.looking import keys_attended
 
 places = factor * L * min(segments, 4)
 near = val_ids[:places].view(-1, L)

@@ -170,8 +170,10 @@ class MultiHeadAttention(nn.Module):
         window: sliding window, the number of keys that a query sees, itself included; None is unlimited. It is a mask
             over all N × N scores, so it takes more time and memory than none. `rope_lab.local.LocalSelfAttention`
             computes the same in time and memory linear in N.
-        qk_norm: normalise queries and keys to unit root mean square before rotation (Henry et al. 2020,
-            arXiv:2010.04245). There is no learned gain, so no score q·k/√D exceeds √D.
+        qk_norm: normalise queries and keys to unit root mean square before rotation, so that a score is √D times the
+            cosine of their angle (Henry et al. 2020, arXiv:2010.04245).
+        qk_gain: with `qk_norm`, multiply the scores of each head by a number that is learned and starts at 1, as the
+            paper does. Without it no score can exceed √D.
         bias: give the projections a bias.
         dropout: of the attention weights.
 
@@ -192,6 +194,7 @@ class MultiHeadAttention(nn.Module):
         causal: bool = True,
         window: int | None = None,
         qk_norm: bool = False,
+        qk_gain: bool = False,
         bias: bool = False,
         dropout: float = 0.0,
     ) -> None:
@@ -206,6 +209,10 @@ class MultiHeadAttention(nn.Module):
         if heads % kv_heads:
             raise ValueError(f"kv_heads must divide heads={heads}, got {kv_heads}")
         check_probability(dropout=dropout)
+        if qk_gain and not qk_norm:
+            raise ValueError(
+                "qk_gain must be False without qk_norm: projections have a gain already, got True"
+            )
         head_dim = dim // heads if head_dim is None else head_dim
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.position = attention_encoding(position)
@@ -214,6 +221,7 @@ class MultiHeadAttention(nn.Module):
         if (reach := self.position.reach) > head_dim:
             raise ValueError(f"position must turn within the {head_dim} coordinates of a head, got {reach}")
         self.causal, self.window, self.qk_norm, self.dropout = causal, window, qk_norm, dropout
+        self.gain = nn.Parameter(torch.ones(heads)) if qk_gain else None
         self.query = nn.Linear(dim, heads * head_dim, bias=bias)
         self.key = nn.Linear(dim, kv_heads * head_dim, bias=bias)
         self.value = nn.Linear(dim, kv_heads * head_dim, bias=bias)
@@ -323,6 +331,8 @@ class MultiHeadAttention(nn.Module):
         )
         if self.qk_norm:
             q, k = F.rms_norm(q, (self.head_dim,)), F.rms_norm(k, (self.head_dim,))
+        if self.gain is not None:
+            q = q * self.gain[:, None, None]
         q, k, v = self.position.rotate(q, k, v, positions, count if cache is None else cache.capacity)
         return q, k, v, positions, mask
 

@@ -16,9 +16,11 @@ from rope_lab.encodings import (
     NoPE,
     PositionEncoding,
     PRoPE,
+    QueryTemperature,
     RotaryEmbedding,
     RotaryValueEmbedding,
     SinusoidalEmbedding,
+    StepTemperature,
     T5Bias,
     XPos,
 )
@@ -50,10 +52,15 @@ class RoFormerConfig:
         proportion: fraction of the pairs that turn: the fastest, with unchanged frequencies (p-RoPE).
         layout: "interleaved" or "half" (only for the three rotary ones).
         base: of the frequencies (for the three rotary ones and sinusoidal).
+        nope_every: the layers k, 2k, … of 1, 2, …, depth have no positions, with k = 2 every second (RNoPE,
+            arXiv:2501.18795); None has positions in all layers. Not for encodings that are added to the embeddings.
+        nope_temperature: tokens of a step of `StepTemperature` for the queries of the layers without positions, as in
+            Llama 4, or None.
         window: sliding window, the number of keys that a query sees, itself included; None is unlimited. It is a mask
             over all scores, so it saves neither time nor memory: for that there is `rope_lab.LocalTransformer`.
         causal: a token sees only itself and earlier ones.
-        qk_norm: normalise queries and keys, without a learned gain (arXiv:2010.04245; see `MultiHeadAttention`).
+        qk_norm: normalise queries and keys (arXiv:2010.04245; see `MultiHeadAttention`).
+        qk_gain: with `qk_norm`, a learned gain for the scores of each head.
         norm: "rms" (arXiv:1910.07467) or "layer" (arXiv:1607.06450).
         norm_eps: added under the root of every norm, by default 2⁻²³ ("rms"), 1e-5 ("layer") or BERT's 1e-12
             ("layer" with post_norm).
@@ -82,9 +89,12 @@ class RoFormerConfig:
     proportion: float = 1.0
     layout: Layout = "interleaved"
     base: float = 10_000.0
+    nope_every: int | None = None
+    nope_temperature: int | None = None
     window: int | None = None
     causal: bool = True
     qk_norm: bool = True
+    qk_gain: bool = False
     norm: Norm = "rms"
     norm_eps: float | None = None
     post_norm: bool = False
@@ -102,7 +112,8 @@ class RoFormerConfig:
                 object.__setattr__(self, name, operator.index(value))
         sizes = ("vocab_size", "context", "dim", "depth", "heads", "ff_multiple")
         check_integers(**{name: getattr(self, name) for name in sizes})
-        check_integers(optional=True, kv_heads=self.kv_heads, rotary_dim=self.rotary_dim, window=self.window)
+        optional = ("kv_heads", "rotary_dim", "window", "nope_every", "nope_temperature")
+        check_integers(optional=True, **{name: getattr(self, name) for name in optional})
         if self.dim % self.heads:
             raise ValueError(f"heads must divide dim={self.dim}, got {self.heads}")
         if self.heads % (self.kv_heads or self.heads):
@@ -131,6 +142,10 @@ class RoFormerConfig:
         if self.position == "xpos" and not self.causal:
             reason = "for position='xpos': keys ahead of the query would grow instead of fading"
             raise ValueError(f"causal must be True {reason}, got False")
+        if self.nope_every is not None and self.position in ("sinusoidal", "learned", "none"):
+            raise ValueError(f"nope_every must be None for position={self.position!r}, got {self.nope_every}")
+        if self.nope_temperature is not None and self.nope_every is None:
+            raise ValueError(f"nope_temperature must be None without nope_every, got {self.nope_temperature}")
         if self.position == "sinusoidal" and self.dim % 2:
             raise ValueError(f"dim must be even for sinusoidal positions, got {self.dim}")
 
@@ -179,9 +194,18 @@ class RoFormerConfig:
             return ALiBi(self.heads)
         return NoPE()
 
+    def layer_position(self, layer: int, position: PositionEncoding) -> PositionEncoding:
+        """The encoding of block `layer`, counted from 0, of a model whose other blocks have `position`."""
+        if self.nope_every is None or (layer + 1) % self.nope_every:
+            return position
+        if self.nope_temperature is None:
+            return NoPE()
+        return QueryTemperature(temperature=StepTemperature(self.nope_temperature))
+
     def build_attention(self, layer: int, position: PositionEncoding) -> MultiHeadAttention:
         """The attention of block `layer`, counted from 0."""
         return MultiHeadAttention(
             self.dim, self.heads, kv_heads=self.kv_heads, position=position, causal=self.causal,
-            window=self.window, qk_norm=self.qk_norm, bias=self.bias, dropout=self.attention_dropout,
+            window=self.window, qk_norm=self.qk_norm, bias=self.bias,
+            qk_gain=self.qk_norm and self.qk_gain, dropout=self.attention_dropout,
         )  # fmt: skip

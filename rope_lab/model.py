@@ -80,7 +80,9 @@ class RoFormer(nn.Module):
         self.position = config.build_position() if position is None else as_encoding(position)
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         inside = self.position.in_attention()
-        self.blocks = nn.ModuleList(Block(config, layer, inside) for layer in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(config, layer, config.layer_position(layer, inside)) for layer in range(config.depth)
+        )
         self.norm = _norm(config)  # after the last block; with post_norm, on the embeddings
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
         self._initialise()

@@ -50,6 +50,7 @@ from rope_lab.encodings.scaling import (
     Scaling,
     YaRN,
 )
+from rope_lab.encodings.temperature import LogN, QueryTemperature, StepTemperature
 from rope_lab.encodings.variants import GrowingRotaryEmbedding, RotaryValueEmbedding
 from rope_lab.encodings.xpos import XPos
 
@@ -61,6 +62,7 @@ __all__ = [
     "Layout",
     "LearnedEmbedding",
     "Llama3",
+    "LogN",
     "LongRoPE",
     "NTKAware",
     "NoPE",
@@ -68,12 +70,14 @@ __all__ = [
     "PositionEncoding",
     "PositionInterpolation",
     "Positions",
+    "QueryTemperature",
     "RotaryEmbedding",
     "RotaryEmbeddingND",
     "RotaryValueEmbedding",
     "Scaling",
     "Shaw",
     "SinusoidalEmbedding",
+    "StepTemperature",
     "T5Bias",
     "TransformerXL",
     "XPos",

@@ -191,8 +191,9 @@ def _fits(thing: Any, shape: Any) -> bool:
 def modules_behind(roots: Iterable[str]) -> dict[str, str]:
     """Digests of modules of this package and of all they import from it, by name.
 
-    Comments, docstrings and the layout of the lines do not count, nor does the Python that reads them, nor where in
-    the package a name is imported from: a module that moves keeps its digest, and so do those that use it.
+    Comments, docstrings, messages of errors and the layout of the lines do not count, nor does the Python that reads
+    them, nor where in the package a name is imported from: a module that moves keeps its digest, and so do those that
+    use it.
 
     Args:
         roots: full names, such as "rope_lab.experiments.text"; one that no longer exists is left out.
@@ -239,12 +240,19 @@ def _handed_on(place: str) -> dict[str, tuple[str, str]]:
 
 def _essence(tree: ast.Module) -> Any:
     """A module without docstrings, and with only the names of its imports from this package."""
-    tree = _without_docstrings(tree)
+    tree = _without_docstrings(_without_messages(tree))
     names = sorted(f"{a.name} as {a.asname}" for node in ast.walk(tree) if _is_ours(node) for a in node.names)
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             node.body = [inner for inner in body if not _is_ours(inner)]  # type: ignore[attr-defined]
     return [names, _dump(tree)]
+
+
+def _without_messages(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc.args = []
+    return tree
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

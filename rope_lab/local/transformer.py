@@ -64,7 +64,7 @@ class LocalConfig(RoFormerConfig):
     def build_attention(self, layer: int, position: PositionEncoding) -> MultiHeadAttention:
         options: dict[str, Any] = {
             "kv_heads": self.kv_heads, "position": position, "qk_norm": self.qk_norm, "bias": self.bias,
-            "dropout": self.attention_dropout,
+            "qk_gain": self.qk_norm and self.qk_gain, "dropout": self.attention_dropout,
         }  # fmt: skip
         if layer >= self.depth - self.global_layers:
             return MultiHeadAttention(self.dim, self.heads, causal=self.causal, **options)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import signal
 import threading
@@ -273,7 +274,7 @@ def _held(folder: Path) -> Iterator[None]:
 def provenance(corpus: Corpus, device: torch.device) -> dict[str, Any]:
     """Where a run's numbers come from, apart from its settings."""
     versions = {"rope_lab": rope_lab.__version__, "torch": torch.__version__, "numpy": numpy.__version__}
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "corpus": {"name": corpus.name, "sha256": corpus.sha256},
         "vocab": corpus.vocab,
@@ -282,6 +283,15 @@ def provenance(corpus: Corpus, device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions | {"python": platform.python_version()},
     }
+
+
+def processor() -> str:
+    """The model of the processor and how many cores of it there are, as far as the system says it."""
+    with suppress(OSError):  # Linux; elsewhere there is no such file
+        found = re.search(r"(?m)^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8", "replace"))
+        if found:
+            return f"{' '.join(found[1].split())}, {os.cpu_count()} cores"
+    return platform.processor()
 
 
 def choose_device(name: str | None = None) -> torch.device:

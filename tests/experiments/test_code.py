@@ -66,6 +66,18 @@ class TestCode:
         assert digests("def f(x):  # twice\n    return (2 *\n        x)\n") == first
         assert digests("def f(x):\n    return 3 * x\n") != first
 
+    def test_messages_of_errors_do_not_count(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+        def digests(code: str) -> dict[str, str]:
+            (tmp_path / "another_module.py").write_text(code)
+            return modules_behind(["another_module"])
+
+        code = "def f(x):\n    if x < 0:\n        raise ValueError(f'x must be positive, got {x}')\n"
+        assert digests(code.replace("must be", "has to be")) == digests(code)
+        assert digests(code.replace("x < 0", "x < 1")) != digests(code)
+        assert digests(code.replace("ValueError", "TypeError")) != digests(code)
+
     def test_records_of_other_code_are_stale_until_one_comes_out_again(self, tmp_path: Path):
         results = run(tmp_path)
         assert results.stale() == []

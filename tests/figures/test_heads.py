@@ -7,7 +7,8 @@ import torch
 
 from rope_lab import LocalTransformer, RoFormer, RoFormerConfig
 from rope_lab.config import Position
-from rope_lab.figures.heads import attention_by_distance, even_by_distance, heads_by_distance, keys_attended
+from rope_lab.experiments.looking import attention_by_distance, even_by_distance, keys_attended
+from rope_lab.figures.heads import heads_by_distance
 from rope_lab.local import LocalConfig
 
 V, N = 11, 24

@@ -21,7 +21,7 @@ from without_float64 import WithoutFloat64
 import rope_lab.training.loop
 from rope_lab import RoFormer
 from rope_lab.encodings import base
-from rope_lab.figures.heads import attention_by_distance
+from rope_lab.experiments.looking import attention_by_distance
 from rope_lab.interop import local_attention as la
 from rope_lab.interop import rotary_embedding_torch as ret
 from rope_lab.local import LocalConfig, LocalTransformer, local_attention

@@ -202,6 +202,7 @@ def _llama_tensors(model: RoFormer, layout: Layout) -> dict[str, Tensor]:
 
 _LLAMA = {
     "proportion": 1.0,
+    "nope_every": None,
     "window": None,
     "causal": True,
     "qk_norm": False,
