@@ -5,6 +5,7 @@ import importlib
 import pytest
 
 from rope_lab.exercises.checker import PUBLIC, Exercise
+from rope_lab.exercises.values import NOTHING
 
 MODULES = [
     importlib.import_module(f"rope_lab.exercises.ch{number:02d}")
@@ -116,7 +117,12 @@ def test_two_mistakes_at_once_are_not_taken_for_one(name: str) -> None:
 def test_a_mistake_on_some_inputs_only_is_not_taken_for_one(exercise: Exercise) -> None:
     for why, mistake in exercise.mistakes.items():
         outcomes = [(case, exercise.ask(mistake, [case.inputs])[0]) for case in exercise.cases()]
-        wrong = [case for case, outcome in outcomes if exercise._wrong(case, outcome)]
+        right_none = [not case.expected and outcome.failure == NOTHING for case, outcome in outcomes]
+        wrong = [
+            case
+            for (case, outcome), right in zip(outcomes, right_none, strict=True)
+            if not right and exercise._wrong(case, outcome)
+        ]
         if len(wrong) < 2 or "function" in repr(wrong):  # a function has another address each time
             continue
         last = repr(wrong[-1].inputs)
