@@ -1044,23 +1044,24 @@ check_at_most(
 #
 # ## Exercises
 #
-# Each checker tells you what it found. The solutions are folded below.
+# Each checker tells you what it found; the open question has none. The solutions are folded below.
 #
 # ```{exercise-start}
 # :label: ex-10-1
 # ```
 #
-# Write `half_life(dim, base)`: the distance in tokens at which each pair has lost half of its strength.
+# Write `scale_base(dim, pair, distance, share)`: the scale base $B$ with which pair `pair` of a head of `dim`
+# coordinates keeps exactly the fraction `share` of its strength at `distance` tokens.
 
 # %%
-from rope_lab.exercises.ch10 import check_half_life
+from rope_lab.exercises.ch10 import check_scale_base
 
 
-def half_life(dim: int, base: int) -> Tensor:
-    return None  # your turn: shape (dim/2,)
+def scale_base(dim: int, pair: int, distance: int, share: float) -> float:
+    return None  # your turn: one number
 
 
-check_half_life(half_life)
+check_scale_base(scale_base)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -1070,16 +1071,16 @@ check_half_life(half_life)
 # :label: sol-10-1
 # ```
 #
-# Equation {eq}`eq-10-6`.
+# Solve $\zeta_i^{s/B} = p$ for $B$, as equation {eq}`eq-10-6` solves it for $s$ with $p = 1/2$.
 
 
 # %%
-def half_life(dim: int, base: int) -> Tensor:
-    zeta = (torch.arange(0, dim, 2) / dim + 0.4) / 1.4
-    return -base * math.log(2) / zeta.log()
+def scale_base(dim: int, pair: int, distance: int, share: float) -> float:
+    zeta = (2 * pair / dim + 0.4) / 1.4
+    return distance * math.log(zeta) / math.log(share)
 
 
-check_half_life(half_life)
+check_scale_base(scale_base)
 
 # %% [markdown]
 # ```{solution-end}
@@ -1089,14 +1090,15 @@ check_half_life(half_life)
 # :label: ex-10-2
 # ```
 #
-# Write `reach(dtype, base)`: the largest whole number of tokens past the centre at which the factor of a key is
-# at most the largest number of `dtype`.
+# The coordinates of a key have sizes up to `size`. Write `reach(dtype, base, size)`: the largest whole number of
+# tokens past the centre at which all of them, multiplied by their factors, are at most the largest number of `dtype`,
+# whichever pair holds the largest one.
 
 # %%
 from rope_lab.exercises.ch10 import check_reach
 
 
-def reach(dtype: torch.dtype, base: int) -> int:
+def reach(dtype: torch.dtype, base: int, size: float) -> int:
     return None  # your turn
 
 
@@ -1110,12 +1112,14 @@ check_reach(reach)
 # :label: sol-10-2
 # ```
 #
-# Equation {eq}`eq-10-12`, rounded down.
+# In equation {eq}`eq-10-12` the factor may grow to $M$ over `size` only; round down. The fastest pair has the largest
+# factor.
 
 
 # %%
-def reach(dtype: torch.dtype, base: int) -> int:
-    return math.floor(base * math.log(torch.finfo(dtype).max) / math.log(3.5))
+def reach(dtype: torch.dtype, base: int, size: float) -> int:
+    room = torch.finfo(dtype).max / size
+    return math.floor(base * math.log(room) / math.log(3.5))
 
 
 check_reach(reach)
@@ -1163,6 +1167,139 @@ check_recentre(recentre)
 
 # %% [markdown]
 # ```{solution-end}
+# ```
+#
+# ```{exercise-start} Find the bug
+# :label: ex-10-4
+# ```
+#
+# `fading_attention` is to compute the causal attention of one head with xPos. `q`, `k` and `v` have shape `(N, D)`,
+# the pairs are interleaved, and `q` and `k` are rotated already; the centre is position 0, which is good enough for a
+# few tokens. Its scores fade as they should, and its weights are positive and sum to one. Correct it.
+
+# %%
+from rope_lab.exercises.ch10 import check_fading_attention
+
+
+def fading_attention(q: Tensor, k: Tensor, v: Tensor, base: int) -> Tensor:
+    N, D = q.shape
+    zeta = (torch.arange(0, D, 2, dtype=q.dtype) / D + 0.4) / 1.4
+    fade = zeta ** (torch.arange(N)[:, None] / base)  # (N, D/2)
+    fade = fade.repeat_interleave(2, dim=-1)  # (N, D)
+    scores = (q * fade) @ (k / fade).T / D**0.5
+    return scores.tril().softmax(-1) @ v
+
+
+check_fading_attention(fading_attention)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-10-4
+# :label: sol-10-4
+# ```
+#
+# `tril` sets the scores of keys ahead of the query to 0, and $\mathrm{e}^0$ is not 0: each of them gets the weight of
+# a key that fits neither well nor badly. Only minus infinity leaves a key out.
+
+
+# %%
+def fading_attention(q: Tensor, k: Tensor, v: Tensor, base: int) -> Tensor:
+    N, D = q.shape
+    zeta = (torch.arange(0, D, 2, dtype=q.dtype) / D + 0.4) / 1.4
+    fade = zeta ** (torch.arange(N)[:, None] / base)  # (N, D/2)
+    fade = fade.repeat_interleave(2, dim=-1)  # (N, D)
+    scores = (q * fade) @ (k / fade).T / D**0.5
+    ahead = torch.ones(N, N, dtype=torch.bool).triu(1)
+    return scores.masked_fill(ahead, -torch.inf).softmax(-1) @ v
+
+
+check_fading_attention(fading_attention)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-10-5
+# ```
+#
+# “With xPos, the score of a query with a copy of itself gets smaller the further back the copy is.” Let the key be
+# equal to the query before both are rotated (with the frequencies of base 10,000) and scaled (with the scale base
+# `base`). Write `louder(dim, base, near, far)`: a query of shape `(dim,)`, interleaved, whose score with its copy is
+# larger `far` tokens back than `near` tokens back, or `None` if no query has this property. Every query that has it
+# is correct.
+
+# %%
+from rope_lab.exercises.ch10 import check_louder
+
+
+def louder(dim: int, base: float, near: int, far: int) -> Tensor | None:
+    return None  # your turn: shape (dim,), or None
+
+
+check_louder(louder)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-10-5
+# :label: sol-10-5
+# ```
+#
+# With $k = q$, equation {eq}`eq-10-4` is $\sum_i |q_i|^2\, \zeta_i^{s/B} \cos s\theta_i$: a sum over the pairs whose
+# weights $|q_i|^2$ are not negative. It is larger at `far` for some query exactly if it is larger there in one pair,
+# and then a query with content in that pair alone will do. So the sentence is wrong wherever some pair comes back
+# from a turn faster than it fades, and right for `near = 0`, where every cosine is 1.
+
+
+# %%
+def louder(dim: int, base: float, near: int, far: int) -> Tensor | None:
+    zeta = (torch.arange(0, dim, 2, dtype=torch.float64) / dim + 0.4) / 1.4
+    there, here = (
+        zeta ** (s / base) * (s * frequencies(dim)).cos() for s in (far, near)
+    )
+    best = int((there - here).argmax())
+    if there[best] <= here[best]:
+        return None
+    q = torch.zeros(dim)
+    q[2 * best] = 1
+    return q
+
+
+check_louder(louder)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-10-6
+#
+# A decoder with RoPE and full attention was trained on 4,096 tokens and is to read 32,768. One colleague wants to
+# train it further with xPos and $B = 512$, another wants to leave RoPE alone and add a window of 4,096. What would
+# you measure in the model you have, before anything is trained, and what would each outcome speak for?
+# ```
+#
+# ```{solution} ex-10-6
+# :label: sol-10-6
+#
+# *The size of its scores.* Compute the standard deviation $\sigma$ of score/$\sqrt D$ for each head. Near 1, a faded
+# key keeps almost the share of attention that it has now ({eq}`eq-10-10` and the table below it), so xPos would
+# change little about where the attention goes; near 4, fading would take most of it away from far keys.
+#
+# *The window as it is.* Attach the window without any training and measure the loss by place. If it stays level, as
+# in {numref}`fig-beyond`, the cheap proposal already works, and xPos would have to beat that and not the model
+# without a window. In our small models it did not.
+#
+# *What far keys are good for.* Neither of these says whether anything far back is needed. Test with a question whose
+# answer is beyond 4,096 tokens. A window reaches it only through several layers (chapter 12). xPos still sees it, but
+# after eight times $B$ tokens the fast pairs are silent, and only content in slow pairs is left ({eq}`eq-10-6`).
+#
+# *The cost.* xPos needs keys that are cached unscaled and multiplied at every step, which a fused kernel may not
+# offer; a window makes the cache smaller.
 # ```
 #
 # ## References

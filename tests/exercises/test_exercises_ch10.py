@@ -7,79 +7,105 @@ import pytest
 import torch
 from torch import Tensor
 
-from rope_lab.exercises.ch10 import check_half_life, check_reach, check_recentre
+from rope_lab.exercises.ch10 import (
+    check_fading_attention,
+    check_louder,
+    check_reach,
+    check_recentre,
+    check_scale_base,
+)
 
 
 def zeta(dim: int) -> Tensor:
     return (torch.arange(0, dim, 2).double() / dim + 0.4) / 1.4
 
 
-def half_life(dim: int, base: int) -> Tensor:
-    return -base * math.log(2) / zeta(dim).log()
+def scale_base(dim: int, pair: int, distance: int, share: float) -> float:
+    return distance * float(zeta(dim)[pair].log()) / math.log(share)
 
 
-def test_half_life_right() -> None:
-    assert check_half_life(half_life)
-    assert check_half_life(lambda dim, base: half_life(dim, base).float())
-    assert check_half_life(lambda d, b: -b * math.log(2) / ((torch.arange(0, d, 2) / d + 0.4) / 1.4).log())
+def by_bisection(dim: int, pair: int, distance: int, share: float) -> float:
+    low, high = 1e-3, 1e9
+    while high / low > 1 + 1e-9:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if zeta(dim)[pair] ** (distance / middle) < share else (low, middle)
+    return low
+
+
+def test_scale_base_right() -> None:
+    assert check_scale_base(scale_base)
+    assert check_scale_base(lambda *case: np.float64(scale_base(*case)))
+    assert check_scale_base(by_bisection)
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda d, b: -b / zeta(d).log(), "1/e is left"),
-        (lambda d, b: -half_life(d, b), "the sign"),
-        (lambda d, b: half_life(d, 1), "units of the scale base"),
-        (lambda d, b: half_life(d, 1) / b, "a larger B fades less"),
-        (
-            lambda d, b: -b * math.log(2) / ((torch.arange(d // 2).double() / d + 0.4) / 1.4).log(),
-            "i counts pairs",
-        ),
-        (lambda d, b: half_life(d, b).repeat_interleave(2), "one per pair"),
-        (lambda d, b: half_life(d, b).flip(0), "slow pairs are first"),
-        (lambda d, b: half_life(d, b) + 1, "first difference at [0]"),
-        (lambda d, b: half_life(d, b) / 2, "the square"),
-        (lambda d, b: None, "nothing yet"),
+        (lambda D, i, s, p: s * math.log(p) / float(zeta(D)[i].log()), "the wrong way round"),
+        (lambda D, i, s, p: -scale_base(D, i, s, p), "the sign"),
+        (lambda D, i, s, p: scale_base(D, i, s, 0.5), "share is not used"),
+        (lambda D, i, s, p: scale_base(D, i, s, 1 - p), "not the part that is lost"),
+        (lambda D, i, s, p: scale_base(D, i, s, p**0.5), "occurs once"),
+        (lambda D, i, s, p: s * math.log2(zeta(D)[i]) / math.log(p), "need the same base"),
+        (lambda D, i, s, p: s * math.log((i / D + 0.4) / 1.4) / math.log(p), "i counts pairs"),
+        (lambda D, i, s, p: scale_base(D, -1 - i, s, p), "from the slow end"),
+        (lambda D, i, s, p: scale_base(D, 0, s, p), "pair is not used"),
+        (lambda D, i, s, p: s * (1 - float(zeta(D)[i])) / (1 - p), "a straight line"),
+        (lambda D, i, s, p: 512, "expected"),
+        (lambda D, i, s, p: scale_base(D, i, s, p) + 1, "expected"),
+        (lambda D, i, s, p: None, "nothing yet"),
     ],
 )
-def test_half_life_mistakes(answer, diagnosis: str) -> None:
-    verdict = check_half_life(answer)
+def test_scale_base_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_scale_base(answer)
     assert not verdict
     assert diagnosis in verdict.message
 
 
-def reach(dtype: torch.dtype, base: int) -> int:
-    return int(base * math.log(torch.finfo(dtype).max) / math.log(3.5))
+def reach(dtype: torch.dtype, base: int, size: float) -> int:
+    return int(base * math.log(torch.finfo(dtype).max / size) / math.log(3.5))
+
+
+def by_trying(dtype: torch.dtype, base: int, size: float) -> int:
+    n = 0
+    while size * 3.5 ** ((n + 1) / base) <= torch.finfo(dtype).max:
+        n += 1
+    return n
 
 
 def test_reach_right() -> None:
     assert check_reach(reach)
-    assert check_reach(lambda dtype, base: np.int64(reach(dtype, base)))
-    assert check_reach(lambda dtype, base: float(reach(dtype, base)))
-    assert check_reach(lambda dtype, base: torch.tensor(reach(dtype, base)))
+    assert check_reach(lambda *case: np.int64(reach(*case)))
+    assert check_reach(lambda *case: float(reach(*case)))
+    assert check_reach(lambda *case: torch.tensor(reach(*case)))
+    assert check_reach(by_trying)
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda dtype, base: reach(dtype, base) + 1, "one too far"),
-        (lambda dtype, base: reach(dtype, base) - 1, "one too few"),
+        (lambda dtype, base, size: reach(dtype, base, size) + 1, "one too far"),
+        (lambda dtype, base, size: reach(dtype, base, size) - 1, "one too few"),
+        (lambda dtype, base, size: reach(dtype, base, 1), "coordinates of size 1"),
+        (lambda dtype, base, size: reach(dtype, base, 1 / size), "divide the largest number by size"),
         (
-            lambda dtype, base: int(-base * math.log(torch.finfo(dtype).max) / float(zeta(64)[-1].log())),
+            lambda dtype, base, size: int(
+                -base * math.log(torch.finfo(dtype).max / size) / float(zeta(64)[-1].log())
+            ),
             "fastest pair overflows first",
         ),
         (
-            lambda dtype, base: int(-base * math.log(torch.finfo(dtype).tiny) / math.log(3.5)),
-            "the key's grows",
+            lambda dtype, base, size: int(-base * math.log(torch.finfo(dtype).tiny / size) / math.log(3.5)),
+            "a key's grows",
         ),
-        (lambda dtype, base: 2 * reach(dtype, base), "both sides"),
-        (lambda dtype, base: reach(dtype, 1), "the base is missing"),
-        (lambda dtype, base: reach(torch.float32, base), "reach of float32"),
-        (lambda dtype, base: reach(torch.float16, base), "dtype is not used"),
-        (lambda dtype, base: reach(dtype, 512), "base is not used"),
-        (lambda dtype, base: 849.4, "return an integer"),
-        (lambda dtype, base: True, "return an integer"),
-        (lambda dtype, base: None, "nothing yet"),
+        (lambda dtype, base, size: 2 * reach(dtype, base, size), "both sides"),
+        (lambda dtype, base, size: reach(dtype, 1, size), "the base is missing"),
+        (lambda dtype, base, size: reach(torch.float32, base, size), "reach of float32"),
+        (lambda dtype, base, size: reach(torch.float16, base, size), "dtype is not used"),
+        (lambda dtype, base, size: reach(dtype, 512, size), "base is not used"),
+        (lambda dtype, base, size: 849.4, "return an integer"),
+        (lambda dtype, base, size: True, "return an integer"),
+        (lambda dtype, base, size: None, "nothing yet"),
     ],
 )
 def test_reach_mistakes(answer, diagnosis: str) -> None:
@@ -131,3 +157,116 @@ def test_recentre_mistakes(answer, diagnosis: str) -> None:
     verdict = check_recentre(answer)
     assert not verdict
     assert diagnosis in verdict.message
+
+
+def scores(q: Tensor, k: Tensor, base: float) -> Tensor:
+    """Each score by itself, from the distance: no factor for the query and none for the key."""
+    D, at = q.shape[-1], torch.arange(len(q))
+    fade = (zeta(D) ** ((at[:, None] - at)[..., None] / base)).repeat_interleave(2, -1)
+    return torch.einsum("mi,ni,mni->mn", q, k, fade) / D**0.5
+
+
+def attended(x: Tensor, v: Tensor, own: bool = True) -> Tensor:
+    """One row at a time, only what it may see."""
+    return torch.stack([x[m, : m + own].softmax(0) @ v[: m + own] for m in range(len(v))])
+
+
+def hidden_by(value: float):
+    def answer(q: Tensor, k: Tensor, v: Tensor, base: int) -> Tensor:
+        x = scores(q, k, base)
+        return x.masked_fill(x.triu(1) != 0, value).softmax(-1) @ v
+
+    return answer
+
+
+def test_fading_attention_right() -> None:
+    assert check_fading_attention(lambda q, k, v, b: attended(scores(q, k, b), v))
+    assert check_fading_attention(lambda q, k, v, b: attended(scores(q, k, b).float(), v.float()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda q, k, v, b: scores(q, k, b).tril().softmax(-1) @ v, "the function of the page"),
+        (hidden_by(0.0), "the function of the page"),
+        (lambda q, k, v, b: scores(q, k, b).softmax(-1).tril() @ v, "no longer sum to 1"),
+        (lambda q, k, v, b: scores(q, k, b).softmax(-1) @ v, "no key is hidden"),
+        (lambda q, k, v, b: attended(q @ k.T / q.shape[-1] ** 0.5, v), "no longer fade"),
+        (lambda q, k, v, b: attended(scores(q, k, -b), v), "runs backwards"),
+        (lambda q, k, v, b: attended(scores(q, k, b) * q.shape[-1] ** 0.5, v), "divided by √D"),
+        (hidden_by(-1.0), "so its output is v[0]"),
+        (lambda q, k, v, b: attended(scores(q, k, 2 * b), v), "first difference"),
+        (lambda q, k, v, b: v[:1], "expected shape"),
+        (lambda q, k, v, b: None, "nothing yet"),
+    ],
+)
+def test_fading_attention_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_fading_attention(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def copies(dim: int, base: float, s: int) -> Tensor:
+    theta = 10_000.0 ** (-torch.arange(0, dim, 2).double() / dim)
+    return zeta(dim) ** (s / base) * (s * theta).cos()
+
+
+def all_that_grow(dim: int, base: float, near: int, far: int) -> Tensor | None:
+    """Content in every pair that grows, by its sine, and none in the others."""
+    grows = copies(dim, base, far) > copies(dim, base, near)
+    return torch.stack((torch.zeros(dim // 2), 3.0 * grows), -1).flatten() if grows.any() else None
+
+
+def pair_of(pick) -> object:
+    def answer(dim: int, base: float, near: int, far: int) -> Tensor:
+        q = torch.zeros(dim)
+        q[2 * int(pick(copies(dim, base, far) - copies(dim, base, near)))] = 1
+        return q
+
+    return answer
+
+
+def test_louder_right() -> None:
+    assert check_louder(all_that_grow)
+    assert check_louder(lambda *case: None if all_that_grow(*case) is None else all_that_grow(*case).numpy())
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (pair_of(lambda gain: 0), "all content is in pair 0"),
+        (pair_of(lambda gain: len(gain) - 1), "the slowest pair"),
+        (pair_of(lambda gain: gain.argmin()), "loses most"),
+        (pair_of(lambda gain: gain.argmax()), "where none does, the answer is None"),
+        (lambda dim, base, near, far: torch.ones(dim), "the same content in all pairs"),
+        (lambda dim, base, near, far: all_that_grow(dim, 1e15, near, far), "it does not grow"),
+        (lambda dim, base, near, far: torch.zeros(dim), "the score 0 at every distance"),
+        (lambda dim, base, near, far: torch.ones(2), "shape"),
+        (lambda dim, base, near, far: [math.nan] * dim, "return finite numbers"),
+        (
+            lambda dim, base, near, far: None if dim < 8 else all_that_grow(dim, base, near, far),
+            "but there is an answer",
+        ),
+        (lambda dim, base, near, far: None, "nothing yet"),
+    ],
+)
+def test_louder_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_louder(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (check_scale_base, lambda D, i, s, p: -scale_base(D, -1 - i, s, p)),
+        (check_scale_base, lambda D, i, s, p: scale_base(D, i, s, (1 - p) ** 0.5)),
+        (check_reach, lambda dtype, base, size: 2 * reach(dtype, base, 1)),
+        (check_fading_attention, lambda q, k, v, b: (q @ k.T / q.shape[-1] ** 0.5).tril().softmax(-1) @ v),
+        (check_louder, lambda dim, base, near, far: -torch.ones(dim) if near else torch.zeros(dim)),
+    ],
+)
+def test_two_mistakes_at_once_are_not_taken_for_one(check, answer) -> None:
+    verdict = check(answer)
+    assert not verdict
+    assert "Likely" not in verdict.message
