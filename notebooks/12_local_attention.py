@@ -989,21 +989,22 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 #
 # ## Exercises
 #
-# Each checker tells you what it found. The solutions are folded below.
+# Each checker tells you what it found; the open question has none. The solutions are folded below.
 #
 # ```{exercise-start}
 # :label: ex-12-1
 # ```
 #
-# Write `window_mask(N, W)`: the causal, exact window as a boolean tensor of shape `(N, N)`, True where query $m$
-# (row) sees key $n$ (column).
+# A cache holds the keys of a text of $N$ tokens, and the queries of the last `new` of these tokens are to be
+# answered; with `new` equal to $N$ the whole text is read at once. Write `window_mask(new, N, W)`: the causal, exact
+# window as a boolean tensor of shape `(new, N)`, True where a query (row) sees a key (column).
 
 # %%
 from rope_lab.exercises.ch12 import check_window_mask
 
 
-def window_mask(N: int, W: int) -> Tensor:
-    return None  # your turn: shape (N, N), boolean
+def window_mask(new: int, N: int, W: int) -> Tensor:
+    return None  # your turn: shape (new, N), boolean
 
 
 check_window_mask(window_mask)
@@ -1015,11 +1016,13 @@ check_window_mask(window_mask)
 # ```{solution-start} ex-12-1
 # :label: sol-12-1
 # ```
+#
+# Equation {eq}`eq-12-1` for the queries $m = N - \mathtt{new}, \dots, N - 1$.
 
 
 # %%
-def window_mask(N: int, W: int) -> Tensor:
-    back = torch.arange(N)[:, None] - torch.arange(N)  # m − n
+def window_mask(new: int, N: int, W: int) -> Tensor:
+    back = torch.arange(N - new, N)[:, None] - torch.arange(N)  # m − n
     return (back >= 0) & (back < W)
 
 
@@ -1073,15 +1076,16 @@ check_layers_needed(layers_needed)
 # :label: ex-12-3
 # ```
 #
-# Write `with_previous(k, W)`: each block of $W$ keys behind the block before it, from `(B, H, N, D)` to
-# `(B, H, N/W, 2W, D)`, zeros before the first. No scrolling up.
+# Write `with_previous(k, W, back)` for any `look_backward`: each block of $W$ keys behind the `back` blocks before
+# it, in the order of the text, from `(B, H, N, D)` to `(B, H, N/W, (back + 1) W, D)`, with zeros where there is no
+# block.
 
 # %%
 from rope_lab.exercises.ch12 import check_with_previous
 
 
-def with_previous(k: Tensor, W: int) -> Tensor:
-    return None  # your turn: shape (B, H, N/W, 2W, D)
+def with_previous(k: Tensor, W: int, back: int) -> Tensor:
+    return None  # your turn: shape (B, H, N/W, (back + 1) W, D)
 
 
 check_with_previous(with_previous)
@@ -1094,12 +1098,14 @@ check_with_previous(with_previous)
 # :label: sol-12-3
 # ```
 #
-# Overlapping ranges of 2W keys, one every W.
+# These are overlapping ranges of `(back + 1) W` keys, one every `W` keys, of a text with `back` blocks of zeros
+# before it.
 
 
 # %%
-def with_previous(k: Tensor, W: int) -> Tensor:
-    return F.pad(k, (0, 0, W, 0)).unfold(-2, 2 * W, W).mT
+def with_previous(k: Tensor, W: int, back: int) -> Tensor:
+    padded = F.pad(k, (0, 0, back * W, 0))
+    return padded.unfold(-2, (back + 1) * W, W).mT
 
 
 check_with_previous(with_previous)
@@ -1147,6 +1153,146 @@ check_ring(ring)
 
 # %% [markdown]
 # ```{solution-end}
+# ```
+#
+# ```{exercise-start} Find the bug
+# :label: ex-12-5
+# ```
+#
+# A long prompt is read in chunks, so that not all of its scores are in memory at once. `chunked_attention` does so
+# for an exact, causal window of $W$ and keeps no more keys than it must; `q`, `k` and `v` have shape `(N, D)` and are
+# rotated already. With chunks of one token, which is decoding, its output is that of the whole text. For longer
+# chunks it is not. Correct it.
+
+# %%
+from rope_lab.exercises.ch12 import check_chunked_attention
+
+
+def chunked_attention(q: Tensor, k: Tensor, v: Tensor, W: int, chunk: int) -> Tensor:
+    keys, values, outputs = k[:0], v[:0], []
+    for start in range(0, len(q), chunk):
+        end = min(start + chunk, len(q))
+        keys = torch.cat((keys, k[start:end]))[-W:]
+        values = torch.cat((values, v[start:end]))[-W:]
+        m = torch.arange(start, end)[:, None]
+        n = torch.arange(end - len(keys), end)
+        scores = q[start:end] @ keys.T / q.shape[-1] ** 0.5
+        scores = scores.masked_fill((n > m) | (m - n >= W), -torch.inf)
+        outputs.append(scores.softmax(-1) @ values)
+    return torch.cat(outputs)
+
+
+check_chunked_attention(chunked_attention)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-12-5
+# :label: sol-12-5
+# ```
+#
+# The cache is cut to $W$ keys when the chunk has been added to it. The last query of the chunk needs just these, but
+# the first one needs the $W - 1$ keys before the chunk, of which $\mathtt{chunk} - 1$ are gone by then (or all of
+# them, if the chunk is longer than the window). So cut the cache before the chunk comes in. A test of decoding cannot
+# find this, because with one token at a time the two are the same.
+
+
+# %%
+def chunked_attention(q: Tensor, k: Tensor, v: Tensor, W: int, chunk: int) -> Tensor:
+    keys, values, outputs = k[:0], v[:0], []
+    for start in range(0, len(q), chunk):
+        end = min(start + chunk, len(q))
+        first = max(0, len(keys) - (W - 1))  # of the keys that are still needed
+        keys = torch.cat((keys[first:], k[start:end]))
+        values = torch.cat((values[first:], v[start:end]))
+        m = torch.arange(start, end)[:, None]
+        n = torch.arange(end - len(keys), end)
+        scores = q[start:end] @ keys.T / q.shape[-1] ** 0.5
+        scores = scores.masked_fill((n > m) | (m - n >= W), -torch.inf)
+        outputs.append(scores.softmax(-1) @ values)
+    return torch.cat(outputs)
+
+
+check_chunked_attention(chunked_attention)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-12-6
+# ```
+#
+# “Many layers with narrow windows reach as far as one layer with a wide one, and their caches are smaller.” Write
+# `plan(s, most, keys)`: a number of layers $L$ and a window $W \ge 2$, as two integers `(L, W)`, such that the stack
+# of exact windows can reach $s$ tokens back, no window is wider than `most` keys, and all caches together hold at
+# most `keys` keys per head, $LW$; or `None` if no such stack exists. Every stack that meets the three conditions is
+# correct.
+
+# %%
+from rope_lab.exercises.ch12 import check_plan
+
+
+def plan(s: int, most: int, keys: int) -> tuple[int, int] | None:
+    return None  # your turn: (L, W), or None
+
+
+check_plan(plan)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-12-6
+# :label: sol-12-6
+# ```
+#
+# By equation {eq}`eq-12-7` the stack must have $L(W - 1) \ge s$, so its caches hold $LW \ge s + L$ keys: the sentence
+# is refuted, since every further layer costs a key and the cheapest stack is a single layer. Depth helps only if
+# `most` forbids that layer. Even then the fewest layers are not always the cheapest, because $s/L$ is rounded up. So
+# try each $L$ with its narrowest window.
+
+
+# %%
+def plan(s: int, most: int, keys: int) -> tuple[int, int] | None:
+    for L in range(1, s + 1):
+        W = -(-s // L) + 1  # the narrowest window that reaches s
+        if most >= W and keys >= L * W:
+            return L, W
+    return None
+
+
+check_plan(plan)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-12-7
+#
+# In a model of 24 layers each fourth layer has full attention and the others have windows of 1,024. A colleague
+# proposes windows in all layers, because 24 windows reach more than 24,000 tokens back. Which parts of this chapter
+# speak against the argument, what would be saved, and which measurement would you ask for before you agree?
+# ```
+#
+# ```{solution} ex-12-7
+# :label: sol-12-7
+#
+# *Reach is not use.* {eq}`eq-12-7` says what can reach a token. For uniform averages the influence is a bell whose
+# width grows only with the root of the depth ({eq}`eq-12-8`), and in {numref}`fig-light-cones` the residual sum keeps
+# most of it much nearer still. One full layer sees a far token directly.
+#
+# *What would be saved.* For long texts most of the scores and of the cache belong to the six full layers, because
+# their scores grow with the square of the length and their cache with the length, whereas the scores of a window grow
+# with the length and its cache does not grow ({eq}`eq-12-6`, {eq}`eq-12-10`). So the gain is large, and the proposal
+# deserves a test.
+#
+# *The measurement.* Train both and compare them on a task that cannot be solved without a token further back than one
+# window, by the distance of that token. The mean loss of a text cannot decide it: {numref}`fig-loss-by-window` shows
+# that a narrow window may even be ahead early in training. And the light cone of the trained model would show how
+# much of the far tokens arrives.
 # ```
 #
 # ## References
