@@ -604,12 +604,15 @@ table(
 #
 # ## Exercises
 #
+# Each checker tells you what it found; the open question has none. The solutions are folded below.
+#
 # ```{exercise-start}
 # :label: ex-13-1
 # ```
 #
-# Write `nats(logits, targets)`: equation {eq}`eq-13-1` for logits of shape `(B, N, V)` and target ids of shape
-# `(B, N)`, as one number.
+# A model has read the texts `ids`, of shape `(B, N)`, and `logits`, of shape `(B, N, V)`, are what it gives out at
+# every place: those at place $t$ are about the character that comes after the characters $0, \dots, t$. Write
+# `nats(logits, ids)`: the mean loss over all predictions that can be compared with these texts, as one number.
 
 # %%
 from torch import Tensor
@@ -617,7 +620,7 @@ from torch import Tensor
 from rope_lab.exercises.ch13 import check_nats
 
 
-def nats(logits: Tensor, targets: Tensor) -> Tensor:
+def nats(logits: Tensor, ids: Tensor) -> Tensor:
     return None  # your turn: a tensor without axes
 
 
@@ -630,11 +633,15 @@ check_nats(nats)
 # ```{solution-start} ex-13-1
 # :label: sol-13-1
 # ```
+#
+# The last place predicts a character that is not there, and the first character is predicted by none: {eq}`eq-13-1`
+# has one prediction fewer than a text has characters.
 
 
 # %%
-def nats(logits: Tensor, targets: Tensor) -> Tensor:
-    return -logits.log_softmax(-1).gather(-1, targets[..., None]).mean()
+def nats(logits: Tensor, ids: Tensor) -> Tensor:
+    log_p = logits[:, :-1].log_softmax(-1)
+    return -log_p.gather(-1, ids[:, 1:, None]).mean()
 
 
 check_nats(nats)
@@ -647,18 +654,21 @@ check_nats(nats)
 # :label: ex-13-2
 # ```
 #
-# Write `bigram_loss(train, val, V)`: count which id follows which in `train`, add 1 to every count, divide each
-# row by its sum, and return the loss on the pairs of `val`.
+# Write `ngram_loss(train, val, V, n)`, the loss of a predictor that knows the `n` characters before. Count in `train`
+# how often each of the `V` ids follows each run of `n` ids, add 1 to every count (of runs that never occur, too),
+# divide by the sum for each run, and return the mean loss over the characters of `val` that have `n` characters
+# before them. With `n = 1` this is the third predictor of the table; with `n = 0` all characters are counted
+# together.
 
 # %%
-from rope_lab.exercises.ch13 import check_bigram_loss
+from rope_lab.exercises.ch13 import check_ngram_loss
 
 
-def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
+def ngram_loss(train: Tensor, val: Tensor, V: int, n: int) -> Tensor:
     return None  # your turn: a tensor without axes
 
 
-check_bigram_loss(bigram_loss)
+check_ngram_loss(ngram_loss)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -667,16 +677,21 @@ check_bigram_loss(bigram_loss)
 # ```{solution-start} ex-13-2
 # :label: sol-13-2
 # ```
+#
+# One axis for each character of the run and one for the character after it. The larger `n` is, the more of the $V^n$
+# rows are empty, and the more the added ones weigh.
 
 
 # %%
-def bigram_loss(train: Tensor, val: Tensor, V: int) -> Tensor:
-    counts = (train[:-1] * V + train[1:]).bincount(minlength=V * V) + 1.0
-    p = counts.view(V, V) / counts.view(V, V).sum(-1, keepdim=True)
-    return -p.log()[val[:-1], val[1:]].mean()
+def ngram_loss(train: Tensor, val: Tensor, V: int, n: int) -> Tensor:
+    counts = torch.ones([V] * (n + 1))
+    runs = train.unfold(0, n + 1, 1)  # each run with the character after it
+    counts.index_put_(tuple(runs.T), torch.ones(len(runs)), accumulate=True)
+    p = counts / counts.sum(-1, keepdim=True)
+    return -p[tuple(val.unfold(0, n + 1, 1).T)].log().mean()
 
 
-check_bigram_loss(bigram_loss)
+check_ngram_loss(ngram_loss)
 
 # %% [markdown]
 # ```{solution-end}
@@ -720,14 +735,130 @@ check_next_positions(next_positions)
 # ```{solution-end}
 # ```
 #
-# ```{exercise-start}
+# ```{exercise-start} Find the bug
 # :label: ex-13-4
 # ```
 #
-# Train on a text of your own: `Corpus.from_text("mine", text)` from `rope_lab.training.data` takes any string, and
-# `train(preset("cpu", steps=200), corpus)` the rest. After how many updates does your model pass your `bigram_loss`?
-#
+# A batch is too large for the memory, so its rows go through the model in parts of `rows` rows, and the losses of the
+# parts are combined. Texts of different lengths share the batch; `targets` is $-1$ where a row has no character any
+# more. `accumulated_loss` is to return the mean loss per character of the whole batch, whatever `rows` is. Correct
+# it.
+
+# %%
+from rope_lab.exercises.ch13 import check_accumulated_loss
+
+
+def accumulated_loss(logits: Tensor, targets: Tensor, rows: int) -> Tensor:
+    total, parts = torch.zeros(()), 0
+    for x, t in zip(logits.split(rows), targets.split(rows), strict=True):
+        real = t >= 0
+        log_p = x.log_softmax(-1).gather(-1, t.clamp_min(0)[..., None])[..., 0]
+        total = total - log_p[real].mean()
+        parts += 1
+    return total / parts
+
+
+check_accumulated_loss(accumulated_loss)
+
+# %% [markdown]
 # ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-13-4
+# :label: sol-13-4
+# ```
+#
+# A mean of means is the mean only if all parts have equally many characters. Here a character in a part with few of
+# them counts more than one in a full part, and a part of padding alone makes everything undefined. Add up sums, and
+# divide once. In the gradients of accumulated batches the same mistake trains another loss than that of the batch.
+
+
+# %%
+def accumulated_loss(logits: Tensor, targets: Tensor, rows: int) -> Tensor:
+    total = torch.zeros(())
+    for x, t in zip(logits.split(rows), targets.split(rows), strict=True):
+        real = t >= 0
+        log_p = x.log_softmax(-1).gather(-1, t.clamp_min(0)[..., None])[..., 0]
+        total = total - log_p[real].sum()
+    return total / (targets >= 0).sum()
+
+
+check_accumulated_loss(accumulated_loss)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-13-5
+# ```
+#
+# “A model whose validation loss is below that of the pair counts has learned from more than the previous character.”
+# Write `one_before(train, val, V)`: probabilities of shape `(V, V)`, in row $a$ those of the character after $a$, so
+# that nothing but the previous character is used, with a loss on `val` below `ngram_loss(train, val, V, 1)`; or
+# `None` if no table has that. You may look at `val`. Every such table is correct.
+
+# %%
+from rope_lab.exercises.ch13 import check_one_before
+
+
+def one_before(train: Tensor, val: Tensor, V: int) -> Tensor | None:
+    return None  # your turn: shape (V, V), or None
+
+
+check_one_before(one_before)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-13-5
+# :label: sol-13-5
+# ```
+#
+# No table has a lower loss on `val` than the frequencies of `val` itself: in each row the mean of $-\ln p$ is least
+# where $p$ is the frequency. So they are below the counts of `train` unless both have the same rows, and the sentence
+# does not follow. It is plausible all the same, since a model that has never read `val` can hardly know its
+# frequencies. A bound that holds for every model that uses one character is the loss of this table. Compute it with
+# `one_before(train_ids, val_ids, V)` for the text of this chapter: the full run is below that bound, too.
+
+
+# %%
+def one_before(train: Tensor, val: Tensor, V: int) -> Tensor | None:
+    counts = torch.zeros(V, V).index_put_(
+        (val[:-1], val[1:]), torch.ones(len(val) - 1), accumulate=True
+    )
+    counts[counts.sum(-1) == 0] = 1  # rows that val never asks for
+    p = counts / counts.sum(-1, keepdim=True)
+    loss = -p[val[:-1], val[1:]].log().mean()
+    return p if loss < ngram_loss(train, val, V, 1) - 1e-6 else None
+
+
+check_one_before(one_before)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-13-6
+#
+# Train on a text of your own: `Corpus.from_text("mine", text)` from `rope_lab.training.data` takes any string, and
+# `train(preset("cpu", steps=200), corpus)` the rest. After how many updates does your model pass your `ngram_loss`
+# with `n = 1`, what about `n = 2`, and what does the comparison depend on besides the model?
+# ```
+#
+# ```{solution} ex-13-6
+# :label: sol-13-6
+#
+# There is no single number. On Tiny Shakespeare the full run passes all three counting predictors within the first
+# tenth of its updates ({numref}`fig-learning-curve`). Compare on the same characters: `corpus.val` for both,
+# `evaluate` for the model, and the whole of `corpus.train` for the counts. The counts read the training text in one
+# go, the model in parts, so *after how many updates* depends on the batch, the context and the learning rate, and the
+# counts have a loss that depends on the length of the text: a short text leaves most runs without a count, first of
+# all with `n = 2`, and is easy to pass. With other names or another style in the last tenth of your text both losses
+# rise, though not equally. And a validation loss that is measured only now and then says between which two updates
+# the line was passed.
 # ```
 #
 # ## References
