@@ -1095,6 +1095,8 @@ table(
 #
 # ## Exercises
 #
+# Each checker tells you what it found; the open question has none. The solutions are folded below.
+#
 # ```{exercise-start}
 # :label: ex-14-1
 # ```
@@ -1212,15 +1214,131 @@ check_undecided(undecided)
 # ```{solution-end}
 # ```
 #
-# ```{exercise-start}
+# ```{exercise-start} Find the bug
 # :label: ex-14-4
 # ```
 #
-# Add seeds: copy the folder `rope_lab/experiments/results` of your installation to where you are and run
-# `rope-lab reproduce encodings --seeds 6`. Only what is missing is trained. Which bars of {numref}`fig-paired` no longer
-# contain zero, and did any cross over?
-#
+# A text of `targets` characters is read by windows of $L$ that begin `stride` characters apart. `losses`, of shape
+# `(windows, L)`, holds the loss of target `i * stride + place` in row `i`; where the last window reaches past the end
+# of the text its row holds zeros. `sliding_loss` is to return the mean loss over all targets, each counted once, in
+# the window that gives it the most context. Correct it.
+
+# %%
+from rope_lab.exercises.ch14 import check_sliding_loss
+
+
+def sliding_loss(losses: Tensor, stride: int, targets: int) -> Tensor:
+    windows, L = losses.shape
+    total, count = torch.zeros(()), 0
+    for i in range(windows):
+        begin, end = i * stride, min(i * stride + L, targets)
+        new = stride if i else L  # targets that no window before has counted
+        total = total + losses[i, end - begin - new : end - begin].sum()
+        count += new
+    return total / count
+
+
+check_sliding_loss(sliding_loss)
+
+# %% [markdown]
 # ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-14-4
+# :label: sol-14-4
+# ```
+#
+# The last window ends with the text, so it may bring fewer than `stride` new targets, and the function counts some of
+# the window before a second time. Remember where the last window ended. In a long text the difference is small, which
+# is why nobody sees it; in short ones, each with a last window of its own, it is not.
+
+
+# %%
+def sliding_loss(losses: Tensor, stride: int, targets: int) -> Tensor:
+    windows, L = losses.shape
+    total, done = torch.zeros(()), 0
+    for i in range(windows):
+        begin, end = i * stride, min(i * stride + L, targets)
+        total = total + losses[i, done - begin : end - begin].sum()
+        done = end
+    return total / targets
+
+
+check_sliding_loss(sliding_loss)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Derive or refute
+# :label: ex-14-5
+# ```
+#
+# “If the difference has the same sign with every seed, it is decided.” Write `agreeing(K, tau)`: $K$ differences, all
+# above zero or all below, whose interval $\mu_d \pm \tau\varepsilon$ contains zero, as a tensor of shape `(K,)`; or
+# `None` if there are none for this `tau`. Every such tensor is correct.
+
+# %%
+from rope_lab.exercises.ch14 import check_agreeing
+
+
+def agreeing(K: int, tau: float) -> Tensor | None:
+    return None  # your turn: shape (K,), or None
+
+
+check_agreeing(agreeing)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-14-5
+# :label: sol-14-5
+# ```
+#
+# For positive numbers $(\sum_r d_r)^2 > \sum_r d_r^2$, because the left side also has the mixed products. With
+# $\sum_r d_r^2 = (K - 1)\,\sigma_d^2 + K \mu_d^2$ this is $\mu_d > \varepsilon$: one standard error never reaches
+# zero, so for $\tau \le 1$ there is no answer. One large difference among tiny ones comes as close to $\mu_d =
+# \varepsilon$ as you like, so for every larger $\tau$ there is one. Equal signs of three seeds say little: their
+# $\tau$ is 4.3.
+
+
+# %%
+def agreeing(K: int, tau: float) -> Tensor | None:
+    if tau <= 1:
+        return None
+    d = torch.full((K,), (tau - 1) / (2 * K * tau))
+    d[0] = 1
+    return d
+
+
+check_agreeing(agreeing)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-14-6
+#
+# You may add seeds: copy the folder `rope_lab/experiments/results` of your installation to where you are and run
+# `rope-lab reproduce encodings --seeds 6`. Only what is missing is trained, which takes hours, so think first. By how
+# much will the bars of {numref}`fig-paired` shrink, which of them do you expect to leave zero, may a bar cross over
+# to the other side, and may you go on adding seeds until a bar is clear of zero?
+# ```
+#
+# ```{solution} ex-14-6
+# :label: sol-14-6
+#
+# If the differences scatter as before, the half-width falls from $\tau/\sqrt K = 4.30/\sqrt 3 = 2.5$ standard
+# deviations to $2.57/\sqrt 6 = 1.05$, less than half. A bar is expected to leave zero if its mean is now further from
+# zero than that new half-width; but three differences give the standard deviation itself only roughly, so some bars
+# will shrink by more and some by less, or even grow. A mean whose bar contains zero now may well change its sign. A
+# bar that is clear of zero now should cross over only if it is the one interval in twenty that misses.
+#
+# Decide the number of seeds before you look. Whoever looks after every seed and stops when the bar is clear of zero
+# gives chance several attempts, and an interval that is called 95% then misses the truth more often than one time in
+# twenty.
 # ```
 #
 # ## References

@@ -1,10 +1,18 @@
 """The checkers of chapter 14 pass right answers and name each known mistake."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from rope_lab.exercises.ch14 import check_cut_and_slide, check_difference, check_undecided
+from rope_lab.exercises.ch14 import (
+    check_agreeing,
+    check_cut_and_slide,
+    check_difference,
+    check_sliding_loss,
+    check_undecided,
+)
 
 
 def two(one: Tensor, other: Tensor) -> Tensor:
@@ -147,3 +155,110 @@ def test_undecided_mistakes(answer, diagnosis: str) -> None:
     verdict = check_undecided(answer)
     assert not verdict
     assert diagnosis in verdict.message
+
+
+def first_seen(x: Tensor, u: int, T: int) -> list[float]:
+    """Each target in the first window that has it."""
+    L = x.shape[1]
+    found = []
+    for target in range(T):
+        i = max(0, math.ceil((target - L + 1) / u))
+        found.append(float(x[i, target - i * u]))
+    return found
+
+
+def each_window(new):
+    """The function of the page, with another rule for the number of new targets."""
+
+    def answer(x: Tensor, u: int, T: int) -> float:
+        total, count = 0.0, 0
+        for i, row in enumerate(x):
+            begin, end = i * u, min(i * u + x.shape[1], T)
+            fresh = new(i, u, x.shape[1], end - begin)
+            total, count = total + float(row[end - begin - fresh : end - begin].sum()), count + fresh
+        return total / count
+
+    return answer
+
+
+def test_sliding_loss_right() -> None:
+    assert check_sliding_loss(lambda x, u, T: sum(first_seen(x, u, T)) / T)
+    assert check_sliding_loss(
+        each_window(lambda i, u, L, inside: u - (L - inside) if i else inside)
+    )  # the last window is shorter by what it brings less
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (each_window(lambda i, u, L, inside: u if i else L), "the function of the page"),
+        (each_window(lambda i, u, L, inside: inside), "most targets count more than once"),
+        (
+            each_window(lambda i, u, L, inside: u - (L - inside) if i else u),
+            "its earlier targets are in no other",
+        ),
+        (lambda x, u, T: each_window(lambda i, u, L, inside: u if i else L)(x[:-1], u, T), "is left out"),
+        (lambda x, u, T: torch.cat([x[0], x[1:, -u:].flatten()]).mean(), "as losses of 0"),
+        (lambda x, u, T: sum(first_seen(x, u, T)), "this is the sum"),
+        (lambda x, u, T: sum(first_seen(x, u, T)) / x.numel(), "number of all losses"),
+        (lambda x, u, T: x.mean(), "expected"),
+        (lambda x, u, T: first_seen(x, u, T), "return one number"),
+        (lambda x, u, T: None, "nothing yet"),
+    ],
+)
+def test_sliding_loss_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_sliding_loss(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def shrunk(K: int, tau: float) -> list[float] | None:
+    """Halve all differences but one until the interval contains zero, if it ever does; all below zero."""
+    d = torch.ones(K, dtype=torch.float64)
+    for _ in range(60):
+        if d.mean() < tau * d.std() / K**0.5:
+            return (-7 * d).tolist()
+        d[:-1] /= 2
+    return None
+
+
+def test_agreeing_right() -> None:
+    assert check_agreeing(shrunk)
+    assert check_agreeing(lambda K, tau: None if shrunk(K, tau) is None else torch.tensor(shrunk(K, tau)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda K, tau: torch.ones(K), "no scatter"),
+        (lambda K, tau: torch.arange(K) + 1.0, "by equal steps"),
+        (lambda K, tau: [1.0] + [0.0] * (K - 1), "has no sign"),
+        (lambda K, tau: [1.0] + [0.25] * (K - 1), "the small ones must be smaller"),
+        (lambda K, tau: [1.0] + [-0.5] * (K - 1), "not all differences have one sign"),
+        (lambda K, tau: [1.0] + [1e-3] * (K - 1), "so it does not contain zero"),
+        (lambda K, tau: [1.0, 2.0], "shape"),
+        (lambda K, tau: [math.inf] * K, "return finite numbers"),
+        (lambda K, tau: None if tau < 2 else shrunk(K, tau), "but there is an answer"),
+        (lambda K, tau: None, "nothing yet"),
+    ],
+)
+def test_agreeing_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_agreeing(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (check_cut_and_slide, lambda x, u: two(slide(x, u), x.mean())),
+        (check_difference, lambda a, b: two(paired(b, a).mean(), paired(a, b).std())),
+        (check_undecided, lambda d, t: ~holds_zero(d, error(d))),
+        (check_sliding_loss, lambda x, u, T: each_window(lambda i, u, L, inside: u if i else L)(x, u, T) * T),
+        (check_agreeing, lambda K, tau: [-0.001] + [2.0] * (K - 1)),
+    ],
+)
+def test_two_mistakes_at_once_are_not_taken_for_one(check, answer) -> None:
+    verdict = check(answer)
+    assert not verdict
+    assert "Likely" not in verdict.message
