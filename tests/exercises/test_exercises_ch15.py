@@ -11,64 +11,99 @@ from rope_lab import angles, frequencies, rotate
 from rope_lab.encodings import NTKAware, YaRN
 from rope_lab.exercises.ch15 import (
     check_ntk_frequencies,
+    check_partial_ntk,
     check_restamp,
-    check_unseen_pairs,
+    check_sharpened,
+    check_shortest_length,
     check_yarn_frequencies,
 )
 
 
-def unseen(dim: int, base: float, length: int, turn: float = 2 * math.pi) -> int:
+def unseen(dim: int, base: float, length: float, turn: float = 2 * math.pi) -> int:
     return int((turn / frequencies(dim, base) > length).sum())
 
 
-def test_unseen_pairs_right() -> None:
-    assert check_unseen_pairs(unseen)
-    assert check_unseen_pairs(lambda *case: np.int64(unseen(*case)))
-    assert check_unseen_pairs(lambda *case: float(unseen(*case)))
-    assert check_unseen_pairs(lambda *case: torch.tensor(unseen(*case)))
+def by_search(dim: int, base: float, count: int, turn: float = 2 * math.pi) -> int:
+    """The shortest length by halving an interval, with pairs that are counted."""
+    low, high = 0, 10**7
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if unseen(dim, base, middle, turn) <= count else (middle, high)
+    return high
+
+
+def wave(dim: int, base: float, pair: int) -> float:
+    return float(2 * math.pi / frequencies(dim, base)[pair])
+
+
+def test_shortest_length_right() -> None:
+    assert check_shortest_length(by_search)
+    assert check_shortest_length(lambda *case: np.int64(by_search(*case)))
+    assert check_shortest_length(lambda *case: float(by_search(*case)))
+    assert check_shortest_length(lambda d, b, n: math.ceil(wave(d, b, -1 - n)))
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda d, b, n: d // 2 - unseen(d, b, n), "do complete a turn"),
-        (lambda d, b, n: unseen(d, b, n, 1), "2π is missing"),
-        (lambda d, b, n: 2 * unseen(d, b, n), "a pair has two"),
-        (lambda d, b, n: unseen(d, b, n, math.pi), "without half a turn"),
-        (lambda d, b, n: unseen(d, math.sqrt(b), n), "i counts pairs"),
-        (lambda d, b, n: unseen(d, b, n) - 1, "one too few"),
-        (lambda d, b, n: unseen(d, b, n) + 1, "one too many"),
-        (lambda d, b, n: unseen(d, b, n - 1), "one token is missing"),
-        (lambda d, b, n: unseen(d, 10_000.0, n), "base is not used"),
-        (lambda d, b, n: 12.5, "return an integer"),
+        (lambda d, b, n: by_search(d, b, n) - 1, "one token too short"),
+        (lambda d, b, n: round(wave(d, b, -1 - n)), "may be too short"),
+        (lambda d, b, n: by_search(d, b, n) + 1, "one token less"),
+        (lambda d, b, n: by_search(d, b, n, 1), "2π is missing"),
+        (
+            lambda d, b, n: math.ceil(wave(d, b, d // 2 - n) if n else wave(d, b, -1) * b ** (2 / d)),
+            "too many",
+        ),
+        (lambda d, b, n: by_search(d, b, n + 1), "too few"),
+        (lambda d, b, n: by_search(d, b, 0), "unseen is not used"),
+        (lambda d, b, n: math.ceil(wave(d, b, n)), "from the slow end"),
+        (lambda d, b, n: by_search(d, b, n, math.pi), "half a turn"),
+        (lambda d, b, n: by_search(d, math.sqrt(b), n), "i counts pairs"),
+        (lambda d, b, n: by_search(d, 10_000.0, n), "base is not used"),
+        (lambda d, b, n: wave(d, b, -1 - n), "return an integer"),
         (lambda d, b, n: True, "return an integer"),
         (lambda d, b, n: None, "nothing yet"),
     ],
 )
-def test_unseen_pairs_mistakes(answer, diagnosis: str) -> None:
-    verdict = check_unseen_pairs(answer)
+def test_shortest_length_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_shortest_length(answer)
     assert not verdict
     assert diagnosis in verdict.message
 
 
+def raised(d: int, b: float, s: float, pair: int) -> Tensor:
+    return frequencies(d, b * s ** (d / (2 * pair)))
+
+
 def test_ntk_right() -> None:
-    assert check_ntk_frequencies(lambda d, b, s: frequencies(d, b * s ** (d / (d - 2))))
-    assert check_ntk_frequencies(lambda d, b, s: (b * s ** (d / (d - 2))) ** (-np.arange(0, d, 2) / d))
-    assert check_ntk_frequencies(lambda d, b, s: NTKAware(s)(frequencies(d, b), 0)[0].float())
+    assert check_ntk_frequencies(raised)
+    assert check_ntk_frequencies(
+        lambda d, b, s, pair: frequencies(d, b) * s ** (-torch.arange(d // 2) / pair)
+    )
+    assert check_ntk_frequencies(
+        lambda d, b, s, pair: (b * s ** (d / (2 * pair))) ** (-np.arange(0, d, 2) / d)
+    )
+    assert check_ntk_frequencies(
+        lambda d, b, s, pair: NTKAware(s ** ((d / 2 - 1) / pair))(frequencies(d, b), 0)[0].float()
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda d, b, s: frequencies(d, b * s), "to the power D/(D − 2)"),
-        (lambda d, b, s: frequencies(d, b * s ** ((d - 2) / d)), "is inverted"),
-        (lambda d, b, s: frequencies(d, b) / s ** (d / (d - 2)), "divided by the same number"),
-        (lambda d, b, s: frequencies(d, b) / s, "position interpolation"),
-        (lambda d, b, s: frequencies(d, b / s ** (d / (d - 2))), "a larger base"),
-        (lambda d, b, s: frequencies(d, b), "the old base"),
-        (lambda d, b, s: frequencies(d, math.sqrt(b * s ** (d / (d - 2)))), "i counts pairs"),
-        (lambda d, b, s: NTKAware(s)(frequencies(d, b), 0)[0].repeat_interleave(2), "one per pair"),
-        (lambda d, b, s: None, "nothing yet"),
+        (lambda d, b, s, pair: NTKAware(s)(frequencies(d, b), 0)[0], "this is equation 15.7"),
+        (lambda d, b, s, pair: frequencies(d, b * s), "multiplied the base by the factor itself"),
+        (lambda d, b, s, pair: frequencies(d, b * s ** (2 * pair / d)), "is inverted"),
+        (lambda d, b, s, pair: frequencies(d, b * s ** (d / pair)), "a pair has two coordinates"),
+        (lambda d, b, s, pair: raised(d, b, s, pair + 1), "for the one before"),
+        (lambda d, b, s, pair: frequencies(d, b) / s ** (d / (2 * pair)), "divided by the same number"),
+        (lambda d, b, s, pair: frequencies(d, b) / s, "position interpolation"),
+        (lambda d, b, s, pair: frequencies(d, b / s ** (d / (2 * pair))), "a larger base"),
+        (lambda d, b, s, pair: frequencies(d, b), "the old base"),
+        (lambda d, b, s, pair: raised(d, b, s, pair) ** 0.5, "i counts pairs"),
+        (lambda d, b, s, pair: raised(d, b, s, pair).repeat_interleave(2), "one per pair"),
+        (lambda d, b, s, pair: raised(d, b, 2 * s, pair), "and yours is not"),
+        (lambda d, b, s, pair: None, "nothing yet"),
     ],
 )
 def test_ntk_mistakes(answer, diagnosis: str) -> None:
@@ -77,51 +112,54 @@ def test_ntk_mistakes(answer, diagnosis: str) -> None:
     assert diagnosis in verdict.message
 
 
-def ramp(
-    dim: int, base: float, length: int, turn: float = 2 * math.pi, whole: bool = True, held: bool = True
-) -> Tensor:
-    low, high = (dim * math.log(length / (turn * turns)) / (2 * math.log(base)) for turns in (32, 1))
-    if whole:
-        low, high = math.floor(low), math.ceil(high)
-    low = max(low, 0) if held else low
-    return (torch.arange(dim // 2) - low) / (high - low)
+def turns_in(d: int, b: float, n: float) -> Tensor:
+    return n * frequencies(d, b) / (2 * math.pi)
 
 
-def blend(dim: int, base: float, factor: float, share: Tensor) -> Tensor:
-    theta = frequencies(dim, base)
-    return theta * (1 - share) + theta / factor * share
+def by_turns(d: int, b: float, s: float, n: float, fast: float = 32, slow: float = 1) -> Tensor:
+    """Pair by pair, with a branch for each part of the ramp."""
+    found = []
+    for theta, times in zip(frequencies(d, b).tolist(), turns_in(d, b, n).tolist(), strict=True):
+        if times >= fast:
+            found.append(theta)
+        elif times <= slow:
+            found.append(theta / s)
+        else:
+            kept = (times - slow) / (fast - slow)
+            found.append(kept * theta + (1 - kept) * theta / s)
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def blend(d: int, b: float, s: float, share: Tensor) -> Tensor:
+    return frequencies(d, b) * (1 - share + share / s)
 
 
 def test_yarn_right() -> None:
-    assert check_yarn_frequencies(lambda d, b, s, n: blend(d, b, s, ramp(d, b, n).clamp(0, 1)))
-    assert check_yarn_frequencies(lambda d, b, s, n: YaRN(s, n)(frequencies(d, b), 0)[0].float())
+    assert check_yarn_frequencies(by_turns)
+    assert check_yarn_frequencies(lambda *case: by_turns(*case).tolist())
+    assert check_yarn_frequencies(
+        lambda d, b, s, n: blend(d, b, s, (1 - (turns_in(d, b, n) - 1) / 31).clamp(0, 1)).float()
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda d, b, s, n: blend(d, b, s, 1 - ramp(d, b, n).clamp(0, 1)), "the wrong way"),
-        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n)), "not held at 0 and 1"),
-        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, whole=False).clamp(0, 1)), "not rounded outward"),
+        (lambda d, b, s, n: YaRN(s, n)(frequencies(d, b), 0)[0], "runs over the pair index"),
         (
-            lambda d, b, s, n: blend(
-                d, b, s, 1 - ((n * frequencies(d, b) / (2 * math.pi) - 1) / 31).clamp(0, 1)
-            ),
-            "runs over the turns",
+            lambda d, b, s, n: blend(d, b, s, (1 - turns_in(d, b, n).log() / math.log(32)).clamp(0, 1)),
+            "logarithm",
         ),
-        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, turn=1).clamp(0, 1)), "2π is missing"),
-        (
-            lambda d, b, s, n: frequencies(d, b) / (1 + (s - 1) * ramp(d, b, n).clamp(0, 1)),
-            "wavelengths are blended",
-        ),
-        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, n, held=False).clamp(0, 1)), "begins below pair 0"),
+        (lambda d, b, s, n: blend(d, b, s, ((turns_in(d, b, n) - 1) / 31).clamp(0, 1)), "the wrong way"),
+        (lambda d, b, s, n: blend(d, b, s, 1 - (turns_in(d, b, n) - 1) / 31), "not held at 0 and 1"),
+        (lambda d, b, s, n: by_turns(d, b, s, n * 2 * math.pi), "2π is missing"),
+        (lambda d, b, s, n: by_turns(d, b, s, n, slow=0), "ends at 0 turns"),
+        (lambda d, b, s, n: by_turns(d, b, s, n, fast=4), "Llama 3"),
+        (lambda d, b, s, n: by_turns(d, b, s, n, fast=1.0001), "expected"),
         (lambda d, b, s, n: frequencies(d, b) / s, "position interpolation"),
         (lambda d, b, s, n: frequencies(d, b), "are unchanged"),
-        (
-            lambda d, b, s, n: blend(d, b, s, ramp(d, b, n).clamp(0, 1)) * (0.1 * math.log(s) + 1),
-            "attention factor",
-        ),
-        (lambda d, b, s, n: blend(d, b, s, ramp(d, b, int(s * n)).clamp(0, 1)), "extended length"),
+        (lambda d, b, s, n: by_turns(d, b, s, n) * (0.1 * math.log(s) + 1), "attention factor"),
+        (lambda d, b, s, n: by_turns(d, b, s, s * n), "extended length"),
         (lambda d, b, s, n: None, "nothing yet"),
     ],
 )
@@ -162,3 +200,98 @@ def test_restamp_mistakes(answer, diagnosis: str) -> None:
     verdict = check_restamp(answer)
     assert not verdict
     assert diagnosis in verdict.message
+
+
+def partial(dim: int, rotary: int, base: float, s: float) -> Tensor:
+    turning, _ = NTKAware(s)(frequencies(rotary, base), 0)
+    return torch.cat((turning, torch.zeros((dim - rotary) // 2, dtype=torch.float64)))
+
+
+def padded(freqs: Tensor, dim: int) -> Tensor:
+    return torch.cat((freqs, torch.zeros(dim // 2 - len(freqs), dtype=torch.float64)))
+
+
+def test_partial_ntk_right() -> None:
+    assert check_partial_ntk(partial)
+    assert check_partial_ntk(lambda *case: partial(*case).numpy())
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (
+            lambda dim, r, b, s: padded(frequencies(r, b * s ** (dim / (dim - 2))), dim),
+            "the function of the page",
+        ),
+        (
+            lambda dim, r, b, s: padded(frequencies(dim, b * s ** (r / (r - 2)))[: r // 2], dim),
+            "first pairs of the whole head",
+        ),
+        (
+            lambda dim, r, b, s: padded(frequencies(dim, b * s ** (dim / (dim - 2)))[: r // 2], dim),
+            "both exponents",
+        ),
+        (lambda dim, r, b, s: padded(frequencies(r, b), dim), "no longer raised"),
+        (lambda dim, r, b, s: padded(frequencies(r, b) / s, dim), "position interpolation"),
+        (lambda dim, r, b, s: NTKAware(s)(frequencies(dim, b), 0)[0], "all pairs turn now"),
+        (lambda dim, r, b, s: partial(r, r, b, s), "are missing"),
+        (lambda dim, r, b, s: padded(frequencies(r, b * s), dim), "and yours is not"),
+        (lambda dim, r, b, s: None, "nothing yet"),
+    ],
+)
+def test_partial_ntk_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_partial_ntk(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+def weight(dim: int, keys: int, a: float) -> float:
+    return 1 / (1 + (keys - 1) * math.exp(a**4 / 2 - a**2 * dim**0.5))
+
+
+def by_grid(dim: int, n: int, m: int, digits: int = 3) -> float | None:
+    """The best of many factors, if it is good enough."""
+    best = max((i / 10**digits for i in range(1, 4 * 10**digits)), key=lambda a: weight(dim, m, a))
+    return best if weight(dim, m, best) >= weight(dim, n, 1) else None
+
+
+def test_sharpened_right() -> None:
+    assert check_sharpened(by_grid)
+    assert check_sharpened(lambda *case: by_grid(*case) and torch.tensor(by_grid(*case), dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda dim, n, m: 0.1 * math.log(m / n) + 1, "the factor of YaRN"),
+        (lambda dim, n, m: 1.0, "nothing is sharpened"),
+        (lambda dim, n, m: (1 + math.log((m - 1) / (n - 1)) / dim**0.5) ** 0.5, "a⁴/2 is left out"),
+        (lambda dim, n, m: dim**0.25, "where it is not enough, the answer is None"),
+        (lambda dim, n, m: 3.0, "the perfect key gets a weight of"),
+        (lambda dim, n, m: -1.0, "above 0"),
+        (lambda dim, n, m: [1.0, 2.0], "one"),
+        (lambda dim, n, m: by_grid(dim, n, m) if dim < 20 else None, "but there is an answer"),
+        (lambda dim, n, m: None, "nothing yet"),
+    ],
+)
+def test_sharpened_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_sharpened(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (check_shortest_length, lambda d, b, n: 1 + by_search(d, b, n, 1)),
+        (check_ntk_frequencies, lambda d, b, s, pair: NTKAware(s)(frequencies(d, b), 0)[0] / s),
+        (check_yarn_frequencies, lambda d, b, s, n: YaRN(s, s * n)(frequencies(d, b), 0)[0]),
+        (check_restamp, lambda keys, old, new: turned(keys, new, layout="half")),
+        (check_partial_ntk, lambda dim, r, b, s: padded(frequencies(r, b * s ** (dim / (dim - 2))), dim) / s),
+        (check_sharpened, lambda dim, n, m: (0.1 * math.log(m / n) + 1) ** 2),
+    ],
+)
+def test_two_mistakes_at_once_are_not_taken_for_one(check, answer) -> None:
+    verdict = check(answer)
+    assert not verdict
+    assert "Likely" not in verdict.message
