@@ -138,7 +138,7 @@ BAD_FIELDS = [
     {"layout": "Half"},
     {"norm": "batch"},
     {"activation": "relu3"},
-    {"rotary_dim": None, "dim": 12},  # three coordinates a head: one would be left over
+    {"heads": 4, "dim": 12},  # three coordinates a head: one would be left over
     {"dim": 33, "heads": 3, "position": "sinusoidal"},
 ]
 

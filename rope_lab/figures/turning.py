@@ -31,7 +31,8 @@ def _page() -> str:
 
     def slider(name: str, text: str, value: int) -> str:
         attributes = f'type="range" min="0" max="{LAST}" value="{value}" data-role="{name}"'
-        return f"<label><span>{text}: <b>{value}</b></span><input {attributes}></label>"
+        said = f'<span>{text}<b aria-hidden="true">: {value}</b></span>'  # the slider itself says its value
+        return f"<label>{said}<input {attributes}></label>"
 
     numbers = {
         "__STEP__": STEP,
@@ -42,9 +43,9 @@ def _page() -> str:
     for name, number in numbers.items():
         script = script.replace(name, str(number))
     ticks = "".join(
-        f'<line class="tick" y1="-104" y2="-110" transform="rotate({a})"/>' for a in range(0, 360, STEP)
+        f'<line class="tick" y1="-116" y2="-122" transform="rotate({a})"/>' for a in range(0, 360, STEP)
     )
-    drawing = f'<circle r="110"/>{ticks}<path class="between"/>{hand("k", KEY)}{hand("q", QUERY)}'
+    drawing = f'<circle r="122"/>{ticks}<path class="between"/>{hand("k", KEY)}{hand("q", QUERY)}'
     return f"""<div class="rope-turn" data-fresh>{_STYLE}
 <svg viewBox="-135 -135 270 270" role="img" aria-label="Two hands on a clock, q and k.">{drawing}</svg>
 <div class="side">
@@ -95,10 +96,12 @@ document.querySelectorAll(".rope-turn[data-fresh]").forEach(function (root) {
     label.setAttribute("y", -(r + 16) * Math.sin(angle));
   }
   function draw() {
+    var t = +input("t").value;
     ["m", "n", "t"].forEach(function (role) {
-      input(role).parentNode.querySelector("b").textContent = input(role).value;
+      var value = +input(role).value, moved = role === "t" || !t ? value : value + " + " + t + " = " + (value + t);
+      input(role).parentNode.querySelector("b").textContent = ": " + moved;
     });
-    var t = +input("t").value, m = +input("m").value + t, n = +input("n").value + t;
+    var m = +input("m").value + t, n = +input("n").value + t;
     var a = hands.q[1] + m * step, b = hands.k[1] + n * step;
     place("q", a);
     place("k", b);
@@ -109,7 +112,8 @@ document.querySelectorAll(".rope-turn[data-fresh]").forEach(function (root) {
       "A40 40 0 0 " + (open > 0 ? 0 : 1) + " " + 40 * Math.cos(end) + " " + -40 * Math.sin(end) + "z");
     var score = (hands.q[0] * hands.k[0] * Math.cos(a - b) / 1e4).toFixed(2).replace(/^-0\\.00$/, "0.00");
     var text = "q at " + m + ", k at " + n + ", distance " + (m - n) + ". Angle from k to q: " + open +
-      "°. Score: " + score.replace("-", "−") + ".";
+      "°. Score: " + score + ".";
+    text = text.replace(/-(?=\\d)/g, "−");
     notes[0].textContent = text;
     svg.setAttribute("aria-label", "Two hands on a clock. " + text);
     pairs[m + " " + n] = 1;
