@@ -791,6 +791,7 @@ import os
 from itertools import pairwise
 
 from rope_lab import RoFormer, RotaryEmbedding
+from rope_lab.figures.training import in_turn
 from rope_lab.training import preset, tiny_shakespeare, token_losses, train
 
 torch.set_default_dtype(torch.float32)
@@ -810,11 +811,12 @@ def trained(position: RotaryEmbedding) -> RoFormer:
     return train(config, corpus, start=model, quiet=True).model.eval()
 
 
-models = {
-    "RoPE": trained(RotaryEmbedding(head_dim)),
-    "xPos, B = 512": trained(XPos(head_dim, scale_base=512)),
-    "xPos, B = 32": trained(XPos(head_dim, scale_base=32)),
+kinds = {
+    "RoPE": RotaryEmbedding(head_dim),
+    "xPos, B = 512": XPos(head_dim, scale_base=512),
+    "xPos, B = 32": XPos(head_dim, scale_base=32),
 }
+models = {name: trained(kinds[name]) for name in in_turn([*kinds])}
 count = sum(p.numel() for p in models["RoPE"].parameters())
 print(f"three models of {count:,} parameters, {config.steps} updates each")
 

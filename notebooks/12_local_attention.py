@@ -511,6 +511,7 @@ for name, formula in (
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against the window from 4 to 128 characters on a logarithmic axis, measured halfway and at the end of training. Both lines rise with the window; the later line lies lower and is flatter."}, "figure": {"caption": "Validation loss of equal short runs against the window, one seed each. This early in training a short window wins, and its lead is smaller at the second measurement.", "name": "fig-loss-by-window"}}
 from rope_lab.figures.local import losses_by_window
+from rope_lab.figures.training import in_turn
 from rope_lab.training import preset, tiny_shakespeare, train
 
 torch.set_default_dtype(torch.float32)  # as one trains
@@ -521,7 +522,7 @@ else:
     short = preset(budget, steps=120, batch=8, reports=2, evaluations=2)
     short = short.change(dim=48, depth=4, heads=2)
 windows = [4, 8, 16, 32] if budget == "smoke" else [4, 8, 16, 32, 128]
-runs = {w: train(short.change(window=w), corpus, quiet=True) for w in windows}
+runs = {w: train(short.change(window=w), corpus, quiet=True) for w in in_turn(windows)}
 losses = {
     point.step: [run.history[i].val for run in runs.values()]
     for i, point in enumerate(runs[windows[0]].history)

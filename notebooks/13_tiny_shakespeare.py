@@ -24,7 +24,7 @@ import os
 
 import torch
 
-from rope_lab.figures.training import side_by_side
+from rope_lab.figures.training import in_turn, side_by_side
 from rope_lab.training import preset, tiny_shakespeare, train
 
 budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds
@@ -32,7 +32,7 @@ corpus = tiny_shakespeare()
 short = preset(budget, steps=96, reports=4, evaluations=4)
 shorts = {
     name: train(short.change(position=name.lower()), corpus, quiet=True)
-    for name in ("RoPE", "learned", "sinusoidal", "none")
+    for name in in_turn(["RoPE", "learned", "sinusoidal", "none"])
 }
 steps = [point.step for point in shorts["RoPE"].history]
 side_by_side(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,6 +15,20 @@ from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 from rope_lab.training import record
 
 _LOSS = "loss (nats per character)"
+T = TypeVar("T")
+
+
+def in_turn(names: Sequence[T]) -> Iterator[T]:
+    """The names of trainings, each printed when its turn comes; after the last one the lines are cleared.
+
+    So whoever runs the cell sees how far it is, and the page keeps only the results.
+    """
+    from IPython.display import clear_output
+
+    for place, name in enumerate(names, 1):
+        print(f"training {place} of {len(names)}: {name}", flush=True)
+        yield name
+    clear_output()
 
 
 def side_by_side(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
