@@ -1092,19 +1092,19 @@ check_scale_base(scale_base)
 # :label: ex-10-2
 # ```
 #
-# The coordinates of a key have sizes up to `size`. Write `reach(dtype, base, size)`: the largest whole number of
+# The coordinates of a key have sizes up to `size`. Write `farthest_key(dtype, base, size)`: the largest whole number of
 # tokens past the centre at which all of them, multiplied by their factors, are at most the largest number of `dtype`,
 # whichever pair holds the largest one.
 
 # %%
-from rope_lab.exercises.ch10 import check_reach
+from rope_lab.exercises.ch10 import check_farthest_key
 
 
-def reach(dtype: torch.dtype, base: int, size: float) -> int:
+def farthest_key(dtype: torch.dtype, base: int, size: float) -> int:
     return None  # your turn
 
 
-check_reach(reach)
+check_farthest_key(farthest_key)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -1119,12 +1119,12 @@ check_reach(reach)
 
 
 # %%
-def reach(dtype: torch.dtype, base: int, size: float) -> int:
+def farthest_key(dtype: torch.dtype, base: int, size: float) -> int:
     room = torch.finfo(dtype).max / size
     return math.floor(base * math.log(room) / math.log(3.5))
 
 
-check_reach(reach)
+check_farthest_key(farthest_key)
 
 # %% [markdown]
 # ```{solution-end}

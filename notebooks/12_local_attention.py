@@ -1163,7 +1163,8 @@ check_ring(ring)
 # A long prompt is read in chunks, so that not all of its scores are in memory at once. `chunked_attention` does so
 # for an exact, causal window of $W$ and keeps no more keys than it must; `q`, `k` and `v` have shape `(N, D)` and are
 # rotated already. With chunks of one token, which is decoding, its output is that of the whole text. For longer
-# chunks it is not. Correct it.
+# chunks it is not. Correct it. (The checker sees the outputs, not the cache: that you keep no key too many is for you
+# to check.)
 
 # %%
 from rope_lab.exercises.ch12 import check_chunked_attention

@@ -80,11 +80,11 @@ def _exact(dtype: torch.dtype, base: int, size: float, zeta: float = 0.4 / 1.4) 
     return base * math.log(torch.finfo(dtype).max / size) / -math.log(zeta)
 
 
-def _reach(dtype: torch.dtype, base: int, size: float) -> int:
+def _farthest_key(dtype: torch.dtype, base: int, size: float) -> int:
     return math.floor(_exact(dtype, base, size))
 
 
-def _reach_draws(d: Draw) -> Iterator[Inputs]:
+def _farthest_draws(d: Draw) -> Iterator[Inputs]:
     for dtype, low, high, size in (
         (torch.float16, 0.55, 0.95, 1.0),
         (torch.bfloat16, 0.05, 0.45, d.real(2, 30)),
@@ -101,21 +101,21 @@ def _reach_draws(d: Draw) -> Iterator[Inputs]:
         yield dtype, base, size
 
 
-check_reach = Exercise(
+check_farthest_key = Exercise(
     "10.2",
-    "reach",
-    _reach,
-    _reach_draws,
+    "farthest_key",
+    _farthest_key,
+    _farthest_draws,
     {
         "this is one too far: there the coordinate is already infinite": lambda dtype, base, size: (
-            _reach(dtype, base, size) + 1
+            _farthest_key(dtype, base, size) + 1
         ),
-        "this is one too few": lambda dtype, base, size: _reach(dtype, base, size) - 1,
-        "the argument size is not used: this is for coordinates of size 1": lambda dtype, base, size: _reach(
-            dtype, base, 1
+        "this is one too few": lambda dtype, base, size: _farthest_key(dtype, base, size) - 1,
+        "the argument size is not used: this is for coordinates of size 1": lambda dtype, base, size: (
+            _farthest_key(dtype, base, 1)
         ),
         "a larger coordinate reaches less far: divide the largest number by size": lambda dtype, base, size: (
-            _reach(dtype, base, 1 / size)
+            _farthest_key(dtype, base, 1 / size)
         ),
         "round down: the coordinate must be at most the largest number": lambda dtype, base, size: round(
             _exact(dtype, base, size)
@@ -127,15 +127,19 @@ check_reach = Exercise(
             math.floor(base * math.log(torch.finfo(dtype).tiny / size) / math.log(0.4 / 1.4))
         ),
         "this counts both sides of the centre; give the distance from it": lambda dtype, base, size: (
-            2 * _reach(dtype, base, size)
+            2 * _farthest_key(dtype, base, size)
         ),
-        "the base is missing: the factor is ζ^(−s/B)": lambda dtype, base, size: _reach(dtype, 1, size),
-        "the argument base is not used: this is for 512": lambda dtype, base, size: _reach(dtype, 512, size),
-        "the argument dtype is not used: this is the reach of float32": lambda dtype, base, size: _reach(
-            torch.float32, base, size
+        "the base is missing: the factor is ζ^(−s/B)": lambda dtype, base, size: _farthest_key(
+            dtype, 1, size
         ),
-        "the argument dtype is not used: this is the reach of float16": lambda dtype, base, size: _reach(
-            torch.float16, base, size
+        "the argument base is not used: this is for 512": lambda dtype, base, size: _farthest_key(
+            dtype, 512, size
+        ),
+        "the argument dtype is not used: this is the reach of float32": lambda dtype, base, size: (
+            _farthest_key(torch.float32, base, size)
+        ),
+        "the argument dtype is not used: this is the reach of float16": lambda dtype, base, size: (
+            _farthest_key(torch.float16, base, size)
         ),
         "this is not a distance but the largest number of the type": lambda dtype, base, size: (
             torch.finfo(dtype).max
@@ -146,7 +150,7 @@ check_reach = Exercise(
     },
     right="one token further the coordinate is above the largest number.",
 )
-"""Exercise 10.2: `reach(dtype, base, size)` is the largest distance with a scaled key in the range of `dtype`."""
+"""Exercise 10.2: `farthest_key(dtype, base, size)` is the largest distance of a scaled key in the range."""
 
 
 def _scaled(keys: Tensor, power: Tensor | float, layout: str = "interleaved", step: float = 2) -> Tensor:

@@ -16,6 +16,12 @@ SEEDS = (PUBLIC, 11, 12)
 every = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
 
 
+def test_no_two_exercises_ask_for_a_function_of_one_name() -> None:
+    """One file can then hold the answers to several chapters."""
+    names = [exercise.name for exercise in EXERCISES.values()]
+    assert sorted(names) == sorted(set(names))
+
+
 @every
 def test_the_reference_passes_under_every_seed(exercise: Exercise) -> None:
     for seed in SEEDS:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from rope_lab.exercises.ch10 import (
     check_fading_attention,
+    check_farthest_key,
     check_louder,
-    check_reach,
     check_recentre,
     check_scale_base,
 )
@@ -62,7 +62,7 @@ def test_scale_base_mistakes(answer, diagnosis: str) -> None:
     assert diagnosis in verdict.message
 
 
-def reach(dtype: torch.dtype, base: int, size: float) -> int:
+def farthest_key(dtype: torch.dtype, base: int, size: float) -> int:
     return int(base * math.log(torch.finfo(dtype).max / size) / math.log(3.5))
 
 
@@ -73,21 +73,21 @@ def by_trying(dtype: torch.dtype, base: int, size: float) -> int:
     return n
 
 
-def test_reach_right() -> None:
-    assert check_reach(reach)
-    assert check_reach(lambda *case: np.int64(reach(*case)))
-    assert check_reach(lambda *case: float(reach(*case)))
-    assert check_reach(lambda *case: torch.tensor(reach(*case)))
-    assert check_reach(by_trying)
+def test_farthest_key_right() -> None:
+    assert check_farthest_key(farthest_key)
+    assert check_farthest_key(lambda *case: np.int64(farthest_key(*case)))
+    assert check_farthest_key(lambda *case: float(farthest_key(*case)))
+    assert check_farthest_key(lambda *case: torch.tensor(farthest_key(*case)))
+    assert check_farthest_key(by_trying)
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        (lambda dtype, base, size: reach(dtype, base, size) + 1, "one too far"),
-        (lambda dtype, base, size: reach(dtype, base, size) - 1, "one too few"),
-        (lambda dtype, base, size: reach(dtype, base, 1), "coordinates of size 1"),
-        (lambda dtype, base, size: reach(dtype, base, 1 / size), "divide the largest number by size"),
+        (lambda dtype, base, size: farthest_key(dtype, base, size) + 1, "one too far"),
+        (lambda dtype, base, size: farthest_key(dtype, base, size) - 1, "one too few"),
+        (lambda dtype, base, size: farthest_key(dtype, base, 1), "coordinates of size 1"),
+        (lambda dtype, base, size: farthest_key(dtype, base, 1 / size), "divide the largest number by size"),
         (
             lambda dtype, base, size: int(
                 -base * math.log(torch.finfo(dtype).max / size) / float(zeta(64)[-1].log())
@@ -98,18 +98,18 @@ def test_reach_right() -> None:
             lambda dtype, base, size: int(-base * math.log(torch.finfo(dtype).tiny / size) / math.log(3.5)),
             "a key's grows",
         ),
-        (lambda dtype, base, size: 2 * reach(dtype, base, size), "both sides"),
-        (lambda dtype, base, size: reach(dtype, 1, size), "the base is missing"),
-        (lambda dtype, base, size: reach(torch.float32, base, size), "reach of float32"),
-        (lambda dtype, base, size: reach(torch.float16, base, size), "dtype is not used"),
-        (lambda dtype, base, size: reach(dtype, 512, size), "base is not used"),
+        (lambda dtype, base, size: 2 * farthest_key(dtype, base, size), "both sides"),
+        (lambda dtype, base, size: farthest_key(dtype, 1, size), "the base is missing"),
+        (lambda dtype, base, size: farthest_key(torch.float32, base, size), "reach of float32"),
+        (lambda dtype, base, size: farthest_key(torch.float16, base, size), "dtype is not used"),
+        (lambda dtype, base, size: farthest_key(dtype, 512, size), "base is not used"),
         (lambda dtype, base, size: 849.4, "return an integer"),
         (lambda dtype, base, size: True, "return an integer"),
         (lambda dtype, base, size: None, "nothing yet"),
     ],
 )
-def test_reach_mistakes(answer, diagnosis: str) -> None:
-    verdict = check_reach(answer)
+def test_farthest_key_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_farthest_key(answer)
     assert not verdict
     assert diagnosis in verdict.message
 
@@ -261,7 +261,7 @@ def test_louder_mistakes(answer, diagnosis: str) -> None:
     [
         (check_scale_base, lambda D, i, s, p: -scale_base(D, -1 - i, s, p)),
         (check_scale_base, lambda D, i, s, p: scale_base(D, i, s, (1 - p) ** 0.5)),
-        (check_reach, lambda dtype, base, size: 2 * reach(dtype, base, 1)),
+        (check_farthest_key, lambda dtype, base, size: 2 * farthest_key(dtype, base, 1)),
         (check_fading_attention, lambda q, k, v, b: (q @ k.T / q.shape[-1] ** 0.5).tril().softmax(-1) @ v),
         (check_louder, lambda dim, base, near, far: -torch.ones(dim) if near else torch.zeros(dim)),
     ],
