@@ -15,6 +15,7 @@ import rope_lab
 from rope_lab import bench
 from rope_lab.__main__ import main
 from rope_lab.exercises import ch03, exercises
+from rope_lab.exercises.pages import Chapter, chapters
 from rope_lab.experiments import EXPERIMENTS, recipes
 from rope_lab.experiments.store import Results
 from rope_lab.training import Corpus, preset, train
@@ -57,6 +58,11 @@ def test_the_commands_of_the_teaching_page_grade(tmp_path: Path, monkeypatch: py
     Path("points.txt").write_text("5.2 3\n", encoding="utf-8")
     assert main(check) == 1
     assert main(grade) == 0
+    for words in commands:
+        if words[0] == "exercises":
+            assert main(words) == 0
+            assert list(Path(words[2]).rglob("05_layouts.ipynb"))
+    assert sum(words[0] == "exercises" for words in commands) == 3
     count = len(exercises(3)) + 1
     marks = [
         "ann",
@@ -65,6 +71,21 @@ def test_the_commands_of_the_teaching_page_grade(tmp_path: Path, monkeypatch: py
     ]  # no point in each and in all, of one each and three for 5.2
     assert Path("marks.csv").read_text("utf-8").splitlines()[1] == ",".join(marks)
     assert "raises RuntimeError: no idea (line 2" in Path("reports/ann.txt").read_text("utf-8")
+
+
+def minutes(chapter: Chapter) -> float:
+    """The time for reading its prose without the exercises, at 100 words per minute; formulas are not counted."""
+    text = "\n".join(cell.source for cell in chapter.cells if cell.kind == "markdown" and not cell.of)
+    text = re.sub(r"(?s)\$\$.*?\$\$|\$.*?\$|`.*?`", " ", text.partition("\n## References")[0])
+    return len(re.findall(r"[^\W\d_][\w'’-]*", text)) / 100
+
+
+def test_the_longer_course_goes_through_every_chapter_and_says_how_long_it_takes_to_read() -> None:
+    page = (ROOT / "book" / "teaching.md").read_text("utf-8")
+    said = dict(re.findall(r"\{doc\}`/notebooks/(\w+)` \((\d+) min\)", page))
+    assert sorted(said) == [chapter.name for chapter in chapters()]
+    for chapter in chapters():
+        assert abs(int(said[chapter.name]) - minutes(chapter)) <= 5
 
 
 def test_the_teaching_page_quotes_a_checker() -> None:

@@ -85,7 +85,7 @@ def helpers(chapter: Chapter, code: str) -> str:
             begin = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
             gap = "\n\n" if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ""
             kept.append(gap + "\n".join(lines[begin - 1 : node.end_lineno]) + gap)
-    return "\n".join(reversed(kept)).strip()
+    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(reversed(kept))).strip()
 
 
 def _names(tree: ast.AST) -> set[str]:
