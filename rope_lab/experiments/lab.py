@@ -140,12 +140,16 @@ class Experiment:
         variants: their names at a scale.
         measure: (lab, variant, seed) → numbers, as JSON can hold them.
         table: the answer as text.
+        kept: the numbers of a record that a second run has to give again; by default all but times.
+        tolerance: by how much they may differ, relative to them or to 1.
     """
 
     question: str
     variants: Callable[[Scale], list[str]]
     measure: Measure
     table: Callable[[Results], str]
+    kept: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    tolerance: float = ROUNDING
 
 
 def walk(
@@ -163,9 +167,9 @@ def walk(
         out: folder of the results.
         cache: folder of the models in training.
         device: as in `Lab`.
-        check: a variant whose first record is measured again instead; "" takes the first record of all. If all its
-            numbers except the times agree within 1e-3, the effect that rounding may have in training, the records are
-            confirmed.
+        check: a variant whose first record is measured again instead; "" takes the first record of all. If its
+            numbers except the times agree within the experiment's tolerance, by default 1e-3, the effect that
+            rounding may have in training, the records are confirmed.
         say: is called with one line per measurement.
 
     Returns:
@@ -206,8 +210,9 @@ def walk(
     if check is not None:
         variant, seed = found[0]["variant"], found[0]["seed"]
         made = {key: found[0][key] for key in found[0].keys() - origin.keys() - {"variant", "seed", "code"}}
-        name_of, difference = _farthest(experiment.measure(lab, variant, seed), made)
-        if not difference <= ROUNDING:
+        repeated = experiment.kept(experiment.measure(lab, variant, seed))
+        name_of, difference = _farthest(repeated, experiment.kept(made))
+        if not difference <= experiment.tolerance:
             raise ValueError(
                 f"{name} was not reproduced: {name_of} of {variant} differs from the record by {difference:.1e}"
             )

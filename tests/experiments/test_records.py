@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_experiments import MEASURED, run, words
+from test_experiments import MEASURED, TOY, run, words
 
-from rope_lab.experiments import lab, store
+from rope_lab.experiments import EXPERIMENTS, lab, store
 from rope_lab.experiments.store import Results
 from rope_lab.training import checkpoint, data
 
@@ -95,6 +95,31 @@ def test_a_number_that_is_none_or_gone_is_not_confirmed(tmp_path: Path, change: 
         ValueError, match=f"toy was not reproduced: {next(iter(change))} of a differs from the record by inf"
     ):
         run(tmp_path, check="")
+
+
+def test_an_experiment_says_what_must_come_out_again_and_how_closely(tmp_path: Path, monkeypatch):
+    results = run(tmp_path)
+    results.records[0]["number"] *= 1.05
+    results.write(tmp_path)
+    with pytest.raises(ValueError, match="toy was not reproduced"):
+        run(tmp_path, check="")
+    tolerant = dataclasses.replace(TOY["toy"], tolerance=0.1)
+    monkeypatch.setitem(TOY, "toy", tolerant)
+    assert "run again with the current code" in run(tmp_path, check="").provenance()
+    monkeypatch.setitem(TOY, "toy", dataclasses.replace(TOY["toy"], kept=lambda numbers: {}, tolerance=1e-3))
+    assert len(run(tmp_path, check="").confirmed.popitem()[1]) == 2
+
+
+def test_a_chaotic_task_is_confirmed_by_its_fractions_and_a_rate_by_its_text():
+    record = {"trained_to": 2, "exact": [1.0, 0.8, 0.2, 0.0]}
+    tasks, cache = EXPERIMENTS["algorithms"], EXPERIMENTS["cache"]
+    assert tasks.kept(record) == {"trained": 0.9, "longer": 0.1}
+    other = record | {"exact": [0.9, 0.9, 0.1, 0.1]}
+    assert lab._farthest(tasks.kept(other), tasks.kept(record))[1] < tasks.tolerance
+    worse = record | {"exact": [0.7, 0.7, 0.1, 0.1]}
+    assert lab._farthest(tasks.kept(worse), tasks.kept(record))[1] > tasks.tolerance
+    numbers = {"lengths": [1], "count": 16, "cached": [2.0], "prompt_seconds": [1.0]}
+    assert cache.kept(numbers) == {"lengths": [1], "count": 16}
 
 
 def test_records_of_two_texts_are_never_mixed(tmp_path: Path):
