@@ -946,6 +946,7 @@ check_attend_last(attend_last)
 # - {cite:t}`shaw2018`: a relative encoding for it; {cite:t}`dai2019` write out the four terms of {eq}`eq-1-9`.
 # - {cite:t}`haviv2022` and {cite:t}`kazemnejad2023`: what causal models know without an encoding.
 # - {cite:t}`raffel2020` and {cite:t}`press2022`: a bias for each distance, learned and fixed.
+# - {cite:t}`gehring2017`: vectors for positions that are learned.
 # - {cite:t}`su2021`: RoPE, which chapter 3 derives.
 #
 # Full entries are on the page {doc}`/book/references`.

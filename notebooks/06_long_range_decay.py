@@ -993,5 +993,6 @@ check_telling(telling)
 # - {cite:t}`su2021`, section 3.4.3: the bound; their figure is reproduced above.
 # - {cite:t}`barbero2025`: Propositions 3.1 and 3.2, reproduced above; their study of Gemma 7B is not.
 # - {cite:t}`xu2024`: the base as a bound on the context. The argument is reproduced, their language models are not.
+# - {cite:t}`xiong2024`: a larger base for longer texts, with the decay as the reason.
 #
 # Full entries are on the page {doc}`/book/references`.

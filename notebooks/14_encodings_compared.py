@@ -1350,6 +1350,8 @@ check_agreeing(agreeing)
 #   the coordinates was enough in the second.
 # - {cite:t}`xu2024`, {cite:t}`sun2023`: the base, and xPos. Chapters 6 and 10 have the arguments.
 # - {cite:t}`student1908`, {cite:t}`bouthillier2021`: what few runs can say.
+# - {cite:t}`vaswani2017`, {cite:t}`haviv2022`, {cite:t}`raffel2020`, {cite:t}`black2022`, {cite:t}`labml2020`: the other
+#   encodings of the table at the beginning. {cite:t}`karpathy2022`: the recipe compared with ours.
 # - {cite:t}`henry2020`: normalised queries and keys, with the learned gain that these models lack.
 #
 # Full entries are on the page {doc}`/book/references`.

@@ -200,6 +200,16 @@ def test_a_wide_tolerance_says_what_it_is_for(path: Path) -> None:
             assert not wide or {"reason", None} & given.keys(), f"line {call.lineno}: {ast.unparse(call)}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.py")), ids=lambda path: path.stem)
+def test_what_a_chapter_cites_is_in_its_references(path: Path) -> None:
+    text, _, references = path.read_text("utf-8").rpartition("# ## References")
+    cited, listed = (
+        {key.strip() for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", part) for key in keys.split(",")}
+        for part in (text, references)
+    )
+    assert cited - listed == set()
+
+
 def test_no_two_figures_share_a_name() -> None:
     text = "".join(path.read_text("utf-8") for path in sorted((ROOT / "notebooks").glob("*.py")))
     names = re.findall(r'"name": "(fig-[\w-]+)"', text)
