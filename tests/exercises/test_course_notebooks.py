@@ -221,6 +221,7 @@ def outside(site: Path, *line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_wheel_writes_them_too_and_needs_no_torch_for_it(wheel: zipfile.ZipFile, written, tmp_path):
     target = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(target)]
@@ -238,6 +239,7 @@ def test_a_package_without_the_chapters_says_so(wheel: zipfile.ZipFile, tmp_path
     assert "the chapters are not installed: install rope_lab from its wheel" in done.stderr
 
 
+@pytest.mark.slow
 def test_checking_an_answer_loads_no_training(tmp_path):
     (tmp_path / "a.py").write_text("def half_order(dim, rotary_dim):\n    return 1\n", encoding="utf-8")
     code = "import sys; from rope_lab.__main__ import main; code = main(['check', '5.1', 'a.py']); "
