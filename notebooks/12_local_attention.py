@@ -15,9 +15,9 @@
 # (chapter-local)=
 # # 12 · Local attention
 #
-# Every token looks at every token before it. Double the text, and attention has four times the work. But most of what
-# a character depends on comes right before it (chapter 13 measures that). **What if each token looked only at the
-# last $W$?**
+# Every token looks at every token before it. Double the text, and attention has four times the work. But most of what a
+# small model of characters uses comes right before the character that it predicts (chapter 13 measures that). **What if
+# each token looked only at the last $W$?**
 #
 # Each square below is a score of one query (row) with one key (column), for a text of 16 tokens and $W = 4$. White scores
 # are never needed. One query is marked, and the title of each panel says how many keys it sees:
@@ -55,9 +55,8 @@ masks({name: mask_of(window, N) for name, window in kinds.items()}, query=11)
 #
 # ## The window is a mask
 #
-# Let $q_m$, $k_n$ and $v_n$ be the query, key and value of the tokens at positions $m$ and $n$, rotated if there is RoPE.
-# A causal **window** of $W$ tokens restricts the sum of attention to the last $W$ keys, the query's own among them. The
-# output is
+# Let $q_m$, $k_n$ and $v_n$ be the query, key and value of the tokens at positions $m$ and $n$, rotated if there is
+# RoPE. A causal **window** of $W$ tokens restricts attention to the last $W$ keys, the query's own among them:
 #
 # $$
 # \begin{aligned}
@@ -67,10 +66,10 @@ masks({name: mask_of(window, N) for name, window in kinds.items()}, query=11)
 # \end{aligned}
 # $$ (eq-12-1)
 #
-# {cite:t}`child2019` used such bands as one half of their sparse attention, Longformer
-# {cite:p}`beltagy2020` named it sliding window attention, and Mistral 7B {cite:p}`jiang2023` brought it into a large
-# language model. As code it is full attention with minus infinity outside the band. This version computes all $N^2$
-# scores, so it is not faster than full attention, but it is easy to trust:
+# {cite:t}`child2019` used such bands as one half of their sparse attention, Longformer {cite:p}`beltagy2020` named it
+# sliding window attention, and Mistral 7B {cite:p}`jiang2023` is a large language model that has it in every layer. As
+# code it is full attention with minus infinity outside the band. This version computes all $N^2$ scores, so it saves
+# nothing, but it is easy to trust:
 
 # %%
 from rope_lab.local import local_attention
@@ -94,7 +93,7 @@ for W, N in ((1, 10), (4, 16), (7, 45), (64, 300), (50, 20)):
     check(f"eq. 12.1, W = {W}, N = {N}", local, dense)
 
 # %% [markdown]
-# `local_attention` is the function of the package that the rest of the chapter takes apart.
+# The rest of the chapter takes apart the package's `local_attention`.
 #
 # ### How many keys is a window of W?
 #
@@ -112,11 +111,11 @@ formula = [N * W - W * (W - 1) // 2 for N, W in sizes]
 check("eq. 12.2", torch.stack(counted), torch.tensor(formula))
 
 # %% [markdown]
-# But not everybody counts like that, and two more rules are in use. An *inclusive* window contains the $W$ tokens before
-# the query and, in addition, the query itself, $m - n \le W$. A *block* window cuts the text into blocks of $W$ and lets a query see its own block and a
-# number of blocks before it, `look_backward`, so its view does not move with each token but jumps with each block. With
-# `look_backward` $b$ the other two go back $b$ times as far, $m - n < bW$ and $m - n \le bW$. Keys that a query far from the
-# start sees:
+# But not everybody counts like that. Two more rules: An *inclusive* window contains the $W$ tokens before the query
+# and, in addition, the query itself, $m - n \le W$. A *block* window cuts the text into blocks of $W$ and lets a query
+# see its own block and a number of blocks before it, `look_backward`, so its view does not move with each token but
+# jumps with each block. With `look_backward` $b$ the other two go back $b$ times as far, $m - n < bW$ and $m - n \le
+# bW$. Keys that a query far from the start sees:
 
 # %%
 rows = []
@@ -142,17 +141,18 @@ table(
 #
 # | library | its $W$ | keys seen |
 # |---|---|---|
-# | this book; transformers `sliding_window` | exact | $W$ |
+# | this book; transformers `sliding_window`, causal | exact | $W$ |
 # | flash-attention `window_size=(W, 0)`; attention-gym; ONNX `left_window_size` ([onnx#8108](https://github.com/onnx/onnx/pull/8108)) | inclusive | $W + 1$ |
 # | local-attention, `exact_windowsize=True` | inclusive | $W + 1$ |
 # | local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
 #
 # (The last two rows are for `look_backward=1`.) The tests of this book compare the rows for local-attention with the
-# library itself; the other rows were taken from the code and documentation of the libraries. Even the report on Mistral 7B has two
-# readings: its text lets position $i$ attend to the positions from $i - W$ to $i$, which are $W + 1$, and the caption
-# beside it says at most $W$ {cite:p}`jiang2023`.
+# library itself; the other rows were taken from the code and documentation of the libraries. One library can even count
+# both ways: without a causal mask transformers is inclusive. And the report on Mistral 7B has two readings: its text
+# lets position $i$ attend to the positions from $i - W$ to $i$, which are $W + 1$, and the caption beside it says at
+# most $W$ {cite:p}`jiang2023`.
 #
-# One key more or less does not make a model fail, so the difference goes unnoticed. It does change every output:
+# One key more or less raises no error, so the difference is easy to overlook. It does change the outputs:
 
 # %%
 q, k, v = torch.randn(3, 8, 2, 512, 32)
@@ -164,7 +164,7 @@ for W in (4, 16, 64, 256):
 table(rows, {"W": "d", "change of the output by one key more": ".1%"})
 
 # %% [markdown]
-# The change is relative to the norm of the output, for random keys, which share the weight more or less equally.
+# The change is relative to the norm of the output, for random queries and keys whose scores have standard deviation 1.
 #
 # ## Blocks instead of a mask
 #
@@ -229,8 +229,8 @@ check("eq. 12.4, in the package", folded, local_attention(q, k, v, window=W))
 #
 # $$ \frac{u\,(u + W - 1) - uW}{u\,(u + W - 1)} = \frac{u - 1}{W + u - 1} $$ (eq-12-5)
 #
-# is computed but not used. One query at a time wastes nothing, but then no two queries share the keys that were loaded for
-# them. An implementation has to choose a size in between.
+# is computed but not used. One query at a time wastes nothing, but then no two queries share the keys that were loaded
+# for them.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three maps of 24 by 24 scores with W = 8. Left, blocks of 8 queries with two whole blocks of keys: about half of the computed squares are pale, not used. Middle, blocks of 4 queries with the keys they span: fewer pale squares. Right, single queries: none."}, "figure": {"caption": "Scores used (blue) and computed but not used (pale) for a window of 8. White ones are never computed. Small blocks follow the band more closely.", "name": "fig-formed"}}
 from rope_lab.figures.local import formed
@@ -267,9 +267,8 @@ for block in (1, 2, 8, 32, 64):
 check("eq. 12.5", torch.stack(wasted), torch.tensor(formula), tolerance=1e-12)
 
 # %% [markdown]
-# For exact windows the package chooses blocks of $W/4$ queries, but not under 64 (unless there are fewer queries) nor over
-# 512, and takes whole blocks of keys as well. The rule for what a query sees is short, and most of the rest of
-# `local/blocks.py` serves speed, padding and gradients:
+# For exact windows the package chooses blocks of $W/4$ queries, but not under 64 (unless there are fewer queries) nor
+# over 512, and takes whole blocks of keys as well. The rule for what a query sees is short:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.source import source
@@ -289,8 +288,8 @@ source(Window.sees, Window._reach)
 # \end{aligned}
 # $$ (eq-12-6)
 #
-# The first grows with the square of the length and the second with the length. You need not believe it: put a spy in
-# the place of the kernel that the package calls, and count the scores that it is asked for.
+# The first grows with the square of the length and the second with the length. To check that, put a spy in the place of
+# the kernel that the package calls, and count the scores that it is asked for.
 
 # %%
 from unittest.mock import patch
@@ -333,9 +332,9 @@ table(
 
 # %% [markdown]
 # Counting is not timing, so time it. Three implementations are timed in alternation, and the median over all rounds is
-# reported: the naive version, which writes every score to memory; the fused kernel of PyTorch for full causal attention, which does not
-# {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the tensors made during the
-# call.
+# reported: the naive version, which writes every score to memory; the fused kernel of PyTorch for full causal
+# attention, which does not {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the
+# tensors that operations of PyTorch returned during the call. What a kernel allocates for itself is not in it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length, local attention above the fused kernel throughout."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, the time of local attention with the length itself. For short texts local attention is the slower one, and compared with a fused kernel it needs more memory at every length shown: what a window saves in a forward pass is time, in long texts.", "name": "fig-costs"}}
 import os
@@ -416,13 +415,12 @@ table(
 )
 
 # %% [markdown]
-# These ratios were measured on one machine while this page was built; yours will differ. Read them both ways. In long texts
-# local attention is many times as fast. In texts of a few windows it is *slower*, because cutting the text into blocks has
-# an overhead that the saved scores do not repay. And it needs about **five times the memory** of fused full attention at
-# each of these lengths: the package cuts its blocks from padded copies of queries, keys and values and joins their outputs
-# at the end, so that five tensors of that size are alive at once where the fused kernel makes one. The factor is not a
-# constant. A long text is cut in pieces that go through the kernel one after the other, and then it falls. A wide
-# window, on the other hand, has a large mask and much padding:
+# These ratios were measured on one machine while this page was built; yours will differ. In long texts local attention
+# is many times as fast. In texts of a few windows it is *slower*, although fewer scores are computed. And it needs
+# about **five times the memory** of fused full attention at each of these lengths: the package cuts its blocks from
+# padded copies of queries, keys and values and joins their outputs at the end, so that five tensors of that size are
+# alive at once where the fused kernel makes one. The factor is not a constant. A long text goes through the kernel in
+# pieces, one after the other, and the factor falls. A wide window has a large mask and much padding, and it rises:
 
 # %%
 rows = []
@@ -438,11 +436,11 @@ table(
 )
 
 # %% [markdown]
-# The package's benchmark, `rope-lab bench`, also times training and includes another library for comparison.
+# `rope-lab bench` also times training, and another library.
 #
 # ## How far a token can see
 #
-# One layer shows a token the $W - 1$ before it. But these carry what *they* saw one layer below, and so on down. By
+# One layer shows a token the $W - 1$ before it. But these carry what *they* saw one layer below, and so on. By
 # induction, the state of a token after $\ell$ layers can depend on tokens up to
 #
 # $$
@@ -501,8 +499,8 @@ for name, formula in (
     check(f"eq. 12.7, {name}", torch.stack(found), formula)
 
 # %% [markdown]
-# So depth buys reach. `LocalTransformer` can also make its last layers global (`global_layers`), and then
-# everything is in reach again.
+# So depth buys reach. `LocalTransformer` can also make its last layers global (`global_layers`), and then all earlier
+# tokens are in reach again.
 #
 # ## Which window is good enough?
 #
@@ -542,10 +540,10 @@ if budget != "smoke":
     check_at_most("fig. 12.4, the lead shrinks", leads[-1], leads[0])
 
 # %% [markdown]
-# You may have expected the opposite. A model with a window of 128 *can* come close to what one with a window of 4 does, by
-# giving little weight to what is far, but first it has to learn that, and a window does it from the start. This is an
-# interpretation; the figure shows an order, on one text, with one seed and a budget of seconds. It does not show that far
-# tokens never help: the lead shrinks, and these runs are too short to show which window wins in the end.
+# You may have expected the opposite. A model with a window of 128 *can* come close to what one with a window of 4 does,
+# by giving little weight to what is far, but it may first have to learn that, whereas a window does it from the start.
+# No control here tests this. The figure shows an order, on one text, with one seed and a budget of seconds. It does not
+# show that far tokens do not help: the lead shrinks, and these runs are too short to show which window wins in the end.
 #
 # ## How far a token does look
 #
@@ -563,9 +561,9 @@ if budget != "smoke":
 # \end{aligned}
 # $$ (eq-12-8)
 #
-# (A uniform choice among $0, \dots, W-1$ has mean $(W-1)/2$ and variance $(W^2-1)/12$.) The reach grows with $L$, but the
-# width of this bell only with $\sqrt{L}$. In deep networks much of what is in reach hardly matters, as
-# {cite:t}`luo2016` found for convolutions; they call the part that does matter the *effective* receptive field.
+# (A uniform choice among $0, \dots, W-1$ has mean $(W-1)/2$ and variance $(W^2-1)/12$.) The reach grows with $L$, but
+# the width of this bell only with $\sqrt{L}$. So in a deep stack of averages much of what is in reach hardly matters,
+# as {cite:t}`luo2016` found for convolutions; they call the part that does matter the *effective* receptive field.
 
 # %%
 torch.set_default_dtype(torch.float64)
@@ -595,11 +593,11 @@ check("eq. 12.8, mean", mean, torch.tensor(depth * (W - 1) / 2))
 check("eq. 12.8, variance", variance, torch.tensor(depth * (W**2 - 1) / 12))
 
 # %% [markdown]
-# A transformer has two things more: residual sums, which carry a state up without moving it, and attention that is not
-# uniform. To see what each does, differentiate the last state of one token by the states of *all* layers below it, for uniform
-# averages without and with a residual sum, for an untrained model, and for the trained one of the last figure. What comes
-# out is the token's **light cone**: what is outside cannot have reached it, and the colour says how much of what is inside
-# did.
+# A transformer has more, among other things residual sums, which carry a state up without moving it, and attention that
+# is not uniform. So differentiate the last state of one token by the states of *all* layers below it, for uniform
+# averages without and with a residual sum, for an untrained model, and for the trained one of the last figure. The
+# result is the token's **light cone**: what is outside cannot have reached it, and the colour says how much of what is
+# inside did.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Four light cones, each with one row per layer from the embeddings below to the last layer above, and the distance back from 60 on the left to 0 on the right. A black staircase bounds them. In the first, uniform averages, the influence is spread over the middle of the cone. With a residual sum it is strongest at distance 0, and so it is in the untrained model, which is level over the first fifteen tokens and weaker by steps beyond. In the trained model it is strongest in the last few tokens and falls off towards the edge by orders of magnitude."}, "figure": {"caption": "How much each state adds to the last state of one token (right), with W = 16 and four layers. The staircase is equation 12.7: white beyond it is exactly zero. The triangle marks the distance within which 90% of the embeddings' influence lies. Uniform averages spread over most of the cone; with a residual sum, which both models of this one small shape have, most of the influence stays near the token, trained or not.", "name": "fig-light-cones"}}
 from rope_lab.figures.local import light_cones
@@ -674,7 +672,7 @@ table(
 # ## RoPE inside a window
 #
 # RoPE makes a score depend only on the distance (chapter 3), and within the two blocks of equation {eq}`eq-12-3` every
-# distance is that of two places in them. So it does not matter where in the text the blocks stand. Number their places
+# distance is that of two places in them. So it does not matter where in the text the blocks are. Number their places
 # from 0 to $2W - 1$, and turn by those:
 #
 # $$
@@ -684,10 +682,10 @@ table(
 # \end{aligned}
 # $$ (eq-12-9)
 #
-# A table of $2W$ angles serves a text of any length. And more follows: in an exact window a query never meets a
-# distance of $W$ or more, nor more than $W$ keys, in training or after it. So if it was trained on texts
-# of $W$ tokens or more, what goes wrong with RoPE at distances and numbers of keys that were never trained (chapter 15)
-# cannot go wrong in a local layer.
+# A table of $2W$ angles serves a text of any length. And more follows: in an exact window no query meets a distance of
+# $W$ or more, nor more than $W$ keys, in training or after it. So after training on texts of $W$ tokens or more, a
+# longer text confronts a local layer with no new distance and no new number of keys, the two things that chapter 15 is
+# about. (The states that it attends to may still be new, because in a stack they carry more of the text.)
 
 # %%
 from rope_lab import RotaryEmbedding, angles, frequencies, rotate
@@ -714,8 +712,8 @@ moved = local_attention(*far_away, v, window=W)
 check("eq. 12.9, a million tokens on", moved, absolute, tolerance=1e-8)
 
 # %% [markdown]
-# The package rotates by the positions in the text, which costs the same and needs no bookkeeping; its angles are formed in
-# 64-bit precision, so large positions lose nothing (chapter 8, planned).
+# The package rotates by the positions in the text, which costs no more and needs no bookkeeping. Its angles are formed
+# in 64-bit precision, so that large positions do no harm (chapter 8, planned).
 #
 # ## Decoding with W keys
 #
@@ -727,8 +725,8 @@ check("eq. 12.9, a million tokens on", moved, absolute, tolerance=1e-8)
 # \{\, \text{tokens in the slots after token } m \,\} = \mathcal{W}(m) .
 # $$ (eq-12-10)
 #
-# The slots are out of order, and that is no trouble. Attention is a sum over keys, and each key was turned by its own
-# position *before* it was stored, so it carries its place with it.
+# The slots are out of order, which does not matter. Attention is a sum over keys, and each key was turned by its own
+# position *before* it was stored.
 
 # %%
 from rope_lab import LocalAttention
@@ -791,14 +789,14 @@ table(
 #
 # ### Two parts that count differently
 #
-# The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers the eager
-# and the flash kernels gave Mistral windows of different size from one configuration
+# The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers the eager and
+# the flash kernels gave Mistral windows of different size from one configuration
 # ([transformers#29623](https://github.com/huggingface/transformers/issues/29623)), and the flash kernel was one off
 # again in 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). For vLLM the opposite
-# was reported, namely that it shows $W$ keys and should show $W + 1$
+# was reported, namely that it shows $W$ keys and should show $W + 1$; that report was closed as stale
 # ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385)). In mlx-lm the mask showed one key more than the
-# rotating cache keeps ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, both for the prompt and for
-# the cached step.
+# rotating cache keeps ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, both for the prompt and
+# for the cached step.
 #
 # ### Queries rotated a window too far
 #
@@ -809,8 +807,8 @@ table(
 #
 # $$ \langle R_{m + W}\, q,\, R_n\, k \rangle = \langle R_{(m - n) + W}\, q,\, k \rangle . $$ (eq-12-11)
 #
-# Every query in every block is off by the same amount, so nothing fails, and a model can even be trained this way. But its
-# distances are not what they claim to be. The adapter of this package gives the correct output, and on request the output of
+# Every query in every block is off by the same amount, so nothing fails, and a model trained this way sees consistent
+# distances, but not the true ones. The adapter of this package gives the correct output, and on request the output of
 # the library:
 
 # %%
@@ -837,14 +835,16 @@ change = (theirs - right).norm() / right.norm()
 print(f"The two outputs differ by {change:.0%} of their norm.")
 
 # %% [markdown]
-# ### Padding that is seen
+# :::{admonition} Padding that is seen
+# :class: note dropdown
 #
-# Blocks need a multiple of $W$ tokens. If the text has another length, the last block is filled with zeros. But a key of
-# zeros is not an absent key: its score is 0, and $\mathrm{e}^0 = 1$ still takes part in the softmax. A causal mask hides what comes after the
-# text; without one it must be masked by hand. The same library does not, unless you pass a mask
-# (`autopad=True`, version 1.11.2):
+# Blocks need a multiple of $W$ tokens. If the text has another length, the last block is filled with zeros. But a key
+# of zeros is not an absent key: its score is 0, and $\mathrm{e}^0 = 1$ still takes part in the softmax. A causal mask
+# hides what comes after the text; without one it must be masked by hand. The same library does not, unless you pass a
+# mask (`autopad=True`, version 1.11.2). The cell below counts the queries that see it.
+# :::
 
-# %%
+# %% tags=["hide-cell"]
 N, W = 14, 4
 q, k, v = torch.randn(3, 1, 2, N, D)
 seen = mask_of(Window(W, causal=False, exact=False), N)
@@ -972,12 +972,12 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 
 # %% [markdown]
 # With minus infinity the real tokens come out correctly in the first layer and are lost in the second, and so are the
-# gradients: the padding has the weight 0, and $0 \cdot \mathrm{NaN}$ is NaN. This was met with Gemma 3 and a window of 512, on batches that mix short and long texts
-# ([transformers#45491](https://github.com/huggingface/transformers/issues/45491)). The lowest number instead of infinity
-# gives no NaN but an average over all values, hidden ones among them, which is harmless only while nobody reads it.
-# Zeros are what the ONNX standard asks for as well
-# ([onnx#8068](https://github.com/onnx/onnx/pull/8068)). In a decoder with padding on the left the same happens to every
-# padding query, with a window or without.
+# gradients: the padding has the weight 0, and $0 \cdot \mathrm{NaN}$ is NaN. This was reported for Gemma 3 and a window
+# of 512, on batches that mix short and long texts
+# ([transformers#45491](https://github.com/huggingface/transformers/issues/45491)). The lowest number instead of
+# infinity gives no NaN but an average over all values, hidden ones among them, which is harmless as long as nothing
+# reads it. Zeros are what the ONNX standard asks for as well ([onnx#8068](https://github.com/onnx/onnx/pull/8068)). In
+# a decoder with padding on the left the same happens to every padding query, with a window or without.
 #
 # ## Summary
 #

@@ -182,10 +182,11 @@ if len(complete) > 1:
     print(f"Pairing reduces the scatter of {steadier} of {len(pairs)} differences.")
 
 # %% [markdown]
-# The mean of $K$ differences has the **standard error** $\varepsilon = \sigma_d / \sqrt K$. How many standard errors must you
-# allow on either side for the interval to contain the true difference (the mean over all possible seeds) with probability
-# $c$? For Gaussian differences, the answer is Student's $t$ distribution {cite:p}`student1908`: the **confidence interval**
-# is $\mu_d \pm \tau\varepsilon$ with a $\tau$ that depends on $K$. For three runs it has a closed form:
+# The mean of $K$ differences has the **standard error** $\varepsilon = \sigma_d / \sqrt K$. How many standard errors
+# must you allow on either side for the interval to contain the true difference (the mean over all possible seeds) with
+# probability $c$? For independent Gaussian differences, the answer is in Student's $t$ distribution
+# {cite:p}`student1908`: the **confidence interval** is $\mu_d \pm \tau\varepsilon$ with a $\tau$ that depends on $K$.
+# For three runs it has a closed form:
 #
 # $$
 # c = \frac{\tau}{\sqrt{2 + \tau^2}}, \qquad \tau = c\, \sqrt{\frac{2}{1 - c^2}} .
@@ -225,12 +226,13 @@ table(
 
 # %% [markdown]
 # That is what three seeds are worth: they mostly establish a difference of three standard deviations (of the paired
-# differences), and mostly miss one of a single standard deviation. So *undecided* does not mean *equal*. Five
-# runs halve the interval; to establish a difference of a tenth of a standard deviation takes hundreds.
+# differences), and mostly miss one of a single standard deviation. So *undecided* does not mean *equal*. Five runs
+# halve the interval; to establish a difference of a tenth of a standard deviation takes hundreds.
 #
-# There are two limits that no formula sees {cite:p}`bouthillier2021`. First, all runs share one text, one model and one
-# recipe, so the seeds say nothing about another text. Second, one interval in twenty misses the true value, so among the
-# dozens on this page a few probably do.
+# Three limits are outside the formula. First, all runs share one text, one model and one recipe, so the seeds say
+# nothing about another text {cite:p}`bouthillier2021`. Second, three differences cannot show whether they come from a
+# Gaussian. Third, even if they do, one interval in twenty misses the true value, so among the dozens on this page a few
+# probably do.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Nine rows, one per encoding other than RoPE, each with its three differences to RoPE as dots and a bar for the 95 percent confidence interval, beside a dashed line at zero. The bars of most rows lie clear of zero on the right; that of xPos crosses it, that of RoPER lies just left of it."}, "figure": {"caption": "Validation loss minus that of RoPE: the difference for each seed (dots) and the 95% confidence interval of the mean difference (bars). If a bar crosses the dashed line, three seeds do not decide.", "name": "fig-paired"}}
 from rope_lab.figures.comparing import paired
@@ -395,11 +397,11 @@ print(f"The records after {scale.steps} updates are {found}.")
 # ## Further than trained
 #
 # Now let the models read segments longer than those of their training. Two rules of measurement are in use, and they
-# answer different questions. The *place* $t$ of a character is its index in its segment or evaluation window. Let $\ell(t)$
-# be the mean loss at place $t$, where a prediction has seen $t + 1$ characters. **Cut** the text into segments of $L$, one
-# after the other (non-overlapping evaluation), and every place counts. **Slide** an evaluation window of $L$ on by $u$
-# characters (strided evaluation), and only its last $u$ places count, so that every character after the first $L - u$ is predicted
-# once and sees at least $L - u$ characters:
+# answer different questions. The *place* $t$ of a character is its index in its segment or evaluation window. Let
+# $\ell(t)$ be the mean loss at place $t$, where a prediction has seen $t + 1$ characters. **Cut** the text into
+# segments of $L$, one after the other (non-overlapping evaluation), and every place counts. **Slide** an evaluation
+# window of $L$ on by $u$ characters (strided evaluation), and only its last $u$ places count, so that every character
+# after the first $L - u + 1$ is predicted once and from more than $L - u$ characters:
 #
 # $$
 # \begin{aligned}
@@ -441,10 +443,10 @@ slide = by_place[-u:].mean()
 check("eq. 14.3, slide", one_by_one(model, piece), slide, tolerance=1e-6)
 
 # %% [markdown]
-# The first characters of a segment are guessed with next to nothing to go by. Let $\ell_\infty(t)$ be the loss on the same
-# targets, those at place $t$, if every prediction could see all the context that helps it, and let $\ell_\infty$ be its mean
-# over the places. What it costs to start afresh is then a sum over places, and cutting spreads that cost over the length of
-# the segment:
+# The first characters of a segment are guessed with next to nothing to go by. Let $\ell_\infty(t)$ be the loss on the
+# same targets, those at place $t$, if every prediction could see all the context that the model uses, and let
+# $\ell_\infty$ be its mean over the places. The cost of starting afresh is then a sum over places, and cutting spreads
+# that cost over the length of the segment:
 #
 # $$
 # \begin{aligned}
@@ -453,11 +455,12 @@ check("eq. 14.3, slide", one_by_one(model, piece), slide, tolerance=1e-6)
 # \end{aligned}
 # $$ (eq-14-4)
 #
-# Take a model that cannot see beyond some distance. Then every term past that place is zero, $E$ stops growing with $L$, and,
-# since $E$ is positive, the cut loss *still falls* with every doubling of $L$. {cite:t}`press2022` call this the early token curse. To see
-# it alone, give the model an attention window of nine keys in each layer: it cannot see further than eight characters per
-# layer, however long the segment. (After so few updates the model uses little of what it sees, so its $E$ is small. Chapter
-# 13 computes $E$ for a model after a full training.)
+# Take a model that cannot see beyond some distance. Then every term past that place is zero and $E$ stops growing with
+# $L$. If the context that it sees helps, $E$ is positive, and the cut loss *still falls* with every doubling of $L$.
+# {cite:t}`press2022` call this the early token curse. To see it alone, give the model an attention window of nine keys
+# in each layer: it cannot see further than eight characters per layer, however long the segment. (After so few updates
+# the model uses little of what it sees, so its $E$ is small. Chapter 13 computes $E$ for a model after a full
+# training.)
 
 # %%
 for block in model.blocks:
@@ -480,12 +483,13 @@ print(f"With all {reach} characters in view (sliding) the loss is {full.mean():.
 table(rows, {"L": ",d", "cut(L)": ".4f", "E": ".2f", "E/L": ".4f"})
 
 # %% [markdown]
-# ($E$ differs a little from row to row because it is a mean over the starts, and the longer the segments, the fewer there are.)
+# ($E$ differs from row to row because it is a mean over the starts, and the longer the segments, the fewer there are.)
 #
-# **A cut loss that falls with the length is no proof that a model reads further. If an encoding depends on distances alone, a
-# sliding loss that falls proves that the model reads more than the $L - u$ characters that every target had in view
-# before.** With vectors that are added to the embedding it proves less: the same view at another place is another input, and
-# the loss may fall for that. A sliding loss that stays level does not show that more is read, only that nothing broke.
+# **A cut loss that falls with the length is no proof that a model reads further. If an encoding depends on distances
+# alone, a sliding loss that falls proves that the model reads more than the $L - u$ characters that every target had in
+# view before.** With vectors that are added to the embedding it proves less: the same view at another place is another
+# input, and the loss may fall for that. A sliding loss that stays level does not show that more is read: nothing broke,
+# or what broke was made up for.
 #
 # The same average hides a failure, too: however bad the far places are, the first ones are as good as in training. Here
 # are the recorded models, trained on segments of 128 characters. Sliding windows move by 64, and all lengths are evaluated on
@@ -952,26 +956,32 @@ print(f"Five turns of the fastest pair take {10 * torch.pi:.1f} characters.")
 #
 # ## What goes wrong in practice
 #
+# - **Two rules of measurement.** llama.cpp reported a perplexity of 5.91 where others had 5.68 for the same weights, and
+#   the tokenizer was suspected; the author of
+#   [llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714) found the explanation in how it was measured. The
+#   tool differs in two ways that pull in opposite directions. It counts only the second half of each context, which by
+#   {eq}`eq-14-3` lowers the number, and its contexts were short, which raises it, and by more if nothing else differs: for
+#   one model it printed 6.60 at 512 tokens and 5.99 at 1,024
+#   ([llama.cpp#270](https://github.com/ggml-org/llama.cpp/pull/270)). Readers of ALiBi had to ask which rule its tables
+#   use ([attention_with_linear_biases#16](https://github.com/ofirpress/attention_with_linear_biases/issues/16)).
+# - **Random batches.** A validation loss on a few random segments has an error of its own, which no seed of training
+#   shows. The cell below measures it for the model above.
+#
+# :::{admonition} Four more
+# :class: note dropdown
+#
 # - **One seed.** The race to train a small GPT-2 fastest asks for a mean below its target by a margin that shrinks with the
 #   number of runs. One record was tried with twenty seeds: single runs pass or fail by luck, and five updates earlier the
 #   mean does not pass ([modded-nanogpt#321](https://github.com/KellerJordan/modded-nanogpt/pull/321)).
-# - **Two rules of measurement.** llama.cpp reported a perplexity of 5.91 where others had 5.68 for the same weights, and the
-#   tokenizer was suspected; the explanation was in how it was measured
-#   ([llama.cpp#2714](https://github.com/ggml-org/llama.cpp/pull/2714)). Its tool differed in two ways that pull in opposite
-#   directions. It counts only the second half of each context, which by {eq}`eq-14-3` lowers the number, and its contexts
-#   were short, which raises it by more: for one model it printed 6.60 at 512 tokens and 5.99 at 1,024
-#   ([llama.cpp#270](https://github.com/ggml-org/llama.cpp/pull/270)). Readers of ALiBi had to ask which rule its tables
-#   use ([attention_with_linear_biases#16](https://github.com/ofirpress/attention_with_linear_biases/issues/16)).
 # - **Unequal context.** On a leaderboard of students a participant noted that validation loss falls by doubling the
 #   context at evaluation, without any training, and gave the reason: fewer tokens with little to go by
 #   ([assignment1-basics-leaderboard#94](https://github.com/stanford-cs336/assignment1-basics-leaderboard/pull/94)).
-# - **Extrapolation expected of RoPE.** "Rotary embeddings don't length extrapolate well" is a discovery that is made again
-#   and again ([x-transformers#241](https://github.com/lucidrains/x-transformers/issues/241)), and so is the hope that three
-#   changed lines fix it for nothing ([x-transformers#171](https://github.com/lucidrains/x-transformers/issues/171)).
+# - **Extrapolation expected of RoPE.** Users find out by themselves that RoPE does not extrapolate well
+#   ([x-transformers#241](https://github.com/lucidrains/x-transformers/issues/241)), and others hope that three changed
+#   lines fix it for nothing ([x-transformers#171](https://github.com/lucidrains/x-transformers/issues/171)).
 #   {numref}`fig-places` is the test that shows this; chapter 15 is about the three lines.
 # - **Different budgets.** Equal updates, equal time and equal text are three comparisons. State which one you make.
-# - **Random batches.** A validation loss on a few random segments has an error of its own, which no seed of training
-#   shows. For the model above:
+# :::
 
 # %%
 for block in model.blocks:

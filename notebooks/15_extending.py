@@ -117,17 +117,17 @@ table(
 )
 
 # %% [markdown]
-# This chapter shows what is new to a model beyond its length, derives the best-known remedies, each of which is a choice
-# of new frequencies, and measures what they are worth before and after a little more training. One of them has a second
-# part besides its frequencies, and with a control you will see how much of the figure that part explains.
+# This chapter shows what is new to a model beyond its length, derives the best-known remedies, each of which chooses
+# new frequencies, and measures what they are worth before and after a little more training. YaRN has a second part
+# besides its frequencies, and a control will show how much of the figure that part explains.
 #
 # ## What is new at a longer length
 #
-# Two things are new: some of the angles, and the number of keys that share the attention of a query. Begin with the
-# angles. Two tokens at distance $s$ meet in pair $i$ at the angle
-# $s\theta_i$, and training has shown the model all distances below $L$. A fast pair completed many turns on the way, so
-# every angle of the circle has occurred. A pair whose wavelength $\lambda_i = 2\pi/\theta_i$ is longer than $L$ has not
-# completed one. Solve $2\pi\, b^{2i/D} > L$ for $i$: these are the pairs with
+# Two things are new to a head: some of the angles, and the number of keys that share the attention of a query. Begin
+# with the angles. Two tokens at distance $s$ meet in pair $i$ at the angle $s\theta_i$, and training has shown the
+# model all distances below $L$. A fast pair completed many turns on the way, so it has met angles all around the
+# circle. A pair whose wavelength $\lambda_i = 2\pi/\theta_i$ is longer than $L$ has not completed one. Solve $2\pi\,
+# b^{2i/D} > L$ for $i$: these are the pairs with
 #
 # $$
 # \begin{aligned}
@@ -180,15 +180,16 @@ freqs = frequencies(dim, base)  # θ_i, (D/2,)
 covered(L * freqs, {"nothing scaled": factor * L * freqs})
 
 # %% [markdown]
-# So as far as the angles go, the fast pairs need no help, and for a slow pair there is one condition. Write $\theta'_i$
-# for its new frequency and $\rho = L'/L$ for the **extension factor**. (The papers call it $s$, which in this book is a
-# distance.) The pair stays within the arc it knows if $L'\theta'_i \le L\theta_i$, that is, if
+# So as far as the angles of each pair by itself go, the fast pairs need no help, and for a slow pair there is one
+# condition. Write $\theta'_i$ for its new frequency and $\rho = L'/L$ for the **extension factor**. (The papers call it
+# $s$, which in this book is a distance.) The pair stays within the arc it knows if $L'\theta'_i \le L\theta_i$, that
+# is, if
 #
 # $$ \frac{\theta'_i}{\theta_i} \le \frac{1}{\rho} \quad \text{where } \lambda_i > L . $$ (eq-15-2)
 #
-# The methods below are choices of $\theta'_i$. Whether a model reads better for it is a question of its own: the condition
-# says which angles are known, not what unknown angles do to a loss. In `rope_lab` a choice is a function of the
-# frequencies and the length, passed to `RotaryEmbedding(..., scaling=...)`; {mod}`rope_lab.encodings.scaling` lists them.
+# The methods below are choices of $\theta'_i$. The condition says which angles are known, not what unknown angles do to
+# a loss. In `rope_lab` a choice is a function of the frequencies and the length, passed to `RotaryEmbedding(...,
+# scaling=...)`; {mod}`rope_lab.encodings.scaling` lists them.
 #
 # ## Position interpolation
 #
@@ -243,9 +244,9 @@ check_at_most("eq. 15.2, position interpolation", ratio, 1 / factor)
 #
 # $$ \frac{\mathrm{d}}{\mathrm{d}s}\, g(s/\rho) = \frac{1}{\rho}\, g'(s/\rho) . $$ (eq-15-4)
 #
-# In one layer, with the contents given, nothing but the difference between their scores tells the order of two neighbouring
-# tokens. For Gaussian $q$ and $k$,
-# all coordinates independent with mean 0 and variance 1, the difference between distances $s$ and $s + 1$ has
+# In one layer, with the contents given, the order of two neighbouring tokens reaches a later query only through what
+# one step of distance does to their scores. For Gaussian $q$ and $k$, all coordinates independent with mean 0 and
+# variance 1, the difference between distances $s$ and $s + 1$ has
 #
 # $$
 # \begin{aligned}
@@ -295,11 +296,14 @@ table(
 )
 
 # %% [markdown]
-# That fits {numref}`fig-eight-times`, in which the interpolated model reads badly from the first characters on, and it is
-# why interpolation is followed by training. The control is in the table below {numref}`fig-two-parts`: if the fast pairs are
-# spared, the first 128 characters are read almost as well as before.
+# That fits {numref}`fig-eight-times`, in which the interpolated model reads badly from the first characters on. A
+# control is in the table below {numref}`fig-two-parts`: if the fast pairs, which contribute most to {eq}`eq-15-5`, are
+# spared, most of that loss goes away.
 #
-# ### Why a little training suffices
+# :::{admonition} The new scores are between trained ones
+# :class: note dropdown
+#
+# Interpolation is followed by a little training. The paper argues as follows that a little is enough.
 #
 # The new scores are values of $g$ between the trained ones. Between two whole distances $s_1$ and
 # $s_2 = s_1 + 1$ a smooth function is close to the straight line through its values there: a function with
@@ -313,8 +317,14 @@ table(
 # &\quad \le\; \max_i |h_i|\; \frac{(s - s_1)(s_2 - s)}{2\,(1 - b^{-4/D})} .
 # \end{aligned}
 # $$ (eq-15-6)
+#
+# Compare that with the size of a score, which can be as large as $\sum_i |h_i|$, that is $D/2$ if all $|h_i| = 1$. The
+# paper states the bound with $D / (4 \ln b)$ in place of $1/(1 - b^{-4/D})$. That is smaller, and contents that are
+# equal in all pairs exceed it, as the cell below shows. The argument needs only the order of magnitude, so it still
+# holds. But it bounds the scores, not the number of updates.
+# :::
 
-# %%
+# %% tags=["hide-cell"]
 lengths = torch.rand(20_000, 1)
 h = h / h.abs().amax(-1, keepdim=True) * lengths  # the largest is `lengths`
 s1 = s.floor()
@@ -342,16 +352,13 @@ table(
 )
 
 # %% [markdown]
-# Compare that with the size of a score, which can be as large as $\sum_i |h_i|$, that is $D/2$ here. The paper states the
-# bound with $D / (4 \ln b)$ in place of $1/(1 - b^{-4/D})$. That is smaller, and as you see, contents that are equal in all
-# pairs exceed it. The argument needs only the order of magnitude, so it still holds.
 #
 # ## NTK-aware: raise the base
 #
-# By {eq}`eq-15-2` only the slow pairs had to be slowed down, and the fast ones are those that tell neighbours apart. The
-# proposal that became known as NTK-aware scaling {cite:p}`bloc97` is a smooth compromise: leave the first frequency, divide the last
-# by $\rho$, and let one number do both. Every base gives $\theta_0 = 1$. For the last pair, $i = D/2 - 1$, the
-# exponent is $-(D-2)/D$, so ask for $b'^{-(D-2)/D} = b^{-(D-2)/D}/\rho$ and solve:
+# By {eq}`eq-15-2` only the slow pairs had to be slowed down, and by {eq}`eq-15-5` the fast ones do most to tell
+# neighbours apart. The proposal that became known as NTK-aware scaling {cite:p}`bloc97` is a smooth compromise: leave
+# the first frequency, divide the last by $\rho$, and let one number do both. Every base gives $\theta_0 = 1$. For the
+# last pair, $i = D/2 - 1$, the exponent is $-(D-2)/D$, so ask for $b'^{-(D-2)/D} = b^{-(D-2)/D}/\rho$ and solve:
 #
 # $$ b' = b\, \rho^{D/(D-2)} , $$ (eq-15-7)
 #
@@ -375,15 +382,21 @@ print(f"Of {int(slow.sum())} slow pairs, {leave} still leave their arc.")
 
 # %% [markdown]
 # Compare {eq}`eq-15-8` with {eq}`eq-15-2`: the ratio is $1/\rho$ for the very last pair and larger for every other. All
-# slow pairs but one still leave their arcs, although by less than before. This is the usual reason for choosing a larger
-# factor than the text needs.
+# slow pairs but one still leave their arcs, although by less than before. {cite:t}`peng2024` give this as the reason
+# why in practice the factor is chosen larger than the text needs.
 #
-# The base is also raised *before* training, or together with a great deal of further training. {cite:t}`xiong2024`
-# continued to train Llama 2 with a base of 500,000 and report slightly better results than with interpolation; Llama 3 is trained with that base. How long a
-# context a base can serve at all is bounded by {cite:t}`xu2024`. Another way to keep a slow pair from new angles is not to
-# turn it: p-RoPE {cite:p}`barbero2025` stops the slowest pairs, which then carry content alone.
+# :::{admonition} A larger base in training
+# :class: note dropdown
 #
-# In our own small models, trained with each base from the start on 128 characters and then given longer texts:
+# The base is also raised *before* training, or together with a great deal of further training.
+# {cite:t}`xiong2024` continued to train Llama 2 with a base of 500,000 and report slightly better results than with
+# interpolation; Llama 3 is trained with that base. {cite:t}`xu2024` derive a lower bound on the base that a context
+# needs. Another way to keep a slow pair from new angles is not to turn it: p-RoPE {cite:p}`barbero2025` stops the
+# slowest pairs, which then carry content alone.
+# :::
+#
+# A base can also be chosen before training. Here are our own small models, trained with each base from the start on 128
+# characters and then given longer texts:
 
 # %% tags=["hide-input"]
 from rope_lab.experiments.seeds import differences, shown, verdict
@@ -406,11 +419,10 @@ raised = verdict(differences(bases, "1,000,000", "10,000", "cut", -1))
 print(f"Base 1,000,000 minus base 10,000, at {lengths[-1]} characters: {raised}.")
 
 # %% [markdown]
-# In these models the largest base makes the longer texts *worse* (a base of 100,000 does so in each seed, but its interval
-# at 512 characters contains zero, as {numref}`fig-bases-trained` and the table below it show). That does not contradict the
-# papers: they train, or continue to train, at the long length, while these models met 512 characters for the first time when
-# they were evaluated. A larger base leaves more pairs without a full turn in training ({eq}`eq-15-1`), which may be the
-# reason. The records hold no control for it; {ref}`ex-15-5` makes one.
+# In these models the largest base makes the longer texts *worse* (chapter 14 has the intervals of the others). That
+# does not contradict the papers, which train at the long length, while these models met 512 characters for the first
+# time when they were evaluated. A larger base leaves more pairs without a full turn in training ({eq}`eq-15-1`), which
+# may be the reason. The records hold no control for it; {ref}`ex-15-5` makes one.
 #
 # ## Dynamic NTK: the factor follows the text
 #
@@ -422,8 +434,8 @@ print(f"Base 1,000,000 minus base 10,000, at {lengths[-1]} characters: {raised}.
 #
 # and 1 for $N \le L$.
 #
-# It begins at 1. Note where it ends: at $N = \rho L$ it is $\rho^2 - \rho + 1$, far more than the text has grown. So most of
-# the slow pairs come back into their arcs, as the table shows. Remember that number: it will be compared with a loss.
+# It begins at 1. Note where it ends: at $N = \rho L$ it is $\rho^2 - \rho + 1$, far more than the text has grown. So
+# most of the slow pairs come back into their arcs. Remember that: it will be compared with a loss.
 
 # %%
 from rope_lab.encodings import DynamicNTK
@@ -453,7 +465,8 @@ table(rows, {"N": ",d", "factor": ".2f", "slow pairs within their arcs": ""})
 # \end{aligned}
 # $$ (eq-15-10)
 #
-# The angle $\varphi_i$ is no longer a multiple of $m - n$: the very property for which RoPE was invented is gone.
+# Beyond $L$ tokens the angle $\varphi_i$ is no longer a multiple of $m - n$: the very property for which RoPE was
+# invented is gone.
 
 # %%
 positions = torch.arange(factor * L)
@@ -481,8 +494,9 @@ table(
 )
 
 # %% [markdown]
-# There are two ways out. **Fix the length before the prompt is read**, and $\theta_i(N)$ is a constant: then a model that
-# decodes with a cache $C$ of the tokens $c_0, \dots, c_{t-1}$ gives what a pass over the whole text gives,
+# There are two ways out that keep the cache. **Fix the length before the prompt is read**, and $\theta_i(N)$ is a
+# constant: then a model that decodes with a cache $C$ of the tokens $c_0, \dots, c_{t-1}$ gives what a pass over the
+# whole text gives,
 #
 # $$
 # \begin{aligned}
@@ -492,10 +506,10 @@ table(
 # $$ (eq-15-11)
 #
 # In `rope_lab` the length is `RotaryEmbedding(..., length=...)`, and without it the capacity of the cache. Or **keep
-# unrotated keys and rotate all of them at every step**, which is what
-# {class}`~rope_lab.encodings.variants.GrowingRotaryEmbedding` does. That corrects the scores of a single layer, but not those of a stack of layers. When
-# the frequencies change, a full pass would also give old tokens a different output from layer 1, and hence different keys
-# in layer 2; the cache still holds the old ones.
+# unrotated keys and rotate all of them at every step**, as {class}`~rope_lab.encodings.variants.GrowingRotaryEmbedding`
+# does. That corrects the scores of one layer, but not those of a stack. When the frequencies change, a full pass would
+# also give old tokens a different output from layer 1, and hence different keys in layer 2; the cache still holds the
+# old ones.
 
 # %%
 from rope_lab import RoFormerConfig
@@ -537,13 +551,14 @@ with torch.no_grad():
             )
 
 # %% [markdown]
-# In a random model the error is small. But it is there, and because of it the answer depends on where the prompt ended.
+# In a random model the error is small. But it is there, and it depends on where the prompt ended. (The third way is to
+# drop the cache and read everything again.)
 #
 # ## YaRN: leave the fast, interpolate the slow
 #
-# The condition {eq}`eq-15-2` concerns slow pairs, whereas most of the sum in {eq}`eq-15-5` comes from fast ones. So treat
-# them differently, as YaRN {cite:p}`peng2024` does. Its frequencies alone are known as *NTK-by-parts*. Count how often pair
-# $i$ turns in training, $L/\lambda_i$. It turns $\beta$ times at
+# The condition {eq}`eq-15-2` concerns slow pairs, whereas most of the sum in {eq}`eq-15-5` comes from fast ones. So
+# treat them differently, as YaRN {cite:p}`peng2024` does. Its frequencies alone are known as *NTK-by-parts*. Count how
+# often pair $i$ turns in training, $L/\lambda_i$. It turns $\beta$ times at
 #
 # $$ i(\beta) = \frac{D}{2} \cdot \frac{\ln (L/2\pi\beta)}{\ln b} . $$ (eq-15-12)
 #
@@ -559,8 +574,8 @@ with torch.no_grad():
 # \end{aligned}
 # $$ (eq-15-13)
 #
-# For example, Llama 2 ($D = 128$, $b = 10{,}000$, $L = 4{,}096$) has its ramp from pair 20 to pair 46: pairs 0 to 20 are
-# unchanged, the 18 pairs from 46 on are divided by $\rho$, and the 25 in between are blended. The cell below prints that.
+# For example, Llama 2 ($D = 128$, $b = 10{,}000$, $L = 4{,}096$) has its ramp from pair 20 to pair 46: pairs 0 to 20
+# are unchanged, the 18 pairs from 46 on are divided by $\rho$, and the 25 in between are blended.
 #
 # Now look back: $i(1)$ is the bound of {eq}`eq-15-1`. With the ramp's end at one turn, exactly the pairs that never
 # complete a turn are *fully* interpolated, and no pair leaves its arc.
@@ -630,8 +645,8 @@ covered(L * freqs, {name: length * new[name] for name in list(choices)[:4]})
 #
 # $$ a = 0.1 \ln \rho + 1 , $$ (eq-15-14)
 #
-# a formula they fitted, not derived. Queries and keys both grow by $a$, so every score grows by its *square*, before
-# the softmax, as with a temperature of $1/a^2$:
+# a formula they fitted, not derived. Queries and keys are both multiplied by $a$, so every score is multiplied by its
+# *square*, as with a temperature of $1/a^2$:
 #
 # $$
 # \begin{aligned}
@@ -657,18 +672,17 @@ table(
 )
 
 # %% [markdown]
-# Why would that help? Because of the second new thing at a longer length: eight times as many keys share weights that sum
+# Why might that help? The second new thing at a longer length is that eight times as many keys share weights that sum
 # to one. How much that hurts depends on how large a score can become, and in the model of this chapter it cannot become
-# large. Its queries and keys are normalised to a root mean square of 1 before they are rotated (*QK-norm*, chapter 13), so
-# $\lvert q \rvert = \lvert k \rvert = \sqrt D$, and by Cauchy and Schwarz
+# large. Its queries and keys are normalised to a root mean square of 1 before they are rotated (*QK-norm*, chapter 13),
+# so $\lvert q \rvert = \lvert k \rvert = \sqrt D$, and by Cauchy and Schwarz
 #
 # $$ \lvert \langle R_m q, R_n k \rangle \rvert / \sqrt D \;\le\; \sqrt D , $$ (eq-15-16)
 #
-# here 6.3, whatever the weights learn. {cite:t}`henry2020` multiply by a *learned* number after normalising,
-# so in their method training can lift the cap; this model divides by $\sqrt D$ and has no such number. Take the best case,
-# a key equal to its query, among $N - 1$ keys of random directions. Their scores have variance 1, or $a^4$ with the
-# factor, and nearly the shape of a bell, so that $\mathrm{e}$ to a score is $\mathrm{e}^{a^4/2}$ on average, and the
-# perfect key gets the weight
+# here 6.3, whatever the weights learn. (With the learned number of {cite:t}`henry2020` training could lift the cap.)
+# Take the best case, a key equal to its query, among $N - 1$ keys of random directions. Their scores have variance 1,
+# or $a^4$ with the factor, and are nearly Gaussian, so that $\mathrm{e}$ to a score is $\mathrm{e}^{a^4/2}$ on average,
+# and the perfect key gets the weight
 #
 # $$ w(N) \;\approx\; \frac{1}{1 + (N - 1)\, \mathrm{e}^{a^4/2 \,-\, a^2 \sqrt D}} . $$ (eq-15-17)
 
@@ -697,16 +711,16 @@ table(
 )
 
 # %% [markdown]
-# Among eight times as many keys even a perfect key keeps a quarter of the attention, and YaRN's factor gives back what was
-# lost. That is a property of normalised vectors of this size, not yet of a trained model.
+# Among eight times as many keys even a perfect key keeps only a quarter of the attention, and YaRN's factor gives back
+# what was lost. That is a property of random normalised vectors of this size, not yet of a trained model.
 #
 # ## Which part of YaRN did it?
 #
-# So {numref}`fig-eight-times` has two possible causes: YaRN keeps every pair in its arc, and it sharpens the scores. To tell
-# causes apart, take each away. Here are both parts of YaRN alone, *NTK-by-parts* (its frequencies, $a = 1$) and *the attention
-# factor alone* (no frequency changed). As a third control the slow pairs are divided by $\rho$ and nothing else is touched,
-# which meets {eq}`eq-15-2` exactly. And since QK-norm may matter, all of them are also given to a second model, trained
-# like the first but without it.
+# So YaRN's success in {numref}`fig-eight-times` has two possible causes: it keeps every pair in its arc, and it
+# sharpens the scores. To tell causes apart, take each away. Here are both parts of YaRN alone, *NTK-by-parts* (its
+# frequencies, $a = 1$) and *the attention factor alone* (no frequency changed). As a third control the slow pairs are
+# divided by $\rho$ and nothing else is touched, which meets {eq}`eq-15-2` exactly. And since QK-norm may matter, all of
+# them are also given to a second model, trained like the first but without it.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against place in the text up to 1,024 characters, with QK-norm on the left and without it on the right, four lines each. On the left, nothing scaled and NTK-by-parts rise together beyond 128, while the attention factor alone and YaRN stay low, the factor alone below YaRN at most places. On the right, nothing scaled and the factor alone rise most, NTK-by-parts less, and YaRN stays nearly level and is lowest at the end."}, "figure": {"caption": "YaRN taken apart, in one model with QK-norm without a learned gain (left) and one without QK-norm (right). Left, the frequencies alone help in the far half only and hurt before it; the attention factor alone does better than all of YaRN at most places, but not at the far end. Right, each part helps at the far end, the frequencies more than the factor. One seed each: with other seeds the order on the mean is not the same in the right panel.", "name": "fig-two-parts"}}
 from rope_lab.figures.extending import by_place_of_two
@@ -799,27 +813,36 @@ table(
 )
 
 # %% [markdown]
-# In the model with QK-norm, all or nearly all of YaRN's advantage on the mean comes from its attention factor, which alone
-# does as well or better. Its frequencies alone leave the mean about where it was, and so does every other way of bringing
-# slow pairs back into their arcs: the pairs of dynamic NTK mostly were within theirs, and the third control meets
-# {eq}`eq-15-2` for all of them. The frequencies are not useless, though. They lower the loss at the far end and raise it at
-# most places before, with sharpened scores as without, and so gain little or nothing on the mean. And the factor does not
-# merely suit a model that would like sharper scores at any length: in the first 128 characters, where there are no more keys
-# than in training, it gains nothing.
+# In the model with QK-norm, all or nearly all of YaRN's advantage on the mean comes from its attention factor, which
+# alone does as well or better. Its frequencies alone leave the mean about where it was, and so do the two other ways of
+# bringing slow pairs back that this table tries: the pairs of dynamic NTK mostly were within their arcs, and the third
+# control meets {eq}`eq-15-2` for all of them. The frequencies are not useless, though. They lower the loss at the far
+# end and raise it at most places before, with sharpened scores as without. And the factor does not merely suit a model
+# that would like sharper scores at any length: in the first 128 characters, where there are no more keys than in
+# training, it gains nothing.
 #
-# Without QK-norm the picture changes. At the far end the frequencies help, and more than the factor, and so does the third
-# control, which divides the slow pairs and does nothing else. There the argument of this chapter's first half, unseen
-# angles, shows. On the mean the gains are small. Do not read their order from one model: when the page was written, another
-# seed, and even a text with a few other characters in ten thousand, put the rows in another order.
+# Without QK-norm the picture changes. At the far end the frequencies help, and more than the factor, and so does the
+# third control, which divides the slow pairs and does nothing else. There the argument of this chapter's first half,
+# unseen angles, shows. On the mean the gains are smaller than YaRN's on the left, and their order is not to be read
+# from one model: another seed, and even a text with a few other characters in ten thousand, put the rows in another
+# order.
 #
-# Interpolation has its control here, too: where the fast pairs are spared, as in the third control, the first 128 characters
-# are read almost as well as with nothing scaled, and by far better than with interpolation in {numref}`fig-eight-times`.
+# The third control is also one for interpolation: with the fast pairs spared, the first 128 characters cost little more
+# than with nothing scaled, and far less than with interpolation in {numref}`fig-eight-times`.
 #
-# **The same symptom can have two causes**: angles that were never seen, and attention spread over too many keys. How
-# thinly it is spread can be measured. Raise $\mathrm{e}$ to the entropy of a query's weights and you get the number of keys
-# over which it spreads its attention:
+# **The same symptom can have two causes**: angles that were never seen, and attention spread over too many keys.
+#
+# :::{admonition} How thinly is attention spread?
+# :class: note dropdown
+#
+# Raise $\mathrm{e}$ to the entropy of a query's weights and you get the number of keys over which it spreads its
+# attention. The cell below measures that. In the long text the last queries spread their attention over many times as
+# many keys, and the factor takes more of that back than the frequencies do. But the spread does not explain everything.
+# It grows without QK-norm as well, where no cap holds the scores down, and YaRN is the least spread out in both models,
+# although with QK-norm the factor alone reads as well or better on the mean.
+# :::
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from rope_lab.experiments.looking import keys_attended
 
 places = factor * L * min(segments, 4)
@@ -840,13 +863,8 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# In the long text the last queries spread their attention over many times as many keys, and the factor takes more of that
-# back than the frequencies do. But the spread does not explain everything. It grows without QK-norm as well, where no cap
-# holds the scores down, and YaRN is the least spread out in both models, although with QK-norm the factor alone reads as
-# well or better on the mean.
-#
-# If sharpness is the cause, the loss should follow the factor, not the method. Leave every frequency alone, vary
-# only $a$, and see where the loss of the long texts is least:
+# If sharpness is the cause on the left, the loss should follow the factor, not the method. Leave every frequency alone
+# and vary only $a$:
 
 # %%
 rows = []
@@ -878,14 +896,13 @@ table(
 # | {class}`~rope_lab.encodings.scaling.LongRoPE` {cite:p}`ding2024` | one searched number per pair, two lists | yes, which list | $\sqrt{1 + \ln\rho / \ln L}$ |
 # | {class}`~rope_lab.encodings.scaling.PRoPE` {cite:p}`barbero2025` | 1 for the fast, 0 for the slow | no | 1 |
 #
-# `tests/interop/test_interop_huggingface.py` compares each of them, except plain NTK-aware scaling, with the corresponding
-# function in transformers, for several heads and lengths. The row of LongRoPE describes that code: the paper also
-# leaves the first tokens of a text unscaled, which transformers does not, and the square root is from the code of Phi-3.
+# The tests compare each of them, except plain NTK-aware scaling, with the corresponding function in transformers. The
+# row of LongRoPE describes that code: the paper also leaves the first tokens of a text unscaled, and the square root is
+# from the code of Phi-3.
 #
 # ## What it is worth: a small run
 #
-# The function of the experiments is short enough to show. It copies a trained model and gives the copy another
-# scaling; the length is fixed, as {eq}`eq-15-11` asks.
+# This function copies a trained model and gives the copy another scaling; the length is fixed, as {eq}`eq-15-11` asks.
 
 # %% tags=["hide-input"]
 from rope_lab.figures.source import source
@@ -923,8 +940,8 @@ print(f"At {L} characters the model had a loss of {own:.3f}.")
 # %% [markdown]
 # ## The recorded experiment
 #
-# One short run of a tiny model proves little. The same question was put to three seeds of a model that was trained for
-# longer, at three factors, and recorded with the package (`rope-lab reproduce extension` runs it again). These models have
+# One short run of a tiny model proves little. The same question was put to three seeds of a deeper model that was
+# trained for longer, at three factors, and recorded (`rope-lab reproduce extension` runs it again). These models have
 # QK-norm, too, and the record holds YaRN as a whole: it cannot tell its two parts apart.
 
 # %%
@@ -964,15 +981,13 @@ print(
 # :class: warning
 #
 # These runs had to fit a laptop's processor: a model more than ten thousand times smaller than LLaMA-7B, trained with a
-# fraction of the updates of its preset, and *fine-tuned on more text than it was trained on*. So the longer fine-tuning is
-# also a continuation of training: with every method the loss ends below where it started, and only the differences between
-# the methods are informative. The text is Shakespeare by characters, where little is to be gained from beyond 128
-# characters (chapter 13).
+# fraction of the updates of its preset, and *fine-tuned on more text than it was trained on*. So with every method the
+# loss ends below where it started, and only the differences between the methods are informative. The text is
+# Shakespeare by characters, and within 128 of them such a model gains little from the far ones (chapter 13).
 #
-# They *can* show how badly such a model fails beyond its length, which method fails least before any fine-tuning, and how
-# fast each recovers. They *cannot* show why, which the section before looked into, nor what a long context is good for. They
-# say nothing on whether a method saves training at full scale, on retrieval from afar, or on perplexities as the papers
-# print them.
+# They *can* show how badly such a model fails beyond its length, which method fails least before any fine-tuning, and
+# how fast each recovers. They *cannot* show why, and they say nothing on retrieval from afar, on training at full
+# scale, or on perplexities as the papers print them.
 # :::
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for two, four and eight times the trained length: loss at the new length before fine-tuning and after two numbers of updates, a line for each of no scaling, position interpolation, NTK-aware, dynamic NTK and YaRN, with bars over the seeds and a dotted line at the loss of the trained length."}, "figure": {"caption": "Loss at the new length, mean and 95% confidence interval over three seeds; the models have QK-norm without a gain. The left edge of each panel shows the methods without fine-tuning, the right edge how much of the difference between them remains after it. The three numbers of updates are three runs, each with its own schedule to zero; the lines only guide the eye. Values far above the rest are written as numbers. Dotted line: the loss of the model at its trained length.", "name": "fig-tuning"}}
@@ -1033,11 +1048,11 @@ table(
 
 # %% [markdown]
 # Before fine-tuning YaRN is far below the rest at the two longer factors, and NTK-aware scaling cannot be told from no
-# scaling. {numref}`fig-two-parts` suggests that the attention factor is behind that in models with QK-norm, too; these records
-# cannot show it. After fine-tuning, **the mean with no scaling at all is within half a hundredth of both forms of NTK, and
-# below interpolation, at every factor** (at factor 8 the interval for dynamic NTK is wider than that). Given that much text,
-# these models learn to read at the new length without any scaling. YaRN alone ends lower at every factor, by 0.01 to 0.04;
-# dynamic NTK is on one side at factor 2 and on the other at factor 4, by thousandths.
+# scaling. {numref}`fig-two-parts` suggests that the attention factor is behind that; these records cannot show it.
+# After fine-tuning, **the mean with no scaling at all is within half a hundredth of both forms of NTK, and below
+# interpolation, at every factor** (at factor 8 the interval for dynamic NTK is wider than that). Given that much text,
+# these models learn to read at the new length without any scaling. YaRN alone ends lower at every factor, by 0.01 to
+# 0.04.
 
 # %% tags=["hide-input"]
 rows = []
@@ -1056,19 +1071,23 @@ table(
 
 # %% [markdown]
 # Do not read the line for position interpolation as a verdict on that method. A character model depends mostly on the
-# nearest characters, and interpolation makes neighbours hard to tell apart ({eq}`eq-15-5`). In our models it starts far
-# behind, as in {numref}`fig-eight-times`, and the larger the extension, the less of the gap a thousand updates close.
+# nearest characters, and interpolation makes neighbours harder to tell apart ({eq}`eq-15-5`). It starts far behind, and
+# the larger the extension, the less of the gap a thousand updates close.
 #
-# The questions come from the papers. {cite:t}`chen2023` found that a model fails beyond its length and that interpolation
-# repairs it within a thousand updates; NTK-aware scaling was posted with the claim that it works without fine-tuning
-# {cite:p}`bloc97`; and {cite:t}`peng2024` claim that YaRN needs the fewest updates. The order without fine-tuning is
-# not settled in the literature: for LLaMA-2-7B at 8,192 tokens, {cite:t}`ding2024` report perplexities of 10.65 for
-# interpolation, 10.21 for dynamic NTK and 32.64 for YaRN. These numbers were not reproduced here.
+# :::{admonition} What the papers report
+# :class: note dropdown
+#
+# {cite:t}`chen2023` found that a model fails beyond its length and that interpolation repairs it within a
+# thousand updates; NTK-aware scaling was posted with the claim that it works without fine-tuning {cite:p}`bloc97`; and
+# {cite:t}`peng2024` claim that YaRN needs the fewest updates. The order without fine-tuning is not settled in the
+# literature: for LLaMA-2-7B at 8,192 tokens, {cite:t}`ding2024` report perplexities of 10.65 for interpolation, 10.21
+# for dynamic NTK and 32.64 for YaRN. These numbers were not reproduced here.
+# :::
 #
 # ## What it costs at the short length
 #
-# A model that was extended to 1,024 characters will still mostly be given shorter texts. Here it reads 128 again, with the
-# scaling of the long length left on, before and after fine-tuning:
+# An extended model will still be given shorter texts. Here it reads 128 characters again, with the scaling of the long
+# length left on:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for factors two, four and eight: loss at the trained length of 128 characters before and after fine-tuning at the longer length, a line per method, with a dotted line at the loss before anything was changed."}, "figure": {"caption": "Loss at 128 characters of the extended model. Without scaling nothing is lost before fine-tuning (on the dotted line); each scaling changes what was learned. How much of that is regained by fine-tuning differs by method.", "name": "fig-short"}}
 tuning(recorded, "short")
@@ -1090,12 +1109,12 @@ table(
 )
 
 # %% [markdown]
-# Fine-tuning changes the unscaled model too, by training it further on few and long segments, which has nothing to
-# do with a scaling. So after fine-tuning, compare a method with the black line, not with the dotted one.
+# Fine-tuning changes the unscaled model too, which has nothing to do with a scaling. So after fine-tuning, compare a
+# method with the black line, not with the dotted one.
 #
 # Dynamic NTK was invented to avoid this cost, and would: at 128 characters its factor is 1. Here its length is fixed at
 # that of the longest text, as a cache demands. **In a model of several layers you can have frequencies that follow the
-# length, or a cache that is exact, but not both.**
+# length, or a cache that is exact, but not both, unless the text is read again whenever the frequencies change.**
 #
 # ## In the wild
 #
@@ -1104,6 +1123,10 @@ table(
 #   text the base did not come back for a short one
 #   ([transformers#27033](https://github.com/huggingface/transformers/pull/27033)). A maintainer replied that fixing either
 #   would slow decoding down too much ([transformers#27227](https://github.com/huggingface/transformers/pull/27227)).
+#
+# :::{admonition} Three more
+# :class: note dropdown
+#
 # - **A switch in the middle of a sentence.** LongRoPE changes its list when a text passes the trained length, and the cache is full of
 #   keys of the other list: Phi-3 wrote garbled text from that token on. transformers drops the cache there and reads
 #   everything again ([transformers#33129](https://github.com/huggingface/transformers/pull/33129)). vLLM had the same symptom
@@ -1116,15 +1139,18 @@ table(
 #   ([sglang#33558](https://github.com/sgl-project/sglang/pull/33558)).
 # - **Every frequency divided.** keras-hub's `rope_type="dynamic"`, when it was read for this book, divided all frequencies by
 #   $\rho^{D/(D-2)}$. That number belongs to the base. On the frequencies it is position interpolation by a little too much.
+#
+# The cells below compute the last two.
+# :::
 
-# %%
+# %% tags=["hide-cell"]
 a = YaRN(128, 4096)(frequencies(128), 0)[1]
 print(
     f"At an extension factor of 128 the attention factor is {a:.4f}, by mistake {a**2:.4f}:"
 )
 print(f"all scores are then {a**2:.2f} times too large.")
 
-# %%
+# %% tags=["hide-cell"]
 theta, rho = frequencies(128), 4
 right = NTKAware(rho)(theta, 0)[0] / theta
 wrong = torch.full_like(right, rho ** (-128 / 126))
@@ -1137,13 +1163,13 @@ table(
 # %% [markdown]
 # ## Summary
 #
-# - Beyond its length a model meets two new things: angles that it has not seen, in the pairs that never completed a turn,
-#   and more keys that share its attention.
-# - Position interpolation and YaRN's frequencies bring all angles back, NTK-aware scaling almost none; interpolation pays
-#   with neighbours that are harder to tell apart. In our model with QK-norm, whose scores are capped at $\sqrt D$, none of
-#   that lowered the mean loss before fine-tuning, and YaRN's attention factor did; without QK-norm the frequencies
-#   counted at the far end. Ask for the control.
-# - Fix the length before the prompt: frequencies that change while a text is written do not go with a cache.
+# - Beyond its length a head meets two new things: angles that it has not seen, in the pairs that never completed a
+#   turn, and more keys that share its attention.
+# - Position interpolation and YaRN's frequencies bring all angles back, NTK-aware scaling almost none; interpolation
+#   pays with neighbours that are harder to tell apart. In our model with QK-norm, whose scores are capped at $\sqrt D$,
+#   none of that lowered the mean loss by much before fine-tuning, and YaRN's attention factor did; without QK-norm the
+#   frequencies counted at the far end. Ask for the control.
+# - Fix the length before the prompt: frequencies that change while a text is written make the keys of a cache wrong.
 #
 # ## Exercises
 #
