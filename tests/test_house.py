@@ -169,6 +169,13 @@ def test_the_cells_and_lists_of_a_chapter_are_lines_of_their_own(path):
     assert len(faults_of_wrapping(joined)) == 3
 
 
+def test_no_file_of_code_is_longer_than_a_reader_keeps_in_mind() -> None:
+    files = [path for room in ("rope_lab", "tests", "book/_ext") for path in (ROOT / room).rglob("*.py")]
+    lines = {str(path.relative_to(ROOT)): path.read_text("utf-8").count("\n") for path in files}
+    assert len(files) > 200
+    assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
 def test_import_contract_holds():
     command = Path(sysconfig.get_path("scripts")) / "lint-imports"
     done = run(command, "--no-cache")
