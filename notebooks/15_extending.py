@@ -840,6 +840,13 @@ table(
 # many keys, and the factor takes more of that back than the frequencies do. But the spread does not explain everything.
 # It grows without QK-norm as well, where no cap holds the scores down, and YaRN is the least spread out in both models,
 # although with QK-norm the factor alone reads as well or better on the mean.
+#
+# Others have seen the second cause in larger models. {cite:t}`wang2024nope` trace the failure of models *without*
+# positions at longer lengths to distracted attention and extend them with a temperature, but report that the same does
+# not carry over to RoPE as it is. That speaks against taking the left panel for a rule. {cite:t}`zhong2024` connect
+# errors in retrieval under extended RoPE with attention that is spread out. A temperature that grows with the logarithm
+# of the number of keys is discussed in
+# [x-transformers#171](https://github.com/lucidrains/x-transformers/issues/171).
 # :::
 
 # %% tags=["hide-cell"]
@@ -1472,6 +1479,7 @@ check_sharpened(sharpened)
 # - {cite:t}`ding2024`: LongRoPE; {cite:t}`grattafiori2024`: Llama 3.
 # - {cite:t}`xiong2024` and {cite:t}`xu2024`: raising the base; {cite:t}`barbero2025`: p-RoPE.
 # - {cite:t}`henry2020`: normalised queries and keys with a learned gain, which the models here lack.
+# - {cite:t}`wang2024nope` and {cite:t}`zhong2024`: attention that is spread out at longer lengths.
 #
 # This chapter checks the papers' formulas. The tables above show which of their trained results it found again at its own
 # small scale. What it says of other libraries is what their threads, linked above, report, and what their code did when it
