@@ -36,6 +36,7 @@ _PLACES = {  # which arguments are known by their place, so that they have no fl
     "evaluate": {"run"},
     "export": {"run", "folder"},
     "info": {"run"},
+    "atlas": {"name"},
     "reproduce": {"experiment"},
     "check": {"exercise", "file"},
     "grade": {"folder"},
@@ -364,9 +365,16 @@ def _exercises(options: argparse.Namespace) -> None:
         print(path)
 
 
+def _atlas(options: argparse.Namespace) -> None:
+    from rope_lab.atlas import command
+
+    print(command.answer(options.name, options.config, as_json=options.json))
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]]
 _COMMANDS = {"train": _train, "sample": _sample, "evaluate": _evaluate, "export": _export, "bench": _bench}
 _COMMANDS |= {
+    "atlas": _atlas,
     "info": _info,
     "exercises": _exercises,
     "check": _check,

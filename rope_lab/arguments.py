@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(
         dest="command",
         required=True,
-        metavar="train | sample | evaluate | export | reproduce | bench | check | grade | exercises | info",
+        metavar="train | sample | evaluate | export | reproduce | bench | check | grade | exercises | atlas | info",
     )
 
     command = commands.add_parser("train", help="train a model", description="Train a model.")
@@ -228,6 +228,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="PACKAGE",
         help="what pip installs where rope_lab is missing; default the repository that this one came from, if any",
     )
+
+    command = commands.add_parser(
+        "atlas",
+        help="rotary settings of released models",
+        description="Show the rotary settings of released model families, of one of them, or of a config.json, with "
+        "wavelengths, unfinished turns and precision computed from them.",
+    )
+    command.add_argument(
+        "name", nargs="?", metavar="NAME", help="a family, such as llama-3.1; default all of them"
+    )
+    command.add_argument("--config", metavar="FILE", help="read this config.json of a model instead")
+    command.add_argument("--json", action="store_true", help="print JSON")
 
     command = commands.add_parser(
         "info",

@@ -8,6 +8,7 @@ an error names it; nothing is replaced by a default or ignored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,11 +129,12 @@ def scaling(config: Any, layer_type: str | None = None) -> Scaling | None:
         return Llama3(p["factor"], p["low_freq_factor"], p["high_freq_factor"], original)
     factor: Any = p.get("factor") or _longest(config) / original
     if kind == "yarn":
+        fast, slow = p.get("beta_fast") or 32, p.get("beta_slow") or 1
         return YaRN(
             factor,
             original,
-            beta_fast=p.get("beta_fast") or 32,
-            beta_slow=p.get("beta_slow") or 1,
+            beta_fast=fast,
+            beta_slow=math.nextafter(slow, 0) if slow == fast else slow,  # a step instead of a ramp (Kimi K2)
             mscale=p.get("mscale"),
             mscale_all_dim=p.get("mscale_all_dim"),
             attention_factor=p.get("attention_factor"),

@@ -1,0 +1,187 @@
+"""A spectrum of rotation frequencies beside the length it is used at: wavelengths, unfinished turns, precision, cost.
+
+Everything here is computed from the frequencies; nothing is looked up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from rope_lab.checks import check_integers, check_positive
+from rope_lab.encodings import YaRN
+
+BOUND = 0.01  # radians: an angle that is off by more changes what its pair adds to a score by up to 1 %
+_UNIT = {
+    torch.float32: 2.0**-24,
+    torch.float16: 2.0**-11,
+    torch.bfloat16: 2.0**-8,
+}  # relative error of rounding
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """What it would take to read twice the context, by the three ways that need no new parameters.
+
+    Args:
+        length: twice the context.
+        new_angles: number of pairs that would reach angles that no distance in the context has, if nothing is changed.
+        fastest_step: radians between neighbouring tokens in the fastest pair after position interpolation.
+        base_factor: what NTK-aware scaling multiplies the base by; None for a single pair, and where the frequencies
+            are not the powers of one base.
+        kept, blended, divided: number of pairs that make more than 32 turns in the context, 1 to 32, and less than
+            one: YaRN leaves the first alone and divides the last by 2.
+        attention_factor: of YaRN, by which it multiplies cosine and sine.
+    """
+
+    length: int
+    new_angles: int
+    fastest_step: float
+    base_factor: float | None
+    kept: int
+    blended: int
+    divided: int
+    attention_factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Frequencies and the context they are used at.
+
+    Args:
+        freqs: θ_i in radians per position, float64, shape (R/2,), after any scaling; 0 for a pair that does not turn.
+        context: tokens that the model is made for; None if unknown.
+        factor: the attention factor, which multiplies cosine and sine.
+
+    Raises:
+        ValueError: if `freqs` are not one row of real numbers, or `context` is not a positive integer.
+    """
+
+    freqs: Tensor
+    context: int | None = None
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_integers(optional=True, context=self.context)
+        if self.freqs.ndim != 1 or not self.freqs.numel() or not self.freqs.is_floating_point():
+            raise ValueError(
+                f"freqs must be real, of shape (R/2,), got {self.freqs.dtype} {tuple(self.freqs.shape)}"
+            )
+        object.__setattr__(self, "freqs", self.freqs.detach().cpu().double())
+
+    @cached_property
+    def wavelengths(self) -> Tensor:
+        """Tokens of one full turn, 2π/θ_i, float64, of the pairs that turn; their number may be below R/2."""
+        return 2 * math.pi / self.freqs[self.freqs != 0].abs()
+
+    @property
+    def geometric(self) -> bool:
+        """Whether all pairs turn, and each slower than the one before by the same factor."""
+        logs = self.freqs.abs().log()
+        steps = logs.diff()
+        even = steps.numel() > 0 and bool(torch.isfinite(logs).all())
+        return even and torch.allclose(steps, steps.mean().expand_as(steps), rtol=1e-9, atol=0)
+
+    @property
+    def still(self) -> int:
+        """Number of pairs that do not turn."""
+        return int((self.freqs == 0).sum())
+
+    @property
+    def fastest(self) -> float:
+        """Shortest wavelength, in tokens."""
+        return float(self.wavelengths.min()) if self.wavelengths.numel() else math.inf
+
+    @property
+    def slowest(self) -> float:
+        """Longest wavelength of the pairs that turn, in tokens."""
+        return float(self.wavelengths.max()) if self.wavelengths.numel() else math.inf
+
+    @property
+    def unfinished(self) -> int | None:
+        """Number of turning pairs whose wavelength exceeds the context; None without a context."""
+        return None if self.context is None else int((self.wavelengths > self.context).sum())
+
+    def first_error(self, dtype: torch.dtype = torch.float32, bound: float = BOUND) -> int | None:
+        """The first position whose angle, formed in `dtype`, errs by more than `bound` radians in some pair.
+
+        Formed in `dtype` means that the position, the frequency and their product are each rounded to it, as in a
+        module that was cast. The search compares every position with float64, pair by pair.
+
+        Args:
+            dtype: float32, float16 or bfloat16.
+            bound: in radians.
+
+        Returns:
+            The position, or None if no pair turns.
+
+        Raises:
+            ValueError: if `dtype` is another one or `bound` is not positive and finite.
+        """
+        check_positive(bound=bound)
+        if dtype not in _UNIT:
+            raise ValueError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {dtype}")
+        turning = tuple(self.freqs[self.freqs != 0].abs().tolist())
+        return _first_error(turning, dtype, float(bound)) if turning else None
+
+    def doubling(self) -> Doubling:
+        """What twice the context would take.
+
+        Raises:
+            ValueError: if the context is unknown.
+        """
+        if self.context is None:
+            raise ValueError("context must be known to say what twice of it takes, got None")
+        turning, turns = self.freqs[self.freqs != 0].abs(), self.context / self.wavelengths
+        pairs, kept, divided = turns.numel(), int((turns > 32).sum()), int((turns < 1).sum())
+        return Doubling(
+            length=2 * self.context,
+            new_angles=divided,
+            fastest_step=float(turning.max()) / 2 if pairs else 0.0,
+            base_factor=2.0 ** (pairs / (pairs - 1)) if self.geometric else None,
+            kept=kept,
+            blended=pairs - kept - divided,
+            divided=divided,
+            attention_factor=YaRN(2.0, self.context)(turning, 1)[1] if pairs > 1 else 1.0,
+        )
+
+    def warnings(self, bound: float = BOUND) -> tuple[str, ...]:
+        """Sentences on precision and on turns that the context does not finish; empty where there is nothing to say."""
+        if self.context is None:
+            return ()
+        found, early = [], []
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
+            first = self.first_error(dtype, bound)
+            if first is not None and first < self.context:
+                early.append(f"in {str(dtype).removeprefix('torch.')} from position {first:,} on")
+        if early:
+            found.append(
+                f"precision: before the context of {self.context:,} tokens ends, angles err by more than {bound:g} "
+                f"radians if they are formed {', '.join(early)}"
+            )
+        if self.unfinished:
+            found.append(
+                f"context: {self.unfinished} of {self.wavelengths.numel()} pairs never finish a turn in "
+                f"{self.context:,} tokens; the slowest needs {self.slowest:,.0f}, so a longer text brings angles "
+                "that no distance in the context has"
+            )
+        return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def _first_error(turning: tuple[float, ...], dtype: torch.dtype, bound: float) -> int:
+    freqs = torch.tensor(turning, dtype=torch.float64)
+    slack = 3.01 * _UNIT[dtype] + 2.0**-25  # three roundings; and what the least float16 is coarser by
+    start, step = int(bound / (slack * float(freqs.max()))), 4096
+    while True:
+        some = freqs[freqs * (slack * (start + step)) > bound]  # no other pair can err so much yet
+        positions = torch.arange(start, start + step, dtype=torch.float64)
+        formed = positions.to(dtype)[:, None] * some.to(dtype)
+        off = ~((formed.double() - positions[:, None] * some).abs() <= bound)  # an overflow is an error too
+        if off.any():
+            return start + int(off.any(-1).nonzero()[0])
+        start += step
