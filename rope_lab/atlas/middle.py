@@ -129,7 +129,7 @@ ROWS = (
         name="ModernBERT base", aliases=("modernbert",), year=2024, model_type="modernbert",
         base=160_000, head_dim=64, layout="half", context=8192, local=Rotation(10_000, 64), window=128,
         source=default("ModernBertConfig"),
-        note="an encoder: a query of a local layer sees 64 tokens on each side",
+        note="an encoder: the window is its local_attention; a query sees itself and up to 64 tokens on each side",
     ),
     Family(
         name="Phi-4 mini", aliases=("phi-4-mini-instruct",), year=2025, model_type="phi3",
