@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from rope_lab.experiments import algorithms, extending, heads, lab, recipes, text, windows
+from rope_lab.experiments import (
+    algorithms,
+    claims,
+    extending,
+    heads,
+    lab,
+    rates,
+    recipes,
+    spectrum,
+    text,
+    windows,
+)
 from rope_lab.experiments.store import Results
 
 EXPERIMENTS = {
@@ -14,6 +25,9 @@ EXPERIMENTS = {
     **heads.EXPERIMENTS,
     **algorithms.EXPERIMENTS,
     **windows.EXPERIMENTS,
+    **rates.EXPERIMENTS,
+    **claims.EXPERIMENTS,
+    **spectrum.EXPERIMENTS,
 }
 
 

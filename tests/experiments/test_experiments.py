@@ -124,7 +124,8 @@ def test_what_the_book_reads_parses_and_has_three_seeds(name: str):
     results = Results.recorded(name)
     assert results.variants() == EXPERIMENTS[name].variants(lab.SCALES["cpu"])
     for variant in results.variants():
-        assert sorted(r["seed"] for r in results.records if r["variant"] == variant) == [0, 1, 2]
+        seeds = [0] if name == "rates" else [0, 1, 2]  # rates are chosen, not compared
+        assert sorted(r["seed"] for r in results.records if r["variant"] == variant) == seeds
     assert EXPERIMENTS[name].table(results)
     assert {record["corpus"]["sha256"] for record in results.records} == {data.SHA256}
 
