@@ -122,7 +122,7 @@ def measure_spectrum(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
         )
 
     return {
-        "bands": bands(pairs),
+        "bands": [list(band) for band in bands(pairs)],  # as JSON gives them back
         "bin": width,
         "whole": by_place(model),
         "without": [by_place(extended(model, Still(*band), 1)) for band in bands(pairs)],
