@@ -7,8 +7,9 @@
     rope = row.rotary_embedding()
     print(atlas.table())
 
-A row is one member of a family where members differ. Wavelengths, unfinished turns and precision are computed from a
-row's numbers when they are asked for.
+A row is one member of a family where members differ. Where its source is a config class, the numbers are the defaults
+of that class, and the `config.json` of a checkpoint may have others: `read_config` reads it, and so does
+`rope-lab atlas --config`. Wavelengths, unfinished turns and precision are computed when they are asked for.
 """
 
 from rope_lab.atlas.family import Family, Rotation, Source

@@ -31,9 +31,9 @@ class Source:
     """Where a number is from.
 
     Args:
-        kind: "class", the default of a config class of transformers 5.23, which a test compares; "code", a constant in
-            a model's code; "file", settings of the release as another public repository keeps them; "text", a report
-            or model card; "paper".
+        kind: "class", the default of a config class of transformers 5.23, which a test compares and from which a
+            checkpoint may differ; "code", a constant in a model's code; "file", settings of the release as another
+            public repository keeps them; "text", a report or model card; "paper".
         where: the class, the repository with path and commit, or the arXiv number.
     """
 

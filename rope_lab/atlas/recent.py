@@ -9,6 +9,7 @@ from rope_lab.atlas.sources import (
     KIMI,
     KIMI_REPORT,
     LITGPT,
+    MIMO,
     QWEN3_5,
     QWEN3_5_CARD,
     QWEN3_NEXT,
@@ -92,7 +93,8 @@ ROWS = (
         base=50_000, head_dim=192, rotated=64, decoupled=True, layout="interleaved", context=262_144,
         scaling=YaRN(64.0, 4096, beta_fast=1.0, beta_slow=_BELOW_1, mscale=1.0, mscale_all_dim=1.0), source=KIMI,
         elsewhere=(("base", KIMI_REPORT), ("scaling", KIMI_REPORT), ("context", KIMI_REPORT)),
-        note="the context is 64 times the length before scaling; its own model type is kimi_k2, of the same code",
+        note="the context is 64 times the length before scaling; beta_slow is 1 in its config, a ramp of no width; "
+        "its own model type is kimi_k2, of the same code",
     ),
     Family(
         name="LongCat-Flash", year=2025, model_type="longcat_flash",
@@ -127,11 +129,12 @@ ROWS = (
     ),
     Family(
         name="MiMo-V2-Flash", year=2025, model_type="mimo_v2_flash",
-        base=5_000_000, head_dim=192, rotated=64, layout="half", context=131_072, local=Rotation(10_000, 192, 64),
-        window=129, source=default("MiMoV2FlashConfig"),
+        base=5_000_000, head_dim=192, rotated=64, layout="half", context=262_144, local=Rotation(10_000, 192, 64),
+        window=129, source=default("MiMoV2FlashConfig"), elsewhere=(("context", MIMO),),
+        note="the default of its config class is a context of 131,072; the window is 128 tokens and the query",
     ),
     Family(
-        name="Solar Open 100B", aliases=("solar-open",), year=2025, model_type="solar_open",
+        name="Solar Open 100B", aliases=("solar-open",), year=2026, model_type="solar_open",
         base=1_000_000, head_dim=128, layout="half", context=131_072, source=default("SolarOpenConfig"),
     ),
     Family(

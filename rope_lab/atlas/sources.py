@@ -31,4 +31,7 @@ TORCHTUNE_LLAMA4 = Source(
     "file", "github.com/pytorch/torchtune, torchtune/models/llama4/_position_embeddings.py, 36721730"
 )
 DEEPSEEK_V3 = Source("file", "github.com/deepseek-ai/DeepSeek-V3, inference/model.py, 013e2213")
+MIMO = Source(
+    "text", "github.com/huggingface/transformers, docs/source/en/model_doc/mimo_v2_flash.md, 01b6bdc4"
+)
 ROFORMER = Source("paper", "arXiv:2104.09864, section 3.2.2")

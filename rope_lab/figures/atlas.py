@@ -28,7 +28,7 @@ _PLACES = (
 def slowest(families: Sequence[Family] = FAMILIES) -> Figure:
     """The wavelength of the slowest turning pair against the context, both logarithmic; one point per family.
 
-    Above the diagonal, the slowest pair never finishes a turn in the context. A family without a context is left out.
+    Above the diagonal, the slowest pair that turns never finishes a turn in the context. A family without a context is left out.
     Families at one point share a name, with the number of the others; a name that would cover another one, or a
     point, is left out.
     """
@@ -51,7 +51,7 @@ def slowest(families: Sequence[Family] = FAMILIES) -> Figure:
     ends = np.array([min(x.min(), y.min()) / 2, max(x.max(), y.max()) * 3])
     axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1.5)
     axes.annotate(
-        "below the line, every pair finishes\na turn in the context", (0.02, 0.02), xycoords="axes fraction",
+        "below the line, every turning pair\nfinishes a turn in the context", (0.02, 0.02), xycoords="axes fraction",
         color=GREY, ha="left", va="bottom", fontsize=12,
     )  # fmt: skip
     figure.legend(loc="outside upper center", ncols=3, fontsize=12, frameon=False)

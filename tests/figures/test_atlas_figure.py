@@ -5,10 +5,16 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from rope_lab.atlas import FAMILIES, find
 from rope_lab.figures.atlas import slowest
+
+
+@pytest.fixture(scope="module")
+def figure() -> Figure:
+    return slowest()
 
 
 def points(figure: Figure) -> np.ndarray:
@@ -17,14 +23,13 @@ def points(figure: Figure) -> np.ndarray:
     )
 
 
-def test_every_family_with_a_context_is_a_point_at_its_numbers() -> None:
-    drawn = points(slowest())
+def test_every_family_with_a_context_is_a_point_at_its_numbers(figure: Figure) -> None:
+    drawn = points(figure)
     expected = [(row.context, row.spectrum.slowest) for row in FAMILIES if row.context is not None]
     np.testing.assert_allclose(sorted(map(tuple, drawn)), sorted(expected))
 
 
-def test_no_name_covers_another_or_a_point() -> None:
-    figure = slowest()
+def test_no_name_covers_another_or_a_point(figure: Figure) -> None:
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
@@ -38,8 +43,8 @@ def test_no_name_covers_another_or_a_point() -> None:
         assert frame.x0 <= box.x0 < box.x1 <= frame.x1, name
 
 
-def test_the_diagonal_is_one_turn_in_the_context() -> None:
-    (diagonal,) = [line for line in slowest().axes[0].lines if line.get_linestyle() == "--"]
+def test_the_diagonal_is_one_turn_in_the_context(figure: Figure) -> None:
+    (diagonal,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
 
 
