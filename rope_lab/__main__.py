@@ -40,6 +40,7 @@ _PLACES = {  # which arguments are known by their place, so that they have no fl
     "reproduce": {"experiment"},
     "check": {"exercise", "file"},
     "grade": {"folder"},
+    "doctor": {"target"},
 }
 MOST_SEEDS = 10_000
 
@@ -371,6 +372,14 @@ def _atlas(options: argparse.Namespace) -> None:
     print(command.answer(options.name, options.config, as_json=options.json))
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from rope_lab.doctor import target
+
+    return target.run(
+        options.target, options.dim, axis=options.axis, config=options.config, as_json=options.json
+    )
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]]
 _COMMANDS = {"train": _train, "sample": _sample, "evaluate": _evaluate, "export": _export, "bench": _bench}
 _COMMANDS |= {
@@ -379,6 +388,7 @@ _COMMANDS |= {
     "exercises": _exercises,
     "check": _check,
     "grade": _grade,
+    "doctor": _doctor,
     "reproduce": _reproduce,
 }
 

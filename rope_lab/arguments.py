@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(
         dest="command",
         required=True,
-        metavar="train | sample | evaluate | export | reproduce | bench | check | grade | exercises | atlas | info",
+        metavar="train | sample | evaluate | export | reproduce | bench | check | grade | exercises | atlas | doctor | "
+        "info",
     )
 
     command = commands.add_parser("train", help="train a model", description="Train a model.")
@@ -240,6 +241,32 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--config", metavar="FILE", help="read this config.json of a model instead")
     command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = commands.add_parser(
+        "doctor",
+        help="examine an unknown rotation",
+        description="Find out by calling it what a rotation of queries and keys does, and which known bug it has. Exit "
+        "code 0 if no fault is found, 1 if there is one or the function is not a rotation.",
+    )
+    command.add_argument(
+        "target",
+        metavar="TARGET",
+        help="module:function, path/to/file.py:function, a module class in place of the function, or a model type of "
+        "transformers such as llama; its code is run",
+    )
+    command.add_argument(
+        "--dim", type=_whole, metavar="D", help="coordinates of a head; default that of the config, or 64"
+    )
+    command.add_argument(
+        "--axis",
+        type=_whole,
+        choices=(0, 1, 2),
+        help="the token axis of tensors with four axes, such as 2 of (B, H, N, D); default: it is found",
+    )
+    command.add_argument(
+        "--config", metavar="FILE", help="a config.json of transformers that the rotation is compared with"
+    )
+    command.add_argument("--json", action="store_true", help="print the diagnosis as JSON")
 
     command = commands.add_parser(
         "info",

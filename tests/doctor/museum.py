@@ -1,0 +1,306 @@
+"""Rotations that are wrong, each reduced from a real thread to a few lines; dim 32 unless it says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rope_lab import RotaryEmbedding, frequencies
+from rope_lab.encodings import Llama3, YaRN
+
+D = 32
+
+
+@dataclass
+class Exhibit:
+    """A wrong rotation, the name that the doctor must give it, and where it happened."""
+
+    turn: Callable[..., Any]
+    bug: str
+    seen: str
+    options: dict[str, Any] = field(default_factory=dict)
+    alone: bool = True  # whether it is the only fault
+
+
+def angle(positions: Tensor, theta: Tensor | None = None) -> Tensor:
+    return positions[..., None].double() * (frequencies(D) if theta is None else theta)
+
+
+def half(x: Tensor, a: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = a.cos().to(x.dtype), a.sin().to(x.dtype)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def neighbours(x: Tensor, a: Tensor) -> Tensor:
+    first, second = x[..., 0::2], x[..., 1::2]
+    cos, sin = a.cos().to(x.dtype), a.sin().to(x.dtype)
+    return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1).flatten(-2)
+
+
+def half_tables(x: Tensor, positions: Tensor) -> Tensor:
+    a = torch.cat((angle(positions),) * 2, dim=-1)
+    partner = torch.stack((-x[..., 1::2], x[..., 0::2]), dim=-1).flatten(-2)
+    return x * a.cos().to(x.dtype) + partner * a.sin().to(x.dtype)
+
+
+def interleaved_tables(x: Tensor, positions: Tensor) -> Tensor:
+    a = angle(positions).repeat_interleave(2, dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return x * a.cos().to(x.dtype) + torch.cat((-second, first), dim=-1) * a.sin().to(x.dtype)
+
+
+def no_minus(x: Tensor, positions: Tensor) -> Tensor:
+    a = torch.cat((angle(positions),) * 2, dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return x * a.cos().to(x.dtype) + torch.cat((second, first), dim=-1) * a.sin().to(x.dtype)
+
+
+def xpos_of_the_other_layout(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    zeta = ((torch.arange(0, D, 2) / D + 0.4) / 1.4).double()
+    scale = torch.cat((zeta, zeta)) ** (positions[..., None].double() / 512)
+    return (neighbours(q, angle(positions)) * scale).to(q.dtype), (
+        neighbours(k, angle(positions)) / scale
+    ).to(k.dtype)
+
+
+def clockwise_queries(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    return half(q, -angle(positions)), half(k, angle(positions))
+
+
+def two_layouts(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    return neighbours(q, angle(positions)), half(k, angle(positions))
+
+
+def reordered_queries(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    q = neighbours(q, angle(positions))
+    return torch.cat((q[..., 0::2], q[..., 1::2]), dim=-1), neighbours(k, angle(positions))
+
+
+def two_bases(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    return half(q, angle(positions)), half(k, angle(positions, frequencies(D, 500_000)))
+
+
+def row_index(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(torch.arange(x.shape[-2])))
+
+
+def batch_index(x: Tensor) -> Tensor:  # (B, N, D): angles (N, 1, D/2), as in the Keras tutorial
+    _, count, _ = x.shape
+    return half(x, angle(torch.arange(count))[:, None])
+
+
+def batch_index_given(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(torch.arange(x.shape[0]))[:, None, None])
+
+
+def head_index(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:  # meant for (B, H, N, D)
+    a = angle(torch.arange(q.shape[1]))[:, None]
+    return half(q, a), half(k, a)
+
+
+def first_row(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions[0] if positions.ndim == 2 else positions))
+
+
+def off_by_one(x: Tensor, offset: int = 0) -> Tensor:
+    start = offset + 1 if offset else 0
+    return half(x, angle(torch.arange(x.shape[-2]) + start))
+
+
+def restarts(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    return half(q, angle(torch.arange(q.shape[-2]))), half(k, angle(torch.arange(k.shape[-2])))
+
+
+def off_by_one_queries(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    count, start = k.shape[-2], max(0, k.shape[-2] - q.shape[-2] - 1)
+    return half(q, angle(torch.arange(q.shape[-2]) + start)), half(k, angle(torch.arange(count)))
+
+
+def half_positions(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions.to(x.dtype)))
+
+
+def half_angles(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, positions[..., None].to(x.dtype) * frequencies(D).to(x.dtype))
+
+
+class Rounded(nn.Module):
+    """Frequencies in a buffer, which `.bfloat16()` rounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("theta", frequencies(D).float(), persistent=False)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        return half(x, positions[..., None].float() * self.theta.float())
+
+
+class Poisoned:
+    """A cache of cosine and sine that a call in bfloat16 fills for all."""
+
+    def __init__(self) -> None:
+        self.table = torch.empty(0, D // 2)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        count = x.shape[-2]
+        if count > len(self.table):
+            self.table = torch.arange(count, dtype=x.dtype)[:, None].float() * frequencies(D).float()
+        return half(x, self.table[:count])
+
+
+class Forgets:
+    """A cache that does not know of the offset it was filled with."""
+
+    def __init__(self) -> None:
+        self.table: Tensor | None = None
+
+    def __call__(self, x: Tensor, offset: int = 0) -> Tensor:
+        count = x.shape[-2]
+        if self.table is None or len(self.table) < count or offset:
+            self.table = angle(torch.arange(count + 2048) + offset)
+        return half(x, self.table[:count])
+
+
+def in_place(x: Tensor, positions: Tensor) -> Tensor:
+    x.copy_(half(x, angle(positions)))
+    return x.clone()
+
+
+def values_turned(q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+    return tuple(half(x, angle(positions)) for x in (q, k, v))
+
+
+def clamped(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions.clamp(max=4095)))
+
+
+def float32_products(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, positions[..., None].float() * frequencies(D).float())
+
+
+def bfloat16_products(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, (positions[..., None].bfloat16() * frequencies(D).bfloat16()).float())
+
+
+def inverted(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions * 4))
+
+
+def twice(x: Tensor, positions: Tensor) -> Tensor:
+    return half(half(x, angle(positions)), angle(positions))
+
+
+def ntk_exponent(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions, frequencies(D, 10_000 * 8 ** (D / (D - 1)))))
+
+
+def ntk_everywhere(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions / 4 ** (D / (D - 2))))
+
+
+def exponent(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions, 10_000 ** (-torch.arange(D // 2).double() / D)))
+
+
+def tail_of_the_wrong_place(x: Tensor, positions: Tensor) -> Tensor:
+    turned = half(x[..., :16], angle(positions, frequencies(16)))
+    return torch.cat((turned, x[..., : D - 16]), dim=-1)
+
+
+def zeros(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions, torch.zeros(D // 2)))
+
+
+def widens(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x.float(), angle(positions))
+
+
+def single_precision(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions).float())
+
+
+def whole(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions))
+
+
+def first_part(x: Tensor, positions: Tensor) -> Tensor:
+    return torch.cat((half(x[..., :16], angle(positions, frequencies(16))), x[..., 16:]), dim=-1)
+
+
+def part(layout: str = "half", **options: Any) -> RotaryEmbedding:
+    return RotaryEmbedding(16, layout=layout, **options)
+
+
+def squared(x: Tensor, positions: Tensor) -> Tensor:
+    scaling = YaRN(4, 4096)
+    freqs, factor = scaling(frequencies(D), 1)
+    return half(x, angle(positions, freqs)) * factor**2
+
+
+MUSEUM = [
+    Exhibit(half_tables, "half tables", "transformers#47328, ark-nlp#47"),
+    Exhibit(interleaved_tables, "interleaved tables", "transformers#25199"),
+    Exhibit(no_minus, "sign", "a rotate_half without its minus"),
+    Exhibit(xpos_of_the_other_layout, "xpos layout", "rotary-embedding-torch 0.6.5"),
+    Exhibit(clockwise_queries, "clockwise queries", "a sine with two signs"),
+    Exhibit(two_layouts, "layouts differ", "flash-attention#862"),
+    Exhibit(reordered_queries, "layouts differ", "one projection converted"),
+    Exhibit(two_bases, "frequencies differ", "two tables"),
+    Exhibit(row_index, "row index for position", "x-transformers#299"),
+    Exhibit(batch_index, "batch index for position", "the Keras tutorial"),
+    Exhibit(batch_index_given, "batch index for position", "the Keras tutorial, positions given"),
+    Exhibit(head_index, "head index for position", "open_lm#4", {"axis": 2}),
+    Exhibit(first_row, "first row's positions for all rows", "mlx-lm#1553"),
+    Exhibit(off_by_one, "off by one", "keras-hub#2861"),
+    Exhibit(off_by_one_queries, "off by one", "keras-hub#2861, queries and keys"),
+    Exhibit(restarts, "restarts", "rotary-embedding-torch#11"),
+    Exhibit(half_positions, "half positions", "rotary-embedding-torch 0.9.1"),
+    Exhibit(half_angles, "half positions", "transformers#29285"),
+    Exhibit(Rounded().eval(), "rounded buffers", "NeMo Automodel#2549"),
+    Exhibit(Poisoned(), "poisoned", "rotary-embedding-torch 0.9.1", alone=False),
+    Exhibit(Forgets(), "poisoned", "rotary-embedding-torch, axial offsets", alone=False),
+    Exhibit(in_place, "in place", "Liger-Kernel"),
+    Exhibit(values_turned, "values turned", "clvp"),
+    Exhibit(clamped, "clamped", "keras-hub, YaRN"),
+    Exhibit(float32_products, "float32 angles", "arXiv:2411.13476"),
+    Exhibit(bfloat16_products, "coarse", "transformers#25681", alone=False),
+    Exhibit(inverted, "inverted", "a linear factor inverted"),
+    Exhibit(twice, "inverted", "labml, values turned twice"),
+    Exhibit(ntk_exponent, "ntk exponent", "D/(D − 1) for D/(D − 2)"),
+    Exhibit(ntk_everywhere, "ntk everywhere", "keras-hub, dynamic"),
+    Exhibit(exponent, "exponent", "−i/D for −2i/D"),
+    Exhibit(tail_of_the_wrong_place, "lost", "vllm#41185"),
+    Exhibit(zeros, "no rotation", "executorch#19627"),
+    Exhibit(widens, "dtype", "labml with bfloat16"),
+    Exhibit(single_precision, "double", "rotary-embedding-torch"),
+    Exhibit(whole, "partial dropped", "maxtext#4616", {"expected": part()}),
+    Exhibit(first_part, "wrong place", "vllm#41185", {"expected": part(start=16)}),
+    Exhibit(
+        first_part, "wrong share", "a part of another size", {"expected": RotaryEmbedding(8, layout="half")}
+    ),
+    Exhibit(whole, "wrong layout", "llama3-from-scratch#20", {"expected": RotaryEmbedding(D)}),
+    Exhibit(
+        whole,
+        "wrong direction",
+        "nanochat",
+        {"expected": RotaryEmbedding(D, layout="half", freqs=-frequencies(D))},
+    ),
+    Exhibit(whole, "wrong base", "lmdeploy#3861", {"expected": RotaryEmbedding(D, base=5e5, layout="half")}),
+    Exhibit(
+        whole,
+        "scaling dropped",
+        "lmdeploy#3861",
+        {"expected": RotaryEmbedding(D, layout="half", scaling=Llama3(8.0))},
+    ),
+    Exhibit(
+        squared,
+        "attention factor",
+        "sglang#33558",
+        {"expected": RotaryEmbedding(D, layout="half", scaling=YaRN(4, 4096))},
+    ),
+]
