@@ -13,7 +13,7 @@ from rope_lab.atlas import FAMILIES, Family
 from rope_lab.figures.style import COLORS, GREY, new_figure
 
 _KINDS = {  # how a point is drawn, by what was done to the frequencies
-    "as trained": ("blue", "o"),
+    "not scaled": ("blue", "o"),
     "scaled": ("vermilion", "s"),
     "only the fastest pairs turn": ("green", "^"),
 }
@@ -28,9 +28,9 @@ _PLACES = (
 def slowest(families: Sequence[Family] = FAMILIES) -> Figure:
     """The wavelength of the slowest turning pair against the context, both logarithmic; one point per family.
 
-    Above the diagonal, the slowest pair that turns never finishes a turn in the context. A family without a context is left out.
-    Families at one point share a name, with the number of the others; a name that would cover another one, or a
-    point, is left out.
+    Above the diagonal, the slowest pair that turns never finishes a turn in the context. A family without a context is
+    left out. Families at one point share a name, with the number of the others; a name that would cover another one,
+    or a point, is left out.
     """
     shown = [row for row in families if row.context is not None and row.spectrum.wavelengths.numel()]
     figure, axes = new_figure(size=(7.5, 7.5))
@@ -64,7 +64,7 @@ def slowest(families: Sequence[Family] = FAMILIES) -> Figure:
 def _kind(row: Family) -> str:
     if row.spectrum.still:
         return "only the fastest pairs turn"
-    return "as trained" if row.scaling is None else "scaled"
+    return "not scaled" if row.scaling is None else "scaled"
 
 
 def _label(axes: Axes, groups: dict[tuple[int, float], list[Family]]) -> None:
