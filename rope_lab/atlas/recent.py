@@ -29,7 +29,8 @@ ROWS = (
         base=10_000, head_dim=192, rotated=64, decoupled=True, layout="interleaved", context=163_840,
         scaling=YaRN(40.0, 4096, beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0), source=DEEPSEEK_V3,
         elsewhere=(("context", default("DeepseekV32Config")),),
-        note="the context is that of DeepSeek-V3.2, and 40 times the length before scaling",
+        note="the context is that of DeepSeek-V3.2, and 40 times the length before scaling; equal mscale and "
+        "mscale_all_dim leave cosine and sine as they are, as its code does, which scales the scores instead",
     ),
     Family(
         name="Qwen2.5-1M", aliases=("qwen2.5-7b-instruct-1m",), year=2025, model_type="qwen2",
