@@ -31,6 +31,7 @@ KNOWN: dict[str, Bug] = dict(
             "Repeat each angle twice, `angle.repeat_interleave(2, -1)`, instead of `cat((angle, angle), -1)`.",
             "transformers#47328",
             "ark-nlp#47",
+            "vjepa2#15",
         ),
         _bug(
             "interleaved tables",
@@ -38,7 +39,7 @@ KNOWN: dict[str, Bug] = dict(
             "The rotation pairs i with i + R/2, but cosine and sine repeat each angle twice, so the two coordinates "
             "of a pair turn by different angles.",
             "Build the tables with `cat((angle, angle), -1)` instead of `repeat_interleave(2, -1)`.",
-            "transformers#25199",
+            "how-to-train-your-gpt#6",
         ),
         _bug(
             "angles differ",
@@ -85,8 +86,8 @@ KNOWN: dict[str, Bug] = dict(
             "The positions that it is given are ignored: token number i is turned as position i. Padding, packing and "
             "caches come out wrong.",
             "Index the tables by the positions, `cos[positions]`, instead of taking the first N rows.",
-            "x-transformers#299",
-            "curated-transformers#150",
+            "Megatron-LM#453",
+            "NeMo Automodel#2377",
         ),
         _bug(
             "batch index for position",
@@ -107,7 +108,7 @@ KNOWN: dict[str, Bug] = dict(
             "fault",
             "The positions of the first row are used for all rows of a batch, which is wrong with left padding.",
             "Keep the batch axis of the positions: cosine and sine of shape (B, 1, N, R).",
-            "mlx-lm#1553",
+            "unsloth#3795",
         ),
         _bug(
             "off by one",
@@ -121,7 +122,8 @@ KNOWN: dict[str, Bug] = dict(
             "fault",
             "With a cache the new token is turned as the first token of a sequence.",
             "Pass on the number of cached tokens as the offset of the positions.",
-            "rotary-embedding-torch#11",
+            "keras-hub#1544",
+            "executorch#2010",
         ),
         _bug(
             "half positions",
@@ -161,15 +163,15 @@ KNOWN: dict[str, Bug] = dict(
             "A call changes what later calls return: a cache of cosine and sine is filled by one kind of call and read "
             "by another.",
             "Key the cache by all that it depends on (dtype, offset, length), or do without it.",
+            "rotary-embedding-torch#11",
             "rotary-embedding-torch 0.9.1",
-            "xformers#728",
         ),
         _bug(
             "in place",
             "fault",
             "It writes into its input.",
             "Work on a copy, or document that the input is overwritten.",
-            "Liger-Kernel",
+            "Liger-Kernel, on purpose",
         ),
         _bug(
             "values turned",
@@ -177,7 +179,6 @@ KNOWN: dict[str, Bug] = dict(
             "The values are turned as well, so what attention returns depends on the absolute position (unless the "
             "output is turned back, as in RoPER).",
             "Turn queries and keys only.",
-            "clvp in transformers",
         ),
         _bug(
             "clamped",
@@ -229,7 +230,6 @@ KNOWN: dict[str, Bug] = dict(
             "fault",
             "A part of the head is lost: the coordinates that should pass through are taken from the wrong place.",
             "Return `cat((turned(x[..., :R]), x[..., R:]), -1)`: the tail begins where the rotated part ends.",
-            "vllm#41185",
         ),
         _bug(
             "no rotation",
@@ -250,8 +250,8 @@ KNOWN: dict[str, Bug] = dict(
         _bug(
             "rounded tables",
             "limit",
-            "Cosine and sine are rounded to half precision: lengths and scores are off by some thousandths.",
-            "Keep the tables in float32 and round the result.",
+            "Tables or products are rounded to half precision: lengths and scores are off by some thousandths.",
+            "Keep tables and products in float32 and round the result.",
         ),
         _bug(
             "dtype",
@@ -279,13 +279,13 @@ KNOWN: dict[str, Bug] = dict(
             "fault",
             "The right number of coordinates turns, in the wrong place of the head.",
             "Turn the part of the head that the config names: in latent attention, the last coordinates.",
-            "vllm#41185",
         ),
         _bug(
             "wrong share",
             "fault",
             "Another number of coordinates turns than the config says.",
             "Take the rotated width from the config.",
+            "vllm#41185",
         ),
         _bug(
             "wrong layout",
@@ -314,7 +314,6 @@ KNOWN: dict[str, Bug] = dict(
             "fault",
             "The frequencies are those of the base alone: the config's scaling is not applied.",
             "Apply the scaling that the config names.",
-            "lmdeploy#3861",
         ),
         _bug(
             "wrong frequencies",

@@ -68,7 +68,7 @@ def nothing(x: Tensor, positions: Tensor) -> None:
         (odd, "does not turn pairs"),
         (normalised, "not linear"),
         (batch_only, "needs a batch"),
-        (shifts, "not linear"),
+        (shifts, "adds something"),
         (raises, "RuntimeError: no kernel"),
         (nothing, "returns a NoneType"),
         (lambda: 1, "TypeError"),
@@ -150,6 +150,20 @@ def test_positions_may_begin_at_another_number():
 def test_a_length_is_noticed():
     found = diagnose(RotaryEmbedding(D, scaling=DynamicNTK(2.0, 1500)), D)
     assert found.limits == ("follows the length",)
+
+
+def test_products_in_half_precision_are_a_limit():
+    found = diagnose(lambda x, positions: half(x.bfloat16(), angle(positions)).to(x.dtype), D)
+    assert found.limits == ("rounded tables",), str(found)
+    assert found.sound
+
+
+def test_a_short_table_leaves_what_is_beyond_it_open():
+    table = angle(torch.arange(512))
+    found = diagnose(lambda x, positions: half(x, table[positions]), D)
+    assert found.sound
+    assert found["position 1,000,000"].holds is None
+    assert "300 only" in found["position 1,000,000"].says
 
 
 def test_rounded_tables_are_a_limit():
