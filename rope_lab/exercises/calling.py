@@ -192,7 +192,7 @@ def _in_thread(seconds: float, function: Callable[[], T]) -> T:
 @contextmanager
 def _isolated() -> Iterator[None]:
     """Little of what is printed, and the state of random numbers as before."""
-    state, out = random.getstate(), _Little(sys.stdout)
+    state, dtype, out = random.getstate(), torch.get_default_dtype(), _Little(sys.stdout)
     try:
         with (
             torch.random.fork_rng(devices=[]),
@@ -203,6 +203,7 @@ def _isolated() -> Iterator[None]:
             yield
     finally:
         random.setstate(state)
+        torch.set_default_dtype(dtype)
 
 
 class _Little(io.TextIOBase):

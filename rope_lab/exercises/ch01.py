@@ -32,6 +32,11 @@ LAYERS: dict[str, Layer] = {
     "a mean over all tokens, copied to each": lambda x: x.mean(dim=1, keepdim=True).expand_as(x),
     "a layer that sorts the tokens by their first coordinate": _sorted,
     "each token plus its left neighbour, in a circle": lambda x: x + x.roll(1, 1),
+    "each token plus both its neighbours, in a circle": lambda x: x + x.roll(1, 1) + x.roll(-1, 1),
+    "a small number added at each position": lambda x: x + _rows(x) / 500,
+    "a causal mean of all but the first token, which is kept": lambda x: torch.cat(
+        (x[:, :1], x[:, 1:].cumsum(1) / _rows(x)[:-1]), 1
+    ),
     "a factor for each coordinate": lambda x: x * torch.arange(1, x.shape[2] + 1, dtype=x.dtype),
     "a number added to each sequence": lambda x: (
         x + torch.arange(1, len(x) + 1, dtype=x.dtype)[:, None, None]
@@ -65,6 +70,11 @@ def _as_a_set(layer: Layer, x: Tensor) -> bool:
     return torch.allclose(layer(x.roll(1, 1)).sort(dim=1).values, layer(x).sort(dim=1).values)
 
 
+def _others_shuffled(layer: Layer, x: Tensor) -> bool:
+    order = torch.cat((torch.tensor([0]), torch.arange(1, x.shape[1]).roll(1)))
+    return torch.allclose(layer(x[:, order])[:, 0], layer(x)[:, 0])
+
+
 check_is_order_blind = Exercise(
     "1.1",
     "is_order_blind",
@@ -87,6 +97,19 @@ check_is_order_blind = Exercise(
             lambda f, x: _blind(f, x, equal=torch.equal)
         ),
         "you return False for every layer": lambda f, x: False,
+        "only the reversed order is tried, and a layer that reads both neighbours alike passes it": lambda f, x: (
+            torch.allclose(f(x.flip(1)), f(x).flip(1))
+        ),
+        "the outputs are put in the inverse order; x[:, order] goes with layer(x)[:, order]": lambda f, x: (
+            torch.allclose(f(x.roll(1, 1)), f(x).roll(-1, 1))
+        ),
+        "the others are shuffled and only the output of the first token is compared; compare all": _others_shuffled,
+        "your tolerance hides a small number (0.002 per position) that is added at each position": lambda f, x: (
+            _blind(f, x, equal=lambda a, b: bool((a - b).abs().mean() < 0.1))
+        ),
+        "the comparison is reversed, and its order is a circular shift, which is not enough either": lambda f, x: (
+            not _by_circle(f, x)
+        ),
     },
     right="you can ask any layer whether it reads a bag.",
 )
@@ -104,6 +127,13 @@ def _causal_mean(v: Tensor) -> Tensor:
 def _mean_draws(d: Draw) -> Iterator[Inputs]:
     for shape in ((1, 2), (2, 1), (3, 2), (d.whole(4, 6), 3), (d.whole(7, 9), d.whole(2, 4))):
         yield (d.tensor(*shape),)
+
+
+def _running(v: Tensor) -> Tensor:
+    out = [v[0]]
+    for value in v[1:]:
+        out.append((out[-1] + value) / 2)
+    return torch.stack(out)
 
 
 check_causal_mean = Exercise(
@@ -130,6 +160,12 @@ check_causal_mean = Exercise(
         "you take the softmax of a mask of zeros and ones; hidden keys need −inf, not 0": (
             lambda v: torch.ones(len(v), len(v), dtype=v.dtype).tril().softmax(-1) @ v
         ),
+        "the counts 1, 2, … are along the coordinates; [:, None] puts them along the tokens": lambda v: (
+            v.cumsum(0) / torch.arange(1, len(v) + 1)
+        ),
+        "// is a whole number; divide with /": lambda v: v.cumsum(0) // _count(v),
+        "each step takes the mean of the last mean and the new value; every value before has the same weight": _running,
+        "the values are not used: these are the weights 1/(m + 1)": lambda v: (1 / _count(v)).expand_as(v),
     },
     right="a head that attends uniformly, in one line.",
     properties={
@@ -164,9 +200,7 @@ def _bias_draws(d: Draw) -> Iterator[Inputs]:
 
 
 def _wrapping(table: Tensor, q: Tensor, k: Tensor) -> Tensor:
-    rows = table.shape[1]
-    back = _distance(q, k)
-    return table[:, torch.where(back < 0, back % rows, back.clamp(max=rows - 1))]
+    return table[:, _distance(q, k).clamp_max(table.shape[1] - 1)]
 
 
 check_distance_bias = Exercise(
@@ -198,6 +232,31 @@ check_distance_bias = Exercise(
         "only one head is returned; there is one table row for each": lambda t, q, k: _distance_bias(t, q, k)[
             0
         ],
+        "the last entry of the table is at M − 1: clamp there, not at M": lambda t, q, k: t[
+            :, _distance(q, k).clamp(0, t.shape[1])
+        ],
+        "nothing is clamped above: distances beyond the table share its last entry": lambda t, q, k: t[
+            :, _distance(q, k).clamp_min(0)
+        ],
+        "you clamp at the number of heads; the table has M = table.shape[1] distances": lambda t, q, k: t[
+            :, _distance(q, k).clamp(0, len(t) - 1)
+        ],
+        "distances beyond the table wrap around, by %; they share its last entry": lambda t, q, k: t[
+            :, _distance(q, k).clamp_min(0) % t.shape[1]
+        ],
+        "keys ahead have −inf and distances beyond the table 0; both have the nearest entry": lambda t, q, k: (
+            torch.where(
+                _distance(q, k) < 0,
+                -torch.inf,
+                torch.where(_distance(q, k) < t.shape[1], _distance_bias(t, q, k), 0.0),
+            )
+        ),
+        "keys ahead are hidden with −inf; a bias gives them the entry of distance 0": lambda t, q, k: (
+            torch.where(_distance(q, k) < 0, -torch.inf, _distance_bias(t, q, k))
+        ),
+        "every query has the distances of the last one": lambda t, q, k: _distance_bias(
+            t, q[-1:].expand_as(q), k
+        ),
     },
     right="that is T5's bias without its buckets.",
 )
@@ -260,6 +319,9 @@ check_twin = Exercise(
             lambda x: torch.cat((x[:-1].roll(1), x[-1:]))
         ),
         "one token is replaced by another": lambda x: torch.cat((x[:1] + 1, x[1:])),
+        "you give up as soon as a token occurs twice; two different tokens are enough": lambda x: (
+            None if len(set(x[:-1].tolist())) < len(x) - 1 else _swapped(x)
+        ),
     },
     right="one causal layer hears a bag for each token, and its order is yours to choose.",
     fault=_not_twin,
@@ -313,11 +375,22 @@ check_attend_last = Exercise(
         "all queries see the same keys, those before the first of them": lambda q, k, v: (
             (q @ k[: _earlier(q, k) + 1].mT / q.shape[-1] ** 0.5).softmax(-1) @ v[: _earlier(q, k) + 1]
         ),
+        "the earlier tokens are thrown away: the new ones see only each other": lambda q, k, v: _attend_last(
+            q, k[-len(q) :], v[-len(q) :]
+        ),
+        "the scores are divided by the root of the number of keys; divide by √D": lambda q, k, v: (
+            _weights(q * (q.shape[-1] / len(k)) ** 0.5, k, _earlier(q, k)) @ v
+        ),
+        "the scores are divided by D; divide by √D": lambda q, k, v: (
+            _weights(q / q.shape[-1] ** 0.5, k, _earlier(q, k)) @ v
+        ),
     },
     right="the mask knows now that the queries are the last ones.",
     properties={
-        "the newest query sees all keys, and yours does not": lambda y, q, k, v: torch.allclose(
-            y[-1], (_weights(q, k, len(k)) @ v)[-1], atol=1e-4
+        "an output is a mean of values with weights that sum to 1, and one of yours is outside their range": (
+            lambda y, q, k, v: bool(
+                (y <= v.max(0).values + 1e-4).all() and (y >= v.min(0).values - 1e-4).all()
+            )
         )
     },
 )

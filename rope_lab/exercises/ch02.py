@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from rope_lab.exercises.checker import Draw, Exercise, Inputs
-from rope_lab.exercises.formulas import EXPONENTS, drift, half_order, matrix, relative_part, sinusoids, theta
+from rope_lab.exercises.formulas import EXPONENTS, half_order, matrix, sinusoids, theta
+from rope_lab.exercises.reading import check_also_relative, check_position_of, check_text_positions
+
+__all__ = [
+    "check_also_relative",
+    "check_look_back",
+    "check_move_on",
+    "check_position_of",
+    "check_position_table",
+    "check_text_positions",
+]
 
 
 def _halves(length: int, freqs: Tensor, first: float = 0) -> Tensor:
@@ -69,6 +79,15 @@ check_position_table = Exercise(
             _position_table(*a).T
         ),
         "there are only sines": lambda *a: _position_table(*a)[:, : a[1] // 2],
+        "the slowest hand turns half in the period; it has to be back": _of_base(
+            lambda dim, period: (period / math.pi) ** (dim / (dim - 2))
+        ),
+        "the exponent is C/(C − 2), not (C − 2)/C": _of_base(
+            lambda dim, period: (period / (2 * math.pi)) ** ((dim - 2) / dim)
+        ),
+        "the frequencies are multiples of the slowest; they are powers of one base": lambda length, dim, period: (
+            _halves(length, 2 * math.pi / period * torch.arange(dim // 2, 0, -1, dtype=torch.float64))
+        ),
     }
     | {
         why.replace("argument base", "argument period"): lambda length, dim, period, f=f: _halves(
@@ -143,6 +162,12 @@ check_move_on = Exercise(
         ),
         "these are pairs (i, i + C/2); here sine and cosine are neighbours": _step_of_halves,
         "t is cut to a whole number; it can be real": lambda p, t, base: _move_on(p, int(t), base),
+        "the values are correct, but not their order: sine and cosine are neighbours, as in p": (
+            lambda p, t, base: _move_on(p, t, base)[:, half_order(p.shape[-1])]
+        ),
+        "the position is read off the fastest hand, which is back after six; move each pair itself": (
+            lambda p, t, base: sinusoids(torch.atan2(p[:, 0], p[:, 1]) + t, theta(p.shape[-1], base))
+        ),
     }
     | {why: lambda p, t, base, f=f: _moved(p, t * f(p.shape[-1], base)) for why, f in EXPONENTS.items()},
     right="one rule for all positions, including those that you do not know.",
@@ -200,6 +225,18 @@ check_look_back = Exercise(
             _look_back(r, dim, base).diag().diag()
         ),
         "r is cut to a whole number; it can be real": lambda r, dim, base: _look_back(int(r), dim, base),
+        "the rows are reordered and the columns are not; both are coordinates of such vectors": (
+            lambda r, dim, base: matrix(-r * theta(dim, base))[half_order(dim)]
+        ),
+        "the columns are reordered and the rows are not; both are coordinates of such vectors": (
+            lambda r, dim, base: matrix(-r * theta(dim, base))[:, half_order(dim)]
+        ),
+        "this is reordered the wrong way, from halves to neighbours": lambda r, dim, base: matrix(
+            -r * theta(dim, base)
+        )[half_order(dim).argsort()][:, half_order(dim).argsort()],
+        "this is the mean over the pairs; a score is their sum": lambda r, dim, base: (
+            _look_back(r, dim, base) / (dim // 2)
+        ),
     }
     | {why: lambda r, dim, base, f=f: _in_halves(matrix(-r * f(dim, base))) for why, f in EXPONENTS.items()},
     right="a head that looks back, in C numbers.",
@@ -210,190 +247,3 @@ check_look_back = Exercise(
     },
 )
 """Exercise 2.3: `look_back(r, dim, base)`: the A that looks r back between vectors with all sines first, (dim, dim)."""
-
-LIMIT = 1000
-
-
-def _best(p: Tensor, base: float, freqs: Tensor | None = None) -> Tensor:
-    table = sinusoids(torch.arange(LIMIT), theta(p.shape[-1], base) if freqs is None else freqs)
-    return p.double() @ table.T
-
-
-def _position_of(p: Tensor, base: float) -> Tensor:
-    return _best(p, base).argmax(dim=-1)
-
-
-def _position_draws(d: Draw) -> Iterator[Inputs]:
-    for dim, base in ((16, 10_000.0), (12, 2_000.0), (14, 5_000.0)):
-        for chosen in (
-            [d.whole(20, 400)],
-            [0, 1, d.whole(2, 9), d.whole(30, 500), d.whole(501, 997), 998, 999],
-        ):
-            yield (100 * sinusoids(torch.tensor(chosen), theta(dim, base))).round() / 100, base
-
-
-def _by_hand(p: Tensor, base: float, pair: int) -> Tensor:
-    hand = torch.atan2(p[:, 2 * pair], p[:, 2 * pair + 1]) % (2 * math.pi)
-    return (hand / theta(p.shape[-1], base)[pair]).round().long()
-
-
-check_position_of = Exercise(
-    "2.4",
-    "position_of",
-    _position_of,
-    _position_draws,
-    {
-        "this reads only the fastest hand, which is back after six positions": lambda p, base: _by_hand(
-            p, base, 0
-        ),
-        "this reads only the slowest hand; the rounding hides its steps": lambda p, base: _by_hand(
-            p, base, p.shape[-1] // 2 - 1
-        ),
-        "positions are counted from 0: yours are one too high": lambda p, base: _position_of(p, base) + 1,
-        "positions are counted from 0: yours are one too low, as if the table began at 1": lambda p, base: (
-            _position_of(p, base) - 1
-        ),
-        "the pairs are in the wrong order: the fastest comes first": lambda p, base: _best(
-            p, base, theta(p.shape[-1], base).flip(0)
-        ).argmax(dim=-1),
-        "this is the farthest position: take the largest inner product": lambda p, base: _best(
-            p, base
-        ).argmin(dim=-1),
-        "the argument base is not used: this is the table for 10,000": lambda p, base: _position_of(
-            p, 10_000.0
-        ),
-        "asin gives the same angle on both sides of a quarter turn; atan2 of sine and cosine tells them apart": (
-            lambda p, base: (p[:, -2].clamp(-1, 1).asin() / theta(p.shape[-1], base)[-1]).round().long()
-        ),
-    },
-    right="every hand was read, and the clock told the position.",
-)
-"""Exercise 2.4: `position_of(p, base)` reads integer positions below 1,000 off rounded vectors (N, C)."""
-
-
-def _block(freqs: Tensor, i: int, j: int, block: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
-    """A matrix that couples hand i with hand j, and no others, (C, C)."""
-    A = torch.zeros(2 * len(freqs), 2 * len(freqs), dtype=torch.float64)
-    A[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = torch.tensor(block, dtype=torch.float64)
-    return A
-
-
-ROTATION, MIRROR, ONES = ((1.0, 0.0), (0.0, 1.0)), ((1.0, 0.0), (0.0, -1.0)), ((1.0, 1.0), (1.0, 1.0))
-
-
-def _alike(freqs: Tensor) -> tuple[int, int] | None:
-    """Two hands that turn at one speed."""
-    couples = ((i, j) for i in range(len(freqs)) for j in range(i))
-    return next(((i, j) for i, j in couples if freqs[i] == freqs[j]), None)
-
-
-def _also_relative(freqs: Tensor) -> Tensor | None:
-    couple = _alike(freqs)
-    return _block(freqs, *couple, ROTATION) if couple else None
-
-
-def _relative_draws(d: Draw) -> Iterator[Inputs]:
-    a, b, c = ((4 + 3 * int(x) + d.whole(0, 1)) / 10 for x in d.order(8)[:3])  # apart by 0.2 or more, below π
-    for freqs in ([a, b], [a, a], [a, b, a], [a, a / 2**0.5, b, c], [a, b, c, b]):
-        yield (torch.tensor(freqs, dtype=torch.float64),)
-
-
-def _not_relative(A: Tensor, freqs: Tensor) -> str:
-    size = 2 * len(freqs)
-    if A.shape != (size, size):
-        return f"A couples {size} coordinates with {size}, got shape {tuple(A.shape)}."
-    if not A.norm():
-        return "A must not be 0."
-    A = A / A.norm()
-    share = float(relative_part(A).norm()) ** 2
-    if share > 1e-8:
-        return f"the relative part of A has to be 0, and it has {share:.0%} of the sum of squares."
-    if found := drift(A, freqs):
-        m, n, t, here, there = found
-        at = f"{here:.3f} at ({m}, {n}), and {there:.3f} at ({m + t}, {n + t})"
-        return f"with a sum of squares of 1, your A gives the term {at}."
-    return ""
-
-
-def _where_alike(block: tuple[tuple[float, float], tuple[float, float]]) -> Callable[[Tensor], Tensor | None]:
-    return lambda freqs: _block(freqs, *couple, block) if (couple := _alike(freqs)) else None
-
-
-check_also_relative = Exercise(
-    "2.5",
-    "also_relative",
-    _also_relative,
-    _relative_draws,
-    {
-        "the identity is its own relative part": lambda f: torch.eye(2 * len(f), dtype=torch.float64),
-        "a mirror on the diagonal gives a function of m + n": lambda f: _block(f, 0, 0, MIRROR),
-        "hands 0 and 1 are coupled, whatever their frequencies": lambda f: _block(f, 1, 0, ROTATION),
-        "the hands are the right ones, but a mirror between them gives a function of m + n": _where_alike(
-            MIRROR
-        ),
-        "the hands are the right ones, but a block of ones is a rotation and a mirror": _where_alike(ONES),
-        "all hands are coupled with all": lambda f: torch.ones(2 * len(f), 2 * len(f), dtype=torch.float64),
-    },
-    right="two hands of one speed never drift apart.",
-    fault=_not_relative,
-)
-"""Exercise 2.5: `also_relative(freqs)` is an A (C, C) with a relative term and no relative part, or None."""
-
-
-def _text_positions(mask: Tensor) -> Tensor:
-    return mask.cumsum(-1) - 1
-
-
-def _mask_draws(d: Draw) -> Iterator[Inputs]:
-    yield (torch.tensor([[1, 1]]),)
-    yield (torch.tensor([[0, 1, 1]]),)
-    yield (torch.tensor([[1, 1, 0, 0]]),)
-    for width in (6, 8):
-        rows = []
-        for left, right in ((d.whole(1, 2), d.whole(1, 2)), (0, d.whole(2, 3)), (d.whole(3, 4), 0), (0, 0)):
-            rows.append([0] * left + [1] * (width - left - right) + [0] * right)
-        yield (torch.tensor(rows),)
-
-
-def _miscounted(y: Tensor, mask: Tensor) -> str:
-    for row, (own, is_text) in enumerate(zip(y, mask.bool(), strict=True)):
-        counted, first = own[is_text], int(is_text.int().argmax())
-        steps = counted.diff()
-        where = f"the text in row {row} begins in column {first}: "
-        if (steps != 1).any():
-            t = int((steps != 1).int().argmax())
-            return (
-                f"{where}its tokens {t} and {t + 1} have the positions {counted[t]:g} and {counted[t + 1]:g}."
-            )
-        if counted[0] != 0:
-            return f"{where}its first token has the position {counted[0]:g}."
-    return ""
-
-
-def _columns(mask: Tensor) -> Tensor:
-    return torch.arange(mask.shape[1]).expand(mask.shape)
-
-
-check_text_positions = Exercise(
-    "2.6",
-    "text_positions",
-    _text_positions,
-    _mask_draws,
-    {
-        "this is the function of the page, unmended": lambda mask: (
-            _columns(mask) - (mask == 0).sum(-1, keepdim=True)
-        ),
-        "these are the columns; the padding before a text is counted": _columns,
-        "positions are counted from 1": lambda mask: mask.cumsum(-1),
-        "all texts are moved by the padding of the one that has most": lambda mask: (
-            _columns(mask) - mask.argmax(-1).max()
-        ),
-        "the texts are counted on from row to row": lambda mask: (
-            mask.flatten().cumsum(0).view(mask.shape) - 1
-        ),
-        "the count runs from the end of the text": lambda mask: mask.flip(-1).cumsum(-1).flip(-1) - 1,
-    },
-    right="every text begins at 0 now, wherever its padding is.",
-    fault=_miscounted,
-)
-"""Exercise 2.6: `text_positions(mask)` counts the tokens of each padded text from 0, (B, N)."""

@@ -51,6 +51,15 @@ check_half_order = Exercise(
         "the coordinates from rotary_dim on come last, not first": lambda d, r: torch.cat(
             (torch.arange(r, d), half_order(r))
         ),
+        "one coordinate is missing: those that do not turn begin at rotary_dim": (
+            lambda d, r: torch.tensor([*half_order(r), *range(r + 1, d)])
+        ),
+        "the odd coordinates come after those that do not turn; they come before them": (
+            lambda d, r: torch.cat((torch.arange(0, r, 2), torch.arange(r, d), torch.arange(1, r, 2)))
+        ),
+        "the last rotary_dim coordinates are reordered; the first ones turn": (
+            lambda d, r: torch.cat((torch.arange(d - r), d - r + half_order(r)))
+        ),
     },
     right="the even coordinates, then the odd ones, then those that do not turn.",
 )
@@ -72,15 +81,32 @@ def _unknown(pairs: Tensor, freqs: Tensor) -> Turn:
 
 
 def _find_pairs(turn: Turn, dim: int) -> Tensor:
-    turned = turn(torch.eye(dim, dtype=torch.float64), 1)
+    return _found(turn, dim)
+
+
+def _two_layouts(turn: Turn, dim: int) -> Tensor:
+    interleaved = bool(turn(torch.eye(dim, dtype=torch.float64)[:1], 1)[0, 1].abs() > 1e-9)
+    return torch.arange(dim).view(-1, 2) if interleaved else torch.arange(dim).view(2, -1).T
+
+
+def _alike_changed(turn: Turn, dim: int) -> Tensor:
+    change = turn(torch.ones(1, dim, dtype=torch.float64), 1)[0] - 1
+    return change.abs().argsort(descending=True).view(-1, 2)
+
+
+def _found(turn: Turn, dim: int, m: int = 1, least: float = 0.0) -> Tensor:
+    turned = turn(torch.eye(dim, dtype=torch.float64), m)
     sines = turned - turned.diag().diag()
-    first = (sines > 0).any(-1).nonzero().flatten()
+    first = (sines > least).any(-1).nonzero().flatten()
     sine, second = sines[first].max(-1)
     return torch.stack((first, second), dim=-1)[sine.argsort(descending=True)]
 
 
 def _pair_draws(d: Draw) -> Iterator[Inputs]:
     yield _unknown(torch.tensor([[1, 0]]), theta(2, 50.0)), 2
+    yield _unknown(d.order(16).view(-1, 2), theta(16, 10_000.0)), 16
+    neighbours = torch.cat((torch.tensor([1, 0]), 2 + d.order(4))).view(-1, 2)
+    yield _unknown(neighbours, theta(6, 50.0)), 6
     for dim in (4, 6, 8, d.one_of(12, 16)):
         yield _unknown(d.order(dim).view(-1, 2), theta(dim, d.one_of(30.0, 50.0, 100.0))), dim
 
@@ -113,6 +139,14 @@ check_find_pairs = Exercise(
             _find_pairs(turn, dim).sort(1).values
         ),
         "one row per pair: this is the transpose": lambda turn, dim: _find_pairs(turn, dim).T,
+        "interleaved and half are not the only layouts: find the partner of each coordinate": _two_layouts,
+        "at position 10 fast pairs have passed half a turn, and a sine tells nothing; take position 1": (
+            lambda turn, dim: _found(turn, dim, 10)
+        ),
+        "your threshold loses the pairs that turn slowly": lambda turn, dim: _found(turn, dim, 1, 1e-3),
+        "coordinates of a vector of ones can change alike without being a pair; turn unit vectors": (
+            _alike_changed
+        ),
     },
     right="you can ask any library for its layout now.",
 )
@@ -155,9 +189,17 @@ def _weight_draws(d: Draw) -> Iterator[Inputs]:
     for heads, key_heads, head_dim, r in ((2, 1, 12, 6), (4, 2, 16, 8), (2, 2, 8, 6), (2, 2, 6, 6)):
         weights = {}
         for name, count in {"query": heads, "key": key_heads, "value": key_heads}.items():
-            weights[f"{name}.weight"] = d.tensor(count * head_dim, 2)
+            weights[f"{name}.weight"] = d.tensor(count * head_dim, 48)
             weights[f"{name}.bias"] = d.tensor(count * head_dim)
         yield weights, heads, key_heads, r
+
+
+def _in_columns(weights: Weights, heads: int, key_heads: int, rotary_dim: int) -> Weights:
+    result = _converted(weights, heads, key_heads, rotary_dim)
+    for kind, count in {"query": heads, "key": key_heads}.items():
+        columns = weights[f"{kind}.weight"].T
+        result[f"{kind}.weight"] = _reordered(columns, count, rotary_dim).T
+    return result
 
 
 check_to_half = Exercise(
@@ -184,6 +226,10 @@ check_to_half = Exercise(
         "the heads are reordered as one; each head has its own pairs": lambda w, heads, key_heads, r: (
             _converted(w, 1, 1, None)
         ),
+        "only the first rotary_dim rows of all are reordered; each head has its own": lambda w, heads, key_heads, r: (
+            _converted(w, 1, 1, r)
+        ),
+        "the columns of the weights are reordered; the rows are what turns": _in_columns,
     },
     right="queries and keys are reordered, each by its own heads, and nothing else.",
 )
@@ -264,11 +310,24 @@ def _blind_key_draws(d: Draw) -> Iterator[Inputs]:
 def _not_blind(k: Tensor, q: Tensor, base: float) -> str:
     if not k.norm():
         return "the key must not be 0."
-    apart = _gaps(q, base, 100) @ k / (q.norm() * k.norm())
-    s = int(apart.abs().argmax())
-    if abs(apart[s]) > 1e-3:
-        return f"at distance {s} the scores of the two layouts differ by {abs(apart[s]):.1%} of |q||k|."
-    return ""
+    gaps = _gaps(q, base, 100)
+    apart = (gaps @ k / (q.norm() * k.norm())).abs()
+    s = int(apart.argmax())
+    if apart[s] <= 1e-3:
+        return ""
+    first = int((apart > 1e-3).int().argmax())
+    far = f"at distance {s} the scores of the two layouts differ by {apart[s]:.1%} of |q||k|."
+    if _steepest(gaps, k):
+        return f"{far} This is the key for which they differ most; look for the one for which they do not."
+    return far + (
+        f" They agree only up to distance {first - 1}, and have to agree at every distance." if first else ""
+    )
+
+
+def _steepest(gaps: Tensor, k: Tensor) -> bool:
+    """Whether k is the direction in which the gaps of the first distances are largest."""
+    top = torch.linalg.svd(gaps[: 4 * len(k)])[2][0]
+    return bool((top @ k / k.norm()).abs() > 0.99)
 
 
 def _blind_at_one(q: Tensor, base: float) -> Tensor:

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from rope_lab.exercises.checker import Draw, Exercise, Inputs
+from rope_lab.exercises.distances import check_by_distance, check_reach
 from rope_lab.exercises.formulas import half_order, rotated, theta
+
+__all__ = [
+    "check_by_distance",
+    "check_key_for",
+    "check_looseness",
+    "check_reach",
+    "check_telling",
+]
 
 
 def _arrows(s: Tensor, freqs: Tensor) -> Tensor:
@@ -35,7 +44,7 @@ def _content(d: Draw, pairs: int) -> Tensor:
 
 def _curve_draws(d: Draw) -> Iterator[Inputs]:
     yield torch.full((2,), d.real(1, 3) * 1j), torch.tensor([0.0], dtype=torch.float64), theta(4, 50.0)
-    yield torch.ones(3, dtype=torch.complex128), torch.tensor([2.5], dtype=torch.float64), theta(6, 50.0)
+    yield torch.arange(1.0, 4).to(torch.complex128), torch.tensor([2.5], dtype=torch.float64), theta(6, 50.0)
     for dim in (4, 6, d.one_of(8, 10), 16):
         steps = d.wholes(d.whole(2, 4), low=1, high=15).double()
         yield _content(d, dim // 2), steps.cumsum(0), theta(dim, d.one_of(30.0, 70.0, 10_000.0))
@@ -44,6 +53,10 @@ def _curve_draws(d: Draw) -> Iterator[Inputs]:
 def _with_sums(total: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     """The same with something else in place of the sum of |S_j|."""
     return lambda h, s, f: _steps(h).max() * total(_sums(s, f)) / h.abs().sum()
+
+
+def _other_end(h: Tensor, s: Tensor, freqs: Tensor) -> Tensor:
+    return _looseness(h, s, freqs) * _steps(h.flip(0)).max() / _steps(h).max()
 
 
 check_looseness = Exercise(
@@ -88,6 +101,16 @@ check_looseness = Exercise(
         "S_j is a sum of unit arrows; yours have the lengths of h": lambda h, s, f: (
             _steps(h).max() * (h * _arrows(s, f)).cumsum(-1).abs().sum(-1) / h.abs().sum()
         ),
+        "the step to 0 comes after the last pair; yours is before the first": _other_end,
+        "the paper takes the largest step, not their sum": (
+            lambda h, s, f: _looseness(h, s, f) * _steps(h).sum() / _steps(h).max()
+        ),
+        "the other bound is the sum of |h_i|, not the score |sum of h_i e^(isθ_i)|": (
+            lambda h, s, f: _looseness(h, s, f) * h.abs().sum() / (h * _arrows(s, f)).sum(-1).abs()
+        ),
+        "S_j is a partial sum; a single arrow has the length 1": (
+            _with_sums(lambda S: torch.full((len(S),), float(S.shape[1]), dtype=torch.float64))
+        ),
     },
     right="that is how far the paper's bound is from what holds without RoPE.",
     properties={
@@ -120,10 +143,25 @@ def _key_draws(d: Draw) -> Iterator[Inputs]:
             theta(dim, d.one_of(30.0, 70.0, 10_000.0)),
         )
     yield d.tensor(6), torch.tensor([0, d.whole(2, 5)]), theta(6, 70.0)
+    yield d.tensor(4), torch.tensor([1, 4, 5]), theta(4, 70.0)
 
 
 def _mirrored(q: Tensor) -> Tensor:
     return q * torch.tensor([1.0, -1.0], dtype=q.dtype).repeat(len(q) // 2)
+
+
+def _pair_lengths(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (-1, 2)).norm(dim=-1).repeat_interleave(2, -1)
+
+
+def _pairwise_as_long(q: Tensor, r: Tensor, freqs: Tensor) -> Tensor:
+    k = _sum_of(q, r, freqs)
+    return k / _pair_lengths(k) * _pair_lengths(q)
+
+
+def _best_of_single(q: Tensor, r: Tensor, freqs: Tensor) -> Tensor:
+    keys = rotated(q, r[:, None] * freqs)
+    return keys[(keys @ keys.T).mean(1).argmax()]
 
 
 check_key_for = Exercise(
@@ -163,6 +201,10 @@ check_key_for = Exercise(
         "all pairs turn by the angle r; pair i turns by r·θ_i": lambda q, r, f: _key_for(
             q, r, torch.ones_like(f)
         ),
+        "each pair is as long as in q; the pairs on which the distances agree have to get more": (
+            _pairwise_as_long
+        ),
+        "this is the best of the keys for one distance each; a key between them scores higher": _best_of_single,
     },
     right="no other key of that length scores higher at these distances.",
     properties={
@@ -172,120 +214,6 @@ check_key_for = Exercise(
     },
 )
 """Exercise 6.2: `key_for(q, r, freqs)` is the key that fits q best in the mean of the distances r, shape (D,)."""
-
-
-def _first(curve: Callable[[Tensor], Tensor]) -> int:
-    low = curve(torch.arange(6000, dtype=torch.float64)[:, None]) < 0
-    return int(low.int().argmax())
-
-
-def _cosines(freqs: Tensor, s: Tensor) -> Tensor:
-    return (s * freqs).cos().sum(-1)
-
-
-def _reach(dim: int, base: float) -> int:
-    return _first(lambda s: _cosines(theta(dim, base), s))
-
-
-def _reach_draws(d: Draw) -> Iterator[Inputs]:
-    for dim, low, high in ((32, 20, 40), (64, 30, 60), (64, 80, 120), (128, 200, 600)):
-        while True:  # rounding must not decide
-            base = 10.0 * d.whole(low, high)
-            sums = _cosines(
-                theta(dim, base), torch.arange(_reach(dim, base) + 1.0, dtype=torch.float64)[:, None]
-            )
-            if sums.abs().min() > 1e-3:
-                break
-        yield dim, base
-
-
-check_reach = Exercise(
-    "6.3",
-    "reach",
-    _reach,
-    _reach_draws,
-    {
-        "this is the last distance before the sum becomes negative": lambda dim, base: _reach(dim, base) - 1,
-        "this is one too far; distances count from 0": lambda dim, base: _reach(dim, base) + 1,
-        "the exponent falls too slowly: θ_i = base^(−2i/D), not base^(−i/D)": lambda dim, base: _first(
-            lambda s: _cosines(theta(dim, base, -1), s)
-        ),
-        "these are sines; the arrows start at cos 0 = 1": lambda dim, base: _first(
-            lambda s: (s * theta(dim, base)).sin().sum(-1)
-        ),
-        "this is the limit of wide heads; the head has dim/2 pairs": lambda dim, base: round(0.6165 * base),
-        "this is where the sum first falls below 1; look for where it first falls below 0": lambda dim, base: (
-            _first(lambda s: _cosines(theta(dim, base), s) - 1)
-        ),
-        "the argument base is not used: this is the distance for 10,000": lambda dim, base: _reach(
-            dim, 10_000.0
-        ),
-        "this is the distance of the lowest sum; look for the first negative one": lambda dim, base: int(
-            _cosines(theta(dim, base), torch.arange(6000, dtype=torch.float64)[:, None]).argmin()
-        ),
-    },
-    right="there the rotation turns a match against itself.",
-    properties={
-        "at your distance the sum is not below 0": lambda y, dim, base: bool(
-            _cosines(theta(dim, base), y) < 0
-        ),
-        "the sum is below 0 there, but not for the first time: it wobbles, so a grid and a bisection miss the first": (
-            lambda y, dim, base: bool(y <= _reach(dim, base))
-        ),
-    },
-)
-"""Exercise 6.3: `reach(dim, base)` is the first distance with a negative sum of cosines."""
-
-
-def _by_distance(scores: Tensor) -> Tensor:
-    return torch.stack([scores.diagonal(-s).mean() for s in range(len(scores))])
-
-
-def _matrix_draws(d: Draw) -> Iterator[Inputs]:
-    yield (torch.ones(2, 2, dtype=torch.float64),)
-    for n in (1, 2, 3, d.whole(4, 5), d.whole(6, 8)):
-        yield (d.tensor(n, n),)
-
-
-def _counts(scores: Tensor) -> Tensor:
-    return torch.arange(len(scores), 0, -1, dtype=scores.dtype)
-
-
-check_by_distance = Exercise(
-    "6.4",
-    "by_distance",
-    _by_distance,
-    _matrix_draws,
-    {
-        "this is the function of the page, unmended": lambda x: _by_distance(x) * _counts(x) / len(x),
-        "these are sums; a mean divides by the number of pairs at that distance": lambda x: (
-            _by_distance(x) * _counts(x)
-        ),
-        "this divides by the number of all pairs, whatever their distance": lambda x: (
-            _by_distance(x) * _counts(x) / len(x) ** 2
-        ),
-        "there are N − s pairs at distance s, not N − s + 1": lambda x: (
-            _by_distance(x) * _counts(x) / (_counts(x) + 1)
-        ),
-        "these are the keys ahead of the query: rows are queries, and s = m − n": lambda x: _by_distance(x.T),
-        "keys ahead of the query are among them; s = m − n, not |m − n|": lambda x: (
-            (_by_distance(x) + _by_distance(x.T)) / 2
-        ),
-        "this is the last query only; take the mean over all": lambda x: x[-1].flip(0),
-        "the largest distance comes first": lambda x: _by_distance(x).flip(0),
-        "these are means of absolute values": lambda x: _by_distance(x.abs()),
-        "a mean over all distances up to s mixes them": lambda x: (
-            (_by_distance(x) * _counts(x)).cumsum(0) / _counts(x).cumsum(0)
-        ),
-    },
-    right="scores that are all the same show no decay now.",
-    properties={
-        "no mean is larger than the largest score or smaller than the smallest": lambda y, x: bool(
-            (y <= x.max() + 1e-5).all() and (y >= x.min() - 1e-5).all()
-        )
-    },
-)
-"""Exercise 6.4: `by_distance(scores)` is the mean score at each distance of a causal layer, (N,)."""
 
 
 def _taper(pairs: int) -> Tensor:
@@ -339,6 +267,18 @@ check_telling = Exercise(
             lambda n: _taper(n) ** 2
         ),
         "in one pair alone, all of h is one step": _unless_zero(lambda n: torch.eye(n)[0]),
+        "the content halves from pair to pair, so its first step is half of it; take equal steps": (
+            _unless_zero(lambda n: 0.5 ** torch.arange(n))
+        ),
+        "content that turns against the arrows makes their sum large, and its steps too": (
+            lambda s, freqs: torch.polar(torch.ones_like(freqs), -s * freqs) if s else None
+        ),
+        "content that turns with the arrows has long steps": (
+            lambda s, freqs: torch.polar(torch.ones_like(freqs), s * freqs) if s else None
+        ),
+        "a distance of less than one token is enough; only at 0 there is no such content": (
+            lambda s, freqs: _taper(len(freqs)) if s >= 1 else None
+        ),
     },
     right="the content is smooth to its very end, and only there does the bound say something.",
     fault=_tells_nothing,

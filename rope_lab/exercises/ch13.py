@@ -8,6 +8,15 @@ import torch
 from torch import Tensor
 
 from rope_lab.exercises.checker import Draw, Exercise, Inputs
+from rope_lab.exercises.padded import check_next_positions
+
+__all__ = [
+    "check_accumulated_loss",
+    "check_nats",
+    "check_next_positions",
+    "check_ngram_loss",
+    "check_one_before",
+]
 
 
 def _picked(scores: Tensor, targets: Tensor) -> Tensor:
@@ -73,6 +82,12 @@ check_nats = Exercise(
             lambda x, t: -_picked(x.log_softmax(-1), t).mean(-1)
         ),
         "the softmax is taken twice": lambda x, ids: _nats(x.softmax(-1), ids),
+        "the texts run into each other: shift each of them, before they are flattened": (
+            lambda x, ids: _at(x.flatten(0, 1)[:-1], ids.flatten()[1:])
+        ),
+        "this is shifted by two; the logits at place t are for the character at t + 1": (
+            lambda x, ids: _at(x[:, :-2], ids[:, 2:])
+        ),
     },
     right="that is the number on every curve of this chapter.",
     properties={"a loss is positive, because no probability exceeds 1": lambda y, x, ids: bool(y >= 0)},
@@ -114,6 +129,12 @@ def _ngram_draws(d: Draw) -> Iterator[Inputs]:
             n,
         )
     yield d.wholes(20, low=0, high=2), d.wholes(9, low=0, high=2), 5, 1  # two ids never occur
+
+
+def _apart(text: Tensor, V: int, n: int) -> Tensor:
+    """Counts of runs that do not overlap."""
+    before, after = (part[:: n + 1] for part in _runs(text, V, n))
+    return torch.bincount(before * V + after, minlength=V ** (n + 1)).double().view(V**n, V)
 
 
 check_ngram_loss = Exercise(
@@ -167,61 +188,21 @@ check_ngram_loss = Exercise(
         "the first n characters of val have no run before them; you divide by the number of all": (
             lambda t, v, V, n: _ngram_loss(t, v, V, n) * (len(v) - n) / len(v)
         ),
+        "one count is missing: add 1 to every count; a run that never occurs has a row of 0 now": (
+            lambda t, v, V, n: _score(
+                _counts(t, V, n) / _counts(t, V, n).sum(-1, keepdim=True).clamp_min(1), v, n
+            )
+        ),
+        "n characters come before the one that is counted; yours are n with it": (
+            lambda t, v, V, n: _ngram_loss(t, v, V, max(n - 1, 0))
+        ),
+        "runs overlap: each place of the text begins one": (
+            lambda t, v, V, n: _score(_rows(_apart(t, V, n) + 1), v, n)
+        ),
     },
     right="with n = 1 this is the line that a model of the chapter has to pass.",
 )
 """Exercise 13.2: `ngram_loss(train, val, V, n)`: counts after n characters plus one, then the loss on `val`."""
-
-
-def _lengths(mask: Tensor) -> Tensor:
-    return mask.sum(-1, keepdim=True)
-
-
-def _next_positions(mask: Tensor, new: int) -> Tensor:
-    return _lengths(mask) + torch.arange(new)
-
-
-def _mask_draws(d: Draw) -> Iterator[Inputs]:
-    for B, N, new in ((1, 3, 1), (2, 3, 2), (3, d.whole(5, 6), 4), (2, d.whole(7, 9), 5)):
-        lengths = torch.tensor([d.whole(1, N - 1) for _ in range(B - 1)] + [N - 1 if B == 1 else N])
-        yield torch.arange(N) >= N - lengths[:, None], new
-
-
-check_next_positions = Exercise(
-    "13.3",
-    "next_positions",
-    _next_positions,
-    _mask_draws,
-    {
-        "every row starts at the width of the batch; a padded row has fewer real tokens": lambda m, new: (
-            m.shape[1] + torch.arange(new)
-        ).expand(len(m), new),
-        "the positions start at 0 again: the cache holds tokens before them": lambda m, new: torch.arange(
-            new
-        ).expand(len(m), new),
-        "these are one too large: after L tokens at 0 … L − 1 comes position L": lambda m, new: (
-            _next_positions(m, new) + 1
-        ),
-        "these are one too small: the last prompt token is at L − 1, the next at L": lambda m, new: (
-            _next_positions(m, new) - 1
-        ),
-        "you count the padding, not the real tokens": lambda m, new: _next_positions(~m, new),
-        "all new tokens of a row have one position; they continue by one": lambda m, new: _lengths(m).expand(
-            -1, new
-        ),
-        "every row has the length of the first; each has its own": lambda m, new: _next_positions(
-            m[:1].expand_as(m), new
-        ),
-        "every row continues from the longest; each has its own length": lambda m, new: (
-            _lengths(m).max() + torch.arange(new)
-        ).expand(len(m), new),
-        "these are the positions of the prompt and the new tokens; return only the new ones": lambda m, new: (
-            torch.cat(((m.cumsum(-1) - 1).clamp_min(0), _next_positions(m, new)), dim=-1)
-        ),
-    },
-    right="the cache cannot know the positions; the code that pads has to.",
-)
-"""Exercise 13.3: `next_positions(mask, new)`, positions (B, new) after left-padded prompts (B, N)."""
 
 
 def _losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -267,6 +248,12 @@ def _padded_draws(d: Draw) -> Iterator[Inputs]:
     yield 2 * d.tensor(4, 3, 3), targets, 2
 
 
+def _by_rows(logits: Tensor, targets: Tensor, rows: int) -> Tensor:
+    parts = zip(logits.split(rows), targets.split(rows), strict=True)
+    means = [(_losses(x, t).sum() / (t >= 0).sum()).nan_to_num() * len(x) for x, t in parts]
+    return torch.stack(means).sum() / len(logits)
+
+
 check_accumulated_loss = Exercise(
     "13.4",
     "accumulated_loss",
@@ -295,6 +282,15 @@ check_accumulated_loss = Exercise(
             lambda t: 1, skip=True
         ),
         "this is the first part only": lambda x, t, rows: _accumulated_loss(x[:rows], t[:rows], rows),
+        "each part has the weight of its rows, also one without any character; count characters": (
+            lambda x, t, rows: _by_rows(x, t, rows)
+        ),
+        "the last part is left out, because it is shorter": (
+            lambda x, t, rows: _accumulated_loss(x[: len(x) // rows * rows], t[: len(x) // rows * rows], rows)
+        ),
+        "each text weighs the same, and one without characters is left out; count characters": (
+            lambda x, t, rows: _of_parts(lambda part: 1, skip=True)(x, t, 1)
+        ),
     },
     right="however the batch is cut into parts, every character counts the same.",
     properties={
@@ -361,6 +357,9 @@ check_one_before = Exercise(
         "all characters get the same probability": lambda train, val, V: torch.full((V, V), 1 / V),
         "no table is better than val's own counts; where train's plus 1 have the same rows, the answer is None": (
             lambda train, val, V: _rows(_counts(val, V, 1) + 1e-12)
+        ),
+        "one is added to the counts of val, which makes the table flatter than that of train can be": (
+            lambda t, v, V: _rows(_counts(v, V, 1) + 1)
         ),
     },
     right="a loss below that of the counts does not prove a longer memory; only counts of val itself are a bound.",

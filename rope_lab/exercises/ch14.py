@@ -8,6 +8,15 @@ import torch
 from torch import Tensor
 
 from rope_lab.exercises.checker import Draw, Exercise, Inputs
+from rope_lab.exercises.windows import TAU, check_agreeing, check_sliding_loss, standard_error
+
+__all__ = [
+    "check_agreeing",
+    "check_cut_and_slide",
+    "check_difference",
+    "check_sliding_loss",
+    "check_undecided",
+]
 
 
 def _two(one: Tensor, other: Tensor) -> Tensor:
@@ -74,7 +83,16 @@ check_cut_and_slide = Exercise(
             lambda x, u: _two(x[:: x.shape[1]].mean(), _slide(x, u))
         ),
         "the first `stride` places are left out; take only the last `stride`": lambda x, u: _two(
-            _cut(x, u), x[:, u:].mean() if x.shape[1] > u else _slide(x, u)
+            _cut(x, u), x[:, u:].mean()
+        ),
+        "the early places of the first window are in the slide; only the last `stride` of each window count": (
+            lambda x, u: _two(_cut(x, u), torch.cat((x[0], x[1:, -u:].flatten())).mean())
+        ),
+        "the cut begins with window 0, not with the one before the next that does not overlap": (
+            lambda x, u: _two(x[x.shape[1] // u - 1 :: x.shape[1] // u].mean(), _slide(x, u))
+        ),
+        "the argument stride is not used: this is for half a window": (
+            lambda x, u: _cut_and_slide(x, x.shape[1] // 2)
         ),
     },
     right="the same losses, two questions.",
@@ -129,7 +147,18 @@ def _sorted_rows(a: Tensor, b: Tensor) -> Tensor:
     return _in_order(a[a[:, 0].argsort()], b[b[:, 0].argsort()])
 
 
-TAU = {2: 12.706205, 3: 4.302653, 4: 3.182446, 5: 2.776445}  # of a 95 % interval from K differences
+def _with_missing(a: Tensor, b: Tensor) -> Tensor:
+    ours, theirs = dict(a.tolist()), dict(b.tolist())
+    seeds = sorted(ours.keys() | theirs.keys())
+    d = torch.tensor([ours.get(seed, 0.0) - theirs.get(seed, 0.0) for seed in seeds], dtype=torch.float64)
+    return _two(d.mean(), d.std() / len(d) ** 0.5)
+
+
+def _from_sizes(a: Tensor, b: Tensor) -> Tensor:
+    ours, theirs = _matched(a, b)
+    d = (ours - theirs).abs()
+    return _two(d.mean(), d.std() / len(d) ** 0.5)
+
 
 check_difference = Exercise(
     "14.2",
@@ -157,24 +186,25 @@ check_difference = Exercise(
         "the first number is the median; take the mean of the differences": lambda a, b: _two(
             torch.sub(*_matched(a, b)).median(), _difference(a, b)[1]
         ),
+        "the mean is over all runs; only seeds in both count, as in your error": (
+            lambda a, b: _two(a[:, 1].mean() - b[:, 1].mean(), _difference(a, b)[1])
+        ),
+        "a run that is missing counts as a loss of 0; leave its seed out": _with_missing,
+        "the differences lose their signs; take no absolute value": _from_sizes,
     },
     right="that is the middle of the bar; with three runs it reaches 4.3 standard errors to either side.",
 )
 """Exercise 14.2: `difference(a, b)`, rows (seed, loss) in any order, mean and standard error as (2,)."""
 
 
-def _error(d: Tensor, correction: int = 1) -> Tensor:
-    return d.std(-1, correction=correction) / d.shape[-1] ** 0.5
-
-
 def _undecided(differences: Tensor, tau: float) -> Tensor:
-    return differences.mean(-1).abs() <= tau * _error(differences)
+    return differences.mean(-1).abs() <= tau * standard_error(differences)
 
 
 def _row(d: Draw, K: int, errors: float) -> Tensor:
     """K differences whose mean is so many standard errors."""
     row = d.tensor(K)
-    return row - row.mean() + errors * _error(row)
+    return row - row.mean() + errors * standard_error(row)
 
 
 def _row_draws(d: Draw) -> Iterator[Inputs]:
@@ -184,7 +214,7 @@ def _row_draws(d: Draw) -> Iterator[Inputs]:
         ends = (0.1, 0.4, 0.6, 0.75, 0.85, 0.9, 0.95, 0.98, 1.02, 1.05, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 3, 5)
         rows = [_row(d, K, sign * share * tau) for share in ends for sign in (1, -1)]
         rows += [_row(d, K, sign * share) for share in (0.5, 0.9, 1.1, 1.5, 1.9, 2.1) for sign in (1, -1)]
-        kept = [row for row in rows if abs(row.mean().abs() - tau * _error(row)) > 1e-4]
+        kept = [row for row in rows if abs(row.mean().abs() - tau * standard_error(row)) > 1e-4]
         yield torch.stack(kept), round(tau, 6)
 
 
@@ -196,13 +226,13 @@ check_undecided = Exercise(
     {
         "this is the other way round: these are the decided ones": lambda d, tau: ~_undecided(d, tau),
         "you use the sign of the mean: an interval below zero does not contain zero either": lambda d, tau: (
-            d.mean(-1) <= tau * _error(d)
+            d.mean(-1) <= tau * standard_error(d)
         ),
         "this is the interval of single runs; the mean has the standard error, the standard deviation divided by √K": (
             lambda d, tau: d.mean(-1).abs() <= tau * d.std(-1)
         ),
         "this is one standard error on either side; take tau of them": lambda d, tau: (
-            d.mean(-1).abs() <= _error(d)
+            d.mean(-1).abs() <= standard_error(d)
         ),
         "the argument tau is not used: this is 1.96, for many runs": lambda d, tau: _undecided(d, 1.96),
         "the argument tau is not used: this is 4.302653, for three runs": lambda d, tau: _undecided(
@@ -212,7 +242,7 @@ check_undecided = Exercise(
             (d > 0).any(-1) & (d < 0).any(-1)
         ),
         "divide by K − 1 in the variance, which is what .std() does (correction 1)": lambda d, tau: (
-            d.mean(-1).abs() <= tau * _error(d, 0)
+            d.mean(-1).abs() <= tau * standard_error(d, 0)
         ),
         "the standard error divides by √K, not by √(K − 1)": lambda d, tau: (
             d.mean(-1).abs() <= tau * d.std(-1) / (d.shape[-1] - 1) ** 0.5
@@ -224,154 +254,18 @@ check_undecided = Exercise(
             d.mean(-1).abs() <= tau * d.var(-1) / d.shape[-1] ** 0.5
         ),
         "the middle of the interval is the mean, not the median": lambda d, tau: (
-            d.median(-1).values.abs() <= tau * _error(d)
+            d.median(-1).values.abs() <= tau * standard_error(d)
+        ),
+        "the standard error divides by √K, K the number of columns, not of rows": (
+            lambda d, tau: d.mean(-1).abs() <= tau * d.std(-1) / len(d) ** 0.5
+        ),
+        "there is one answer per row; yours has one per column: the axis of the seeds is the last": (
+            lambda d, tau: d.mean(0).abs() <= tau * d.std(0, correction=min(1, len(d) - 1)) / len(d) ** 0.5
+        ),
+        "this is one answer for the whole table; each row has its own": (
+            lambda d, tau: d.mean().abs() <= tau * d.std() / d.numel() ** 0.5
         ),
     },
     right="for these rows, more seeds are the only answer.",
 )
 """Exercise 14.3: `undecided(differences, tau)`, differences (rows, K), True where the interval contains 0, (rows,)."""
-
-
-def _window_ends(losses: Tensor, stride: int, targets: int) -> list[tuple[int, int]]:
-    """First and last target plus one of every window."""
-    return [(i * stride, min(i * stride + losses.shape[1], targets)) for i in range(len(losses))]
-
-
-def _counted(losses: Tensor, stride: int, targets: int) -> list[Tensor]:
-    """Of every window, the losses of the targets that no window before it has."""
-    parts, done = [], 0
-    for row, (begin, end) in zip(losses, _window_ends(losses, stride, targets), strict=True):
-        parts.append(row[done - begin : end - begin])
-        done = end
-    return parts
-
-
-def _sliding_loss(losses: Tensor, stride: int, targets: int) -> Tensor:
-    return torch.cat(_counted(losses, stride, targets)).mean()
-
-
-def _each_window(count: Callable[[Tensor, int, int], Tensor]) -> Callable[..., Tensor]:
-    """The mean over what `count` takes of (the losses of a window that are in the text, its number, stride)."""
-
-    def loss(losses: Tensor, stride: int, targets: int) -> Tensor:
-        ends = _window_ends(losses, stride, targets)
-        rows = [row[: end - begin] for row, (begin, end) in zip(losses, ends, strict=True)]
-        return torch.cat([count(row, i, stride) for i, row in enumerate(rows)]).mean()
-
-    return loss
-
-
-def _of_stride(row: Tensor, i: int, stride: int) -> Tensor:
-    return row[-stride:] if i else row
-
-
-def _window_draws(d: Draw) -> Iterator[Inputs]:
-    for length, stride, windows, short in (
-        (2, 1, 2, 0),
-        (4, 2, 3, 1),
-        (4, 3, d.whole(3, 4), 1),
-        (6, 4, d.whole(3, 5), d.whole(1, 2)),
-        (6, 3, d.whole(3, 5), d.whole(1, 2)),
-    ):
-        targets = length + (windows - 1) * stride - short
-        losses = d.tensor(windows, length, low=0.5, high=2) + torch.arange(length, 0, -1)
-        losses[-1, length - short :] = 0
-        yield losses, stride, targets
-
-
-check_sliding_loss = Exercise(
-    "14.4",
-    "sliding_loss",
-    _sliding_loss,
-    _window_draws,
-    {
-        "this is what the function of the page gives; write down which targets the last window counts": (
-            _each_window(_of_stride)
-        ),
-        "the last window is left out, and with it the targets that no other window has": lambda x, u, T: (
-            torch.cat(_counted(x, u, T)[:-1]).mean()
-        ),
-        "of the first window, too, only the last `stride` places count here; its earlier targets are in no other": (
-            lambda x, u, T: torch.cat([part[-u:] for part in _counted(x, u, T)]).mean()
-        ),
-        "the places after the end of the text are counted as losses of 0": lambda x, u, T: torch.cat(
-            [x[0], *(row[-u:] for row in x[1:])]
-        ).mean(),
-        "every place of every window counts here, so most targets count more than once": _each_window(
-            lambda row, i, u: row
-        ),
-        "the windows are averaged alike, although they count different numbers of targets": lambda x, u, T: (
-            torch.stack([part.mean() for part in _counted(x, u, T)]).mean()
-        ),
-        "the first `stride` places of a window are counted; the last ones have the context": _each_window(
-            lambda row, i, u: row[:u]
-        ),
-        "the sum is correct, but it is divided by the number of all losses in the windows": lambda x, u, T: (
-            torch.cat(_counted(x, u, T)).sum() / x.numel()
-        ),
-        "this is the sum; divide by the number of targets": lambda x, u, T: torch.cat(
-            _counted(x, u, T)
-        ).sum(),
-    },
-    right="every target is counted once, with the most context that a window gives it.",
-)
-"""Exercise 14.4: `sliding_loss(losses, stride, targets)`, losses (windows, L) of a text, one number, mended."""
-
-
-def _agreeing(K: int, tau: float) -> Tensor | None:
-    """One difference of 1 and the others small: mean over standard error falls to 1, from above."""
-    if tau <= 1:
-        return None
-    d = torch.full((K,), 0.25 * (tau - 1) / K, dtype=torch.float64).clamp_max(0.5 / K)
-    d[0] = 1
-    return d
-
-
-def _agreement_draws(d: Draw) -> Iterator[Inputs]:
-    for K in (2, 3, 5, d.whole(6, 12)):
-        yield K, d.one_of(1.05, 1.1, 1.2)
-    yield 3, TAU[3]
-    yield d.whole(20, 30), 1.96
-    for K in (3, d.whole(4, 8)):
-        yield K, d.one_of(0.5, 0.8, 0.95, 0.98)
-
-
-def _not_agreeing(y: Tensor, K: int, tau: float) -> str:
-    if y.shape != (K,):
-        return f"return {K} differences of shape ({K},), got shape {tuple(y.shape)}."
-    if not ((y > 0).all() or (y < 0).all()):
-        low, high = y.min(), y.max()
-        return f"not all differences have one sign: the smallest is {low:.4g} and the largest {high:.4g}."
-    mean, half = float(y.mean().abs()), float(tau * _error(y))
-    if mean <= half * (1 + 1e-9):
-        return ""
-    return (
-        f"the mean is {mean:.4g} and the half-width of the interval {half:.4g}, so it does not contain zero."
-    )
-
-
-def _first_large(others: float) -> Callable[[int, float], Tensor]:
-    return lambda K, tau: torch.tensor([1.0] + [others] * (K - 1), dtype=torch.float64)
-
-
-check_agreeing = Exercise(
-    "14.5",
-    "agreeing",
-    _agreeing,
-    _agreement_draws,
-    {
-        "equal differences have no scatter: their interval is a point": _first_large(1.0),
-        "one large difference among small ones is the idea, but the small ones must be smaller": _first_large(
-            0.25
-        ),
-        "numbers that rise by equal steps scatter too little": lambda K, tau: torch.arange(1.0, K + 1),
-        "a difference of 0 has no sign; the others may be as close to it as you like": _first_large(0.0),
-        "one difference has the other sign": _first_large(-0.001),
-        "this is right wherever there is an answer; for a tau of 1 or less there is none": (
-            lambda K, tau: _agreeing(K, max(tau, 1.05))
-        ),
-    },
-    right="the mean of K numbers of one sign is more than one standard error, and can be as little more as you like.",
-    fault=_not_agreeing,
-)
-"""Exercise 14.5: `agreeing(K, tau)`, K differences of one sign (K,) whose interval contains zero, or None."""

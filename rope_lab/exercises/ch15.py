@@ -80,6 +80,9 @@ check_shortest_length = Exercise(
             _wave(d, b, n, -4)
         ),
         "the argument base is not used: this is for 10,000": lambda d, b, n: _shortest_length(d, 10_000.0, n),
+        "`unseen` counts pairs, not coordinates": (
+            lambda d, b, n: math.ceil(2 * math.pi * b ** ((d - 2 - n) / d))
+        ),
     },
     right="with one token less, one more pair would meet angles that it has not seen.",
 )
@@ -134,6 +137,14 @@ check_restamp = Exercise(
         "the two angles are added; the old one has to be taken away": lambda keys, old, new: rotated(
             keys, _positions(keys) * (new + old)
         ),
+        "the keys are multiplied by the ratio of the frequencies; they have to be turned": (
+            lambda keys, old, new: keys * (new / old).repeat_interleave(2)
+        ),
+        "positions are divided and rounded; each pair needs its own angle, m·(new − old)": (
+            lambda keys, old, new: rotated(
+                keys, ((_positions(keys) * (new / old)[-1]).round() - _positions(keys)) * old
+            )
+        ),
     },
     right="rotations add up, so nothing was lost in the cache.",
     properties={
@@ -174,7 +185,9 @@ def _sharp_draws(d: Draw) -> Iterator[Inputs]:
 def _too_blunt(y: Tensor, dim: int, length: int, longer: int) -> str:
     if y.shape != () or y <= 0:
         return "return one number above 0."
-    before, now = (1 / (1 + math.exp(_rest(dim, n, a))) for n, a in ((length, 1.0), (longer, float(y))))
+    before, now = (
+        1 / (1 + math.exp(min(_rest(dim, n, a), 500))) for n, a in ((length, 1.0), (longer, float(y)))
+    )
     if _rest(dim, longer, float(y)) <= _rest(dim, length, 1.0) + 1e-5:
         return ""
     return f"the perfect key gets a weight of {now:.4f} among {longer} keys, less than the {before:.4f} among {length}."
@@ -202,6 +215,16 @@ check_sharpened = Exercise(
             lambda dim, n, m: math.sqrt(
                 math.sqrt(dim)
                 + math.sqrt(max(0, (math.sqrt(dim) - 1) ** 2 - 2 * math.log((m - 1) / (n - 1))))
+            )
+        ),
+        "this is the exponent √D of the best sharpening, a²; return its root, and no more than is needed": (
+            lambda dim, n, m: dim**0.5
+        ),
+        "the logarithm of the keys is the natural one": (
+            lambda dim, n, m: (
+                math.sqrt(math.sqrt(dim) - math.sqrt(inside))
+                if (inside := (math.sqrt(dim) - 1) ** 2 - 2 * math.log10((m - 1) / (n - 1))) >= 0
+                else None
             )
         ),
     },

@@ -14,14 +14,26 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rope_lab.exercises.calling import Outcome, call
+from rope_lab.exercises.calling import Outcome, call, raised
+from rope_lab.exercises.drawing import side_by_side
 from rope_lab.exercises.feedback import Feedback
-from rope_lab.exercises.values import NOTHING, Values, finite, first_difference, fit, number, read, same
+from rope_lab.exercises.values import (
+    NOTHING,
+    Value,
+    Values,
+    finite,
+    first_difference,
+    fit,
+    number,
+    read,
+    same,
+)
 
 PUBLIC = 0  # the seed of the pages; whoever grades takes another one
 SECONDS = 10.0  # for one call
@@ -160,11 +172,32 @@ class Exercise:
         place = next((i for i, wrong in enumerate(wrongs) if wrong), None)
         if place is None:
             return Feedback(self.number, True, self.right)
+        if wrongs[place] == NOTHING and (hint := self._not_none(cases)):
+            return Feedback(self.number, False, f"{NOTHING} {hint}")
         message = self._told(cases[place].inputs, wrongs[place])
-        return Feedback(self.number, False, message + self._why(cases, outcomes, place))
+        return Feedback(
+            self.number,
+            False,
+            message + self._why(cases, outcomes, place),
+            self._drawn(cases[place], outcomes[place]),
+        )
+
+    def _drawn(self, case: Case, outcome: Outcome) -> str:
+        """A picture where one shape is wrong."""
+        values = outcome.values or {}
+        wrong = [(values[x], case.expected[x]) for x in values.keys() & case.expected.keys()]
+        wrong = [(a, e) for a, e in wrong if a.shape != e.shape and fit(a, e, self.tolerance)[1] is None]
+        return side_by_side(*wrong[0]) if wrong else ""
+
+    def _not_none(self, cases: Sequence[Case]) -> str:
+        """A sentence for whoever means None, where None is right for other inputs."""
+        if all(case.expected for case in cases):
+            return ""
+        inputs = next(case.inputs for case in cases if case.expected)
+        return f"If None is your answer: there is another for {self._shown(inputs)}."
 
     def _told(self, inputs: Inputs, wrong: str) -> str:
-        if wrong == NOTHING or wrong.startswith("hand over"):
+        if wrong == NOTHING or wrong.startswith(("hand over", "your code replaces")):
             return wrong
         return f"for {self._shown(inputs)}: {wrong}"
 
@@ -218,25 +251,13 @@ class Exercise:
 
     def _why(self, cases: Sequence[Case], outcomes: Sequence[Outcome], place: int) -> str:
         """The mistakes that give the same results on every input, or else the first property that fails."""
-        given = [
-            (case, self._fitted(case, o.values))
-            for case, o in zip(cases, outcomes, strict=False)
-            if o.values is not None
-        ]
         values = outcomes[place].values
-        if not given:
-            return ""
         if values and same(self._fitted(cases[place], values), cases[place].expected, self.tolerance):
             return ""
-        likely = [
-            why
-            for why, mistake in self.mistakes.items()
-            if all(self._alike(mistake, *pair) for pair in given)
-        ]
-        likely = [
-            why for why in likely if not all(self._alike(self.mistakes[why], c, c.expected) for c, _ in given)
-        ]
-        if likely:
+        pairs = list(zip(cases, outcomes, strict=False))
+        fits = {why: self._fits(mistake, pairs) for why, mistake in self.mistakes.items()}
+        if best := max(fits.values(), default=0):
+            likely = [why for why, fit in fits.items() if fit == best]
             return f" Likely: {'; or: '.join(likely)}."
         case = cases[place]
         if (
@@ -248,8 +269,27 @@ class Exercise:
                 with suppress(Exception):  # a property may be impossible to compute for such a result
                     if not holds(values[""].tensor(), *case.inputs):
                         return f" {sentence[0].upper()}{sentence[1:]}."
-        count = sum(not self._wrong(*pair) for pair in zip(cases, outcomes, strict=False))
+        if hint := self._rearranged(case, values):
+            return hint
+        count = sum(not self._wrong(*pair) for pair in pairs)
         return f" ({count} of {len(cases)} inputs are right.)" if count else ""
+
+    def _rearranged(self, case: Case, values: Values | None) -> str:
+        """A sentence if the numbers are the correct ones and only their axes are not."""
+        if not values or values.keys() != {""} or case.expected.keys() != {""}:
+            return ""
+        actual, expected = values[""], case.expected[""]
+        if self.fault or actual.shape == expected.shape or not len(actual.flat) == len(expected.flat) > 1:
+            return ""
+        if len(actual.shape) == len(expected.shape) < 6:
+            for order in permutations(range(len(actual.shape))):
+                moved = actual.tensor().permute(order)
+                if same(read(moved), case.expected, self.tolerance):
+                    return f" The numbers are correct, but the axes are in another order: .permute{order} mends it."
+        plain = Value(expected.kind, expected.shape, actual.flat, actual.form)
+        if same({"": plain}, case.expected, self.tolerance):
+            return " The numbers are correct and in the correct order; only the shape is not."
+        return ""
 
     def _fitted(self, case: Case, values: Values) -> Values:
         expected = case.expected
@@ -262,12 +302,34 @@ class Exercise:
         """The values of a result that is meant: None is an answer where answers are judged by themselves."""
         return {} if answer is None and self.fault else read(answer)
 
-    def _alike(self, mistake: Callable[..., Any], case: Case, values: Values) -> bool:
-        try:
-            wrong = self._read(mistake(*case.inputs))
-        except Exception:  # a mistake may be impossible for some inputs
-            return False
-        return same(values, wrong, self.tolerance)
+    def _fits(self, mistake: Callable[..., Any], pairs: Sequence[tuple[Case, Outcome]]) -> int:
+        """How many outcomes a mistake gives, errors too; 0 if it contradicts one, or if none of them is wrong."""
+        explained, telling = 0, False
+        for case, outcome in pairs:
+            if not case.expected and outcome.values == {}:
+                continue  # None where it is right: the mistake is about the other inputs
+            try:
+                wrong = self._read(mistake(*case.inputs))
+            except Exception as error:  # a mistake may be impossible for some inputs, as the answer may
+                if outcome.values is not None:
+                    return 0
+                alike = _without_line(outcome.failure) == _without_line(raised(error))
+                explained, telling = explained + alike, telling or alike
+                continue
+            if outcome.values is None:
+                continue
+            if not same(self._fitted(case, outcome.values), wrong, self.tolerance):
+                if self.fault and not (self._wrong(case, outcome) or self._wrong(case, Outcome(wrong))):
+                    continue  # two right answers of many
+                return 0
+            explained += 1
+            telling |= not same(case.expected, wrong, self.tolerance)
+        return explained if telling else 0
+
+
+def _without_line(failure: str) -> str:
+    """A sentence about an exception without the line that raised it."""
+    return failure.partition(" (line ")[0].rstrip(".")
 
 
 def shown(x: object) -> str:

@@ -84,6 +84,19 @@ check_ntk_frequencies = Exercise(
         "the argument base is not used: this is for 10,000": lambda dim, base, s, pair: _ntk_frequencies(
             dim, 10_000.0, s, pair
         ),
+        "D // (2·pair) is a whole number; divide with /": (
+            lambda dim, base, s, pair: theta(dim, base * s ** (dim // (2 * pair)))
+        ),
+        "slower pairs are divided by more than the factor; yours stop at it": (
+            lambda dim, base, s, pair: torch.maximum(
+                _ntk_frequencies(dim, base, s, pair), theta(dim, base) / s
+            )
+        ),
+        "only this one pair is divided; choose another base, which changes all but the first": (
+            lambda dim, base, s, pair: torch.where(
+                torch.arange(dim // 2) == pair, theta(dim, base) / s, theta(dim, base)
+            )
+        ),
     },
     right="the first stays the same, the one you name is divided by the factor, and slower ones by more.",
     properties={
@@ -242,6 +255,9 @@ check_partial_ntk = Exercise(
         ),
         "the pairs that do not turn are missing; their frequency is 0": lambda dim, rotary, base, s: (
             _partial_ntk(rotary, rotary, base, s)
+        ),
+        "the zeros come last: the first pairs are those that turn": (
+            lambda dim, rotary, base, s: _partial_ntk(dim, rotary, base, s).roll(dim // 2 - rotary // 2)
         ),
     },
     right="the first pair stays the same and the last that turns is divided by the factor.",

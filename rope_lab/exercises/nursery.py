@@ -25,6 +25,7 @@ import torch
 
 from rope_lab.exercises import exercise
 from rope_lab.exercises.calling import Outcome, TooLong, raised, within
+from rope_lab.exercises.guard import parts, replaced
 
 ANSWER = 50_000_000  # bytes that a child may send back
 GRACE = 5.0  # seconds that a child has beyond its limit, to say what happened
@@ -160,6 +161,8 @@ def _answer(job: dict[str, Any], folder: str | None = None) -> list[dict[str, An
         _limit(job["seconds"], job["memory"])
         _guard(folder, job["closed"])
 
+    before = parts()
+
     def load() -> dict[str, Any]:
         exec(compile(job["code"], job["name"], "exec"), names)
         return names
@@ -172,7 +175,10 @@ def _answer(job: dict[str, Any], folder: str | None = None) -> list[dict[str, An
         return _failure(raised(error, job["name"]))
     if task.name not in names:
         return _failure(f"{job['name']} does not define {task.name}.")
-    return [outcome.plain() for outcome in task.ask(names[task.name], inputs, seconds=job["seconds"])]
+    outcomes = task.ask(names[task.name], inputs, seconds=job["seconds"])
+    if problem := replaced(before):
+        return _failure(problem)
+    return [outcome.plain() for outcome in outcomes]
 
 
 def _limit(seconds: float, memory: int) -> None:

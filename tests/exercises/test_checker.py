@@ -230,3 +230,71 @@ def test_an_outcome_survives_json() -> None:
     answers = [lambda x, n: x * n, lambda x, n: x * 1j, lambda x, n: 1 / 0]
     for outcome in (one for answer in answers for one in times.ask(answer, inputs)):
         assert Outcome.of(json.loads(json.dumps(outcome.plain()))) == outcome
+
+
+def test_a_wrong_shape_is_drawn_beside_the_right_one() -> None:
+    verdict = times(lambda x, n: torch.stack((x * n, x)))
+    picture = verdict._repr_html_()
+    assert "yours: shape (2, 2)" in picture
+    assert "expected: shape (2,)" in picture
+    assert picture.count("<td") == 6
+    assert "color:" not in picture.replace("currentColor", "")  # the page's own colours, light or dark
+    assert repr(verdict).startswith("✗ exercise 9.1: for x = [")
+    assert "<" not in repr(verdict)
+
+
+def test_a_large_tensor_is_drawn_in_part() -> None:
+    picture = times(lambda x, n: torch.ones(3, 50, 50) if len(x) == 2 else x * n)._repr_html_()
+    assert picture.count("<td") < 60
+    assert "50 rows" in picture
+    assert "the first of them" in picture
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda x, n: x * n, lambda x, n: x + n, lambda x, n: None, lambda x, n: 1 / 0]
+)
+def test_nothing_is_drawn_where_no_shape_is_wrong(answer) -> None:
+    assert times(answer)._repr_html_() is None
+
+
+def test_the_default_dtype_goes_on_as_before() -> None:
+    def change(x: Tensor, n: int) -> Tensor:
+        torch.set_default_dtype(torch.float64)
+        return x * n
+
+    assert times(change)
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x, n: (x * n)[None], "in the correct order; only the shape is not"),
+        (lambda x, n: (x + n)[None], "expected shape (2,), got (1, 2)."),
+    ],
+)
+def test_right_numbers_in_a_wrong_shape_are_called_so(answer, words: str) -> None:
+    assert words in times(answer).message
+
+
+def test_the_same_error_as_that_of_a_mistake_names_it() -> None:
+    look = Exercise(
+        "9.7",
+        "look",
+        lambda x, n: x[n - 1],
+        lambda d: [(d.tensor(n), n) for n in (2, 3, 4)],
+        {"places are counted from 0": lambda x, n: x[n], "from the end": lambda x, n: x[-n]},
+        right="seen.",
+    )
+    named, unnamed = look(lambda a, b: a[b]), look(lambda a, b: a[b + 1])
+    assert "raises IndexError: index 2 is out of bounds" in named.message
+    assert named.message.endswith("Likely: places are counted from 0.")
+    assert "raises IndexError: index 3 is out of bounds" in unnamed.message
+    assert "Likely" not in unnamed.message
+
+
+def test_whoever_means_none_is_told_an_input_that_has_another_answer() -> None:
+    sometimes = Exercise("9.8", "free", between, lambda d: [(4, 5), (0, 9)], {}, right="", fault=not_between)
+    assert sometimes(lambda low, high: None).message == (
+        "your function returns nothing yet. If None is your answer: there is another for low = 0, high = 9."
+    )

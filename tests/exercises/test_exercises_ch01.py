@@ -263,7 +263,7 @@ def torch_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (lambda q, k, v: attend(q, k, v, hidden=0.0), "still have a weight"),
         (lambda q, k, v: attend(q * q.shape[-1] ** 0.5, k, v), "divided by √D"),
         (lambda q, k, v: attend(q, k, v, first=len(k) - len(q) - 2), "got nan"),
-        (lambda q, k, v: attend(q, k[-len(q) :], v[-len(q) :]), "The newest query sees all keys"),
+        (lambda q, k, v: attend(q, k[-len(q) :], v[-len(q) :]), "see only each other"),
         (lambda q, k, v: attend(q, k, v)[-1:], "expected shape"),
         (lambda q, k, v: None, "nothing yet"),
     ],

@@ -52,11 +52,11 @@ BAD = {  # what is wrong with `turn` → words of its message; causal_mean is co
     "mutates": ("x.zero_()", "expected"),
     "patches": (
         "torch.allclose = torch.equal = lambda *a, **k: True; torch.Tensor.tolist = lambda s: []",
-        "nothing is turned",
+        "your code replaces torch.",
     ),
     "patches_us": (
         "import rope_lab.exercises.checker as c; c.Exercise.judge = c.Exercise._wrong = lambda *a, **k: ''",
-        "nothing is turned",
+        "your code replaces rope_lab.exercises.checker.Exercise.",
     ),
     "pickles": ("return type('X', (), {'__reduce__': lambda s: (print, ('x',))})()", "got X"),
 }
@@ -288,4 +288,14 @@ def test_an_answer_that_is_judged_by_its_properties_is_graded_too(tmp_path: Path
     assert {mark.submission for mark in found if mark.passed} == {"right"}
     assert "nothing yet" in said["stub"]
     assert "but there is an answer" in said["lazy"]
-    assert "the same text" in said["patches"]
+    assert said["patches"].startswith("your code replaces torch.Tensor.equal; an answer may use torch")
+
+
+def test_what_is_set_and_not_replaced_is_allowed_and_reaches_no_other_answer(tmp_path: Path) -> None:
+    settings = (
+        "import torch\ntorch.manual_seed(1)\ntorch.set_default_dtype(torch.float64)\ntorch.Tensor.mine = 1\n"
+    )
+    (tmp_path / "sets.py").write_text(settings + RIGHT + TURN, encoding="utf-8")
+    (tmp_path / "turns.py").write_text(RIGHT + TURN, encoding="utf-8")
+    found = grading.grade(str(tmp_path), grading.chosen("1.2,3.1"), worth={"1.2": 1, "3.1": 1}, seed="secret")
+    assert [mark.passed for mark in found] == [True] * 4
