@@ -679,7 +679,8 @@ table(
 #
 # $$ \lvert \langle R_m q, R_n k \rangle \rvert / \sqrt D \;\le\; \sqrt D , $$ (eq-15-16)
 #
-# here 6.3, whatever the weights learn. (With the learned number of {cite:t}`henry2020` training could lift the cap.)
+# here 6.3, whatever the weights learn. (With the learned number of {cite:t}`henry2020` training can lift the cap;
+# chapter 14 shows what remains of the factor's gain.)
 # Take the best case, a key equal to its query, among $N - 1$ keys of random directions. Their scores have variance 1,
 # or $a^4$ with the factor, and are nearly Gaussian, so that $\mathrm{e}$ to a score is $\mathrm{e}^{a^4/2}$ on average,
 # and the perfect key gets the weight
