@@ -136,7 +136,7 @@ def _louder_draws(d: Draw) -> Iterator[Inputs]:
             found = {
                 "first": gain[0] == gain.max() > 0 > gain.sum(),
                 "other": gain[0] < 0 < gain.max()
-                and plain.argmax() not in (0, gain.argmax())
+                and plain.argmax() not in (0, gain.argmax(), gain.argmax() // 2)
                 and gain[-1] < 0
                 and gain[gain.argmax() // 2] < 0,
                 "faded": gain.max() < 0,

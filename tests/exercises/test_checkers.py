@@ -50,10 +50,15 @@ def test_a_memorised_constant_fails(exercise: Exercise) -> None:
         assert not exercise(lambda *inputs, constant=constant: constant)
 
 
-@every
+def takes_functions(exercise: Exercise) -> bool:
+    """Whether some inputs are functions: they have another address each time, so nothing is learned of them."""
+    return any("function" in repr(case.inputs) for case in exercise.cases())
+
+
+@pytest.mark.parametrize(
+    "exercise", [e for e in EXERCISES.values() if not takes_functions(e)], ids=lambda e: e.number
+)
 def test_results_of_the_public_seed_do_not_pass_under_another(exercise: Exercise) -> None:
-    if any("function" in repr(case.inputs) for case in exercise.cases()):
-        pytest.skip("a function has another address each time")
     assert exercise(memorised(exercise, PUBLIC))
     assert not exercise(memorised(exercise, PUBLIC), seed=11)
 

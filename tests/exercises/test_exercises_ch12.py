@@ -241,7 +241,7 @@ def test_chunked_attention_right() -> None:
         (rolling(lambda W, chunk: chunk), "nothing is kept"),
         (rolling(lambda W, chunk: W + chunk - 1, window=99), "still needed as a mask"),
         (lambda q, k, v, W, chunk: one_by_one(q, k, v, W + 1, chunk), "one key too many"),
-        (rolling(lambda W, chunk: max(W, chunk)), "inputs are right"),
+        (rolling(lambda W, chunk: max(W, chunk)), "cut to W together with the chunk"),
         (lambda q, k, v, W, chunk: one_by_one(q, k, v, W, chunk)[:1], "expected shape"),
         (lambda q, k, v, W, chunk: q @ k.T @ v, "already wrong there"),
         (lambda q, k, v, W, chunk: None, "nothing yet"),
