@@ -6,6 +6,7 @@ from typing import Any
 
 from rope_lab.experiments import (
     algorithms,
+    causes,
     claims,
     extending,
     heads,
@@ -28,6 +29,7 @@ EXPERIMENTS = {
     **rates.EXPERIMENTS,
     **claims.EXPERIMENTS,
     **spectrum.EXPERIMENTS,
+    **causes.EXPERIMENTS,
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from runs import corpus
 from test_experiments import TINY
 
-from rope_lab.experiments import claims, extending, rates, spectrum
+from rope_lab.experiments import causes, claims, extending, rates, spectrum
 from rope_lab.experiments.lab import Lab
 from rope_lab.experiments.store import Results
 from rope_lab.training import Corpus
@@ -19,6 +19,7 @@ from rope_lab.training import Corpus
 def tiny_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setitem(rates.STEPS, "smoke", (2, 3))
     monkeypatch.setitem(claims.UPDATES, "smoke", 1)
+    monkeypatch.setitem(causes.UPDATES, "smoke", 1)
     return Lab(TINY, Corpus("words", corpus().text * 4), tmp_path, "cpu")
 
 
@@ -97,3 +98,18 @@ class TestSpectrum:
 
     def test_a_width_is_measured(self, tiny_lab: Lab):
         assert 1 < spectrum.measure_width(tiny_lab, "width 8, base 1,000", 0)["loss"] < 4
+
+
+class TestCauses:
+    def test_log_n_changes_only_what_is_beyond_the_context(self, tiny_lab: Lab):
+        model = tiny_lab.trained(tiny_lab.config(0))[0].model
+        context = model.config.context
+        ids = tiny_lab.held_out[None, : 2 * context]
+        plain, warm = (causes.longer(model, name, 2).eval()(ids) for name in ("none", "log-n"))
+        torch.testing.assert_close(plain[:, :context], warm[:, :context], rtol=0, atol=0)
+        assert not torch.equal(plain[:, context:], warm[:, context:])
+
+    def test_kinds_of_models_are_extended_and_fine_tuned(self, tiny_lab: Lab):
+        found = [causes.measure(tiny_lab, f"YaRN ×2{kind}", 0) for kind in ("", ", no QK-norm")]
+        assert found[0]["trained_length"] != found[1]["trained_length"]
+        assert all(len(set(numbers["loss"])) == 2 for numbers in found)
