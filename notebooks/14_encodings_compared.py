@@ -1140,7 +1140,8 @@ table(
 # back half of that rise; without it the factor takes back two thirds, a whole nat. So about a third of what the factor
 # gains in models like that of chapter 15 it gains with the learned gain too; the rest goes with the missing gain, but
 # shows only in longer texts. Nor does the spread explain every rise: without the normalisation (and at other rates)
-# attention is spread as little as with the gain, and the loss rises more.
+# attention is spread as little as with the gain, and the loss rises more. There the factor does little, and YaRN's
+# frequencies do nearly all, as chapter 15 shows (*With three seeds, and with a gain*).
 #
 # ## What goes wrong in practice
 #
