@@ -915,10 +915,12 @@ def mean_loss(method: str, ending: str) -> float:
     return fmean(remedies.values(f"{method} ×{farthest}{ending}", "loss", 0))
 
 
-def changes(method: str, ending: str) -> list[float]:
+def changes(
+    method: str, ending: str, field: str, stage: int, rho: int = farthest
+) -> list[float]:
     """Loss of a method minus that of nothing scaled, seed by seed."""
-    variants = (f"{name} ×{farthest}{ending}" for name in (method, "none"))
-    return differences(remedies, *variants, "loss", 0)
+    variants = (f"{name} ×{rho}{ending}" for name in (method, "none"))
+    return differences(remedies, *variants, field, stage)
 
 
 capped_kind, free_kind = ", QK-norm without a gain", ", no QK-norm"
@@ -957,17 +959,28 @@ table(
 )  # fmt: skip
 
 # %%
+cases = [
+    (method, title, end, farthest)
+    for title, end in kinds_of_model.items()
+    for method in ("NTK-by-parts", "attention factor alone", "YaRN")
+]
+cases += [
+    (method, "with QK-norm", "", rho)
+    for rho in causes.FACTORS[:-1]
+    for method in ("attention factor alone", "YaRN")
+]
 table(
     [
         [
-            f"{said(method)}, {title if end else 'QK-norm with a gain'}",
-            *verdict(changes(method, end)),
+            f"{said(method)} ×{rho}, {title if end else 'QK-norm with a gain'}",
+            *verdict(changes(method, end, "loss", 0, rho))[:2],
+            verdict(changes(method, end, "end", 0, rho)).difference,
+            verdict(changes(method, end, "loss", -1, rho)).difference,
         ]
-        for title, end in kinds_of_model.items()
-        for method in ("NTK-by-parts", "attention factor alone", "YaRN")
+        for method, title, end, rho in cases
     ],
-    ["", "difference", "verdict", "seeds that agree"],
-    caption=f"Loss minus that with nothing scaled, at {farthest} times the trained length.",
+    ["", "mean", "verdict", f"last {L}", "mean after fine-tuning"],
+    caption="Loss minus that with nothing scaled.",
 )
 own_loss = {
     title: fmean(remedies.values(f"none ×{farthest}{end}", "trained_length"))
@@ -983,7 +996,7 @@ print("At the trained length:", ", ".join(f"{x:.2f} {t}" for t, x in own_loss.it
 # do not decidedly. Of all methods in the table, YaRN as a whole is the only one that the seeds show to be lower in all
 # three kinds. *Log-n* does nearly what the factor does, at no cost in short texts.
 #
-# Four limits, from the same records. The mean hides the far end: on the last 128 characters the frequencies alone lower the
+# Four limits, from the second table. The mean hides the far end: on the last 128 characters the frequencies alone lower the
 # loss in every seed of every kind, and all of YaRN reads best. Shorter extensions differ: at two and four times the
 # length, recorded with the gain only, YaRN *raises* the mean loss, whereas the factor alone does not. After 100 updates of
 # fine-tuning all these differences are much smaller; with the gain little is left. And the models without QK-norm were
