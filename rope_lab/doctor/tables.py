@@ -18,13 +18,12 @@ FORMS = ("halves", "each twice", "once")
 def with_tables(apply: Callable[..., Any], table: Table) -> Callable[..., Any]:
     """A function of (q, k, positions), from one of (q, k, cos, sin) and the one that makes the tables.
 
+        diagnose(with_tables(apply_rotary_pos_emb, LlamaRotaryEmbedding(config)), 64)
+
     Args:
         apply: takes q and k, or one tensor, and then the tables: `cos` and `sin`, by name if it has such names.
         table: maps (x, positions) to (cos, sin) or one complex tensor; positions have shape (B, N), and x is there for
             its dtype and device. A rotary module of transformers is such a function.
-
-    Example:
-        diagnose(with_tables(apply_rotary_pos_emb, LlamaRotaryEmbedding(config)), 64)
     """
     names = parameters(apply)
     named = {"cos", "sin"} <= set(names)
