@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,10 +15,9 @@ from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 from rope_lab.training import record
 
 _LOSS = "loss (nats per character)"
-T = TypeVar("T")
 
 
-def in_turn(names: Sequence[T]) -> Iterator[T]:
+def in_turn(names: Sequence[Any]) -> Iterator[Any]:
     """The names of trainings, each printed when its turn comes; after the last one the lines are cleared.
 
     So whoever runs the cell sees how far it is, and the page keeps only the results.
