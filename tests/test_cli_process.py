@@ -64,14 +64,14 @@ class TestProcess:
     @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", None)])
     def test_a_stop_from_outside_leaves_a_checkpoint_too(self, tmp_path, number):
         folder = str(tmp_path / "run")
-        process = self.start(*TINY, "--run", folder, "--steps", "1000")
+        process = self.start(*TINY, "--run", folder, "--steps", "4000")
         with process:
-            assert process.stdout.readline().startswith("step  250/1000")
+            assert process.stdout.readline().startswith("step 1000/4000")
             process.send_signal(number)
             err = process.communicate()[1]
         assert process.returncode == 130
         assert "resume with: rope-lab train --resume" in err
-        assert checkpoint.load(folder).run["step"] >= 250
+        assert checkpoint.load(folder).run["step"] >= 1000
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no lock on a folder")
     def test_a_folder_in_use_is_refused_until_its_run_has_ended(self, capsys, tmp_path):
