@@ -19,7 +19,6 @@ MIXTURES = ("RoPE", *LAYERS, "NoPE")
 UPDATES = {"smoke": 4, "cpu": 100, "gpu": 500}  # of the recalibration
 LONGER = 4  # times the trained length, where a dropped rotation is measured
 
-# Recalibration by `name`: what the rotation becomes, and at how many times the trained length it is measured later.
 DROPPED = ("rotation kept", "rotation dropped", "rotation kept, YaRN", "NoPE from the start")
 
 

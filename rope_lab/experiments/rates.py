@@ -2,7 +2,8 @@
 
 The rule, fixed before the runs: every variant is trained with the rates of the recipe times 0.5, 1 and 2, on the first
 81% of the text, with the updates of the shorter budget; the factor with the lowest loss on the next 9% is the variant's
-own in all experiments. The last tenth of the text, on which results are reported, takes no part.
+own in every experiment that asks `configured`. The last tenth of the text, on which results are reported, takes no part
+in that choice; the rates that are multiplied were found on it.
 """
 
 from __future__ import annotations
