@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import types
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 from docutils.core import publish_doctree
+from sphinx.ext.viewcode import collect_pages
 
 from rope_book.address import base_url
 from rope_book.docstrings import _to_rst
-from rope_book.pages import describe, size
+from rope_book.pages import describe, nested, size
 from rope_lab.exercises.plain import pieces
 
 CHAPTERS = {3: "three", 5: "five", 10: "ten", 13: "thirteen", 15: "fifteen"}
@@ -57,6 +59,28 @@ def test_the_size_of_a_drawing_is_in_pixels(tmp_path: Path):
     (tmp_path / "b.svg").write_text('<svg width="100%" viewBox="0 0 72 36"></svg>')
     assert size(tmp_path / "a.svg") == (96, 48)
     assert size(tmp_path / "b.svg") is None
+
+
+@pytest.mark.parametrize(
+    ("modules", "inside"),
+    [
+        (["a", "b"], []),
+        (["a", "a.b", "a.c", "d"], [["a.b", "a.c"]]),
+        (["a", "a.b", "a.b.c", "a.d", "e", "e.f"], [["a.b", "a.d"], ["a.b.c"], ["e.f"]]),
+    ],
+)
+def test_a_list_of_modules_has_only_entries(modules: list[str], inside: list[list[str]]):
+    builder = types.SimpleNamespace(
+        name="html", format="html", highlighter=None, get_relative_uri=lambda here, there: there
+    )
+    env = types.SimpleNamespace(_viewcode_modules=dict.fromkeys(modules, False))
+    builder.env = env
+    app = types.SimpleNamespace(builder=builder, verbosity=0, config=types.SimpleNamespace())
+    *_, (_, context, _) = collect_pages(app)
+    page = ET.fromstring(f"<div>{nested(context['body'])}</div>")
+    assert {child.tag for found in page.iter("ul") for child in found} == {"li"}
+    assert [a.text for a in page.iter("a")] == modules
+    assert [[li.find("a").text for li in found] for found in page.iterfind(".//li/ul")] == inside
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,16 @@ def _roles(body: str) -> str:
     )
 
 
+def nested(body: str) -> str:
+    """A list of modules in which a list of parts stands in the entry of its whole, as HTML wants it.
+
+    Sphinx writes it after that entry, where a reader of the page aloud is told of no list.
+    """
+    opened = re.sub(r"</li>\s*<ul>", "\n<ul>", body)
+    *inner, last = opened.split("</ul>")
+    return "</ul></li>".join(inner) + "</ul>" + last if inner else opened
+
+
 def changed(app: Sphinx, docname: str) -> str | None:
     """The day of the last commit to a page's source; None outside of git and where git cannot tell."""
     source = SHOWS.get(docname) or str(app.env.doc2path(docname, base=False))
@@ -129,6 +139,8 @@ def _finish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         return
     _load_less(context, pagename)
     context["metatags"] = ""  # docutils' own viewport: the theme has one
+    if pagename == "_modules/index":
+        context["body"] = nested(context["body"])
     if doctree is not None:
         context["metatags"] = _meta(app, context, doctree)
         context["body"] = _roles(_images(app, THEBE.sub("", context["body"])))
