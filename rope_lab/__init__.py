@@ -19,12 +19,14 @@ if TYPE_CHECKING:  # where each name comes from; `__getattr__` below fetches it 
         rotate,
         sinusoidal,
     )
+    from rope_lab.latent import LatentAttention
     from rope_lab.local import LocalAttention, LocalCache, LocalConfig, LocalTransformer
     from rope_lab.model import RoFormer
 
 __version__ = "0.1.0"
 __all__ = [
     "KVCache",
+    "LatentAttention",
     "LearnedEmbedding",
     "LocalAttention",
     "LocalCache",
@@ -45,7 +47,7 @@ __all__ = [
     "sinusoidal",
 ]
 
-_ROOMS = ("encodings", "cache", "attention", "config", "model", "local")  # searched in this order
+_ROOMS = ("encodings", "cache", "attention", "latent", "config", "model", "local")  # searched in this order
 
 if not TYPE_CHECKING:
 
