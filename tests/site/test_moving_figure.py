@@ -1,4 +1,4 @@
-"""The moving figure of chapter 3 in a browser: what it says at every kind of position."""
+"""The moving figures in a browser: what they say at every kind of position."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser
 
+from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
 from rope_lab.figures.turning import KEY, QUERY, STEP, turning
 
 MOVE = """([name, value]) => {
@@ -36,4 +37,25 @@ def test_it_says_where_the_hands_are(browser: Browser, m: int, n: int, t: int) -
     assert (
         page.get_by_role("slider", name="position of q", exact=True).count() == 1
     )  # its value is not in its name
+    page.close()
+
+
+@pytest.mark.parametrize("cached", [0, 1, 4, 8, 11])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_text_in_two_pieces(browser: Browser, cached: int, rule: str) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{pieces().data}</article>")
+    shown = ".rope-pieces p"
+    assert page.locator(shown).all_inner_texts() == said(8, again=False)  # as it is without JavaScript
+    page.evaluate(MOVE, ["cached", cached])
+    page.get_by_label("positions of the new tokens").select_option(rule)
+    again = rule == RULES[1]
+    assert page.locator(shown).all_inner_texts() == said(cached, again=again)
+    marked = page.locator(".rope-pieces .wrong").evaluate_all("all => all.map(cell => cell.dataset.at)")
+    assert sorted(marked) == sorted(
+        f"{m} {n}"
+        for m in range(cached, COUNT)
+        for n in range(m + 1)
+        if distance(m, n, cached, again=again) != m - n
+    )
     page.close()
