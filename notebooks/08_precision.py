@@ -17,8 +17,8 @@
 #
 # Large models store their numbers in 16 bits, and it does them little harm. **Can the positions be stored in 16 bits too?**
 #
-# Below is one pair of a head of 128 coordinates on three clocks. Each clock rounds the position, the frequency and their
-# product to its number type; the dashed hand is exact. Move the position:
+# Below is one pair of a head of 128 coordinates, as the hand of a clock. The dashed hand is exact. For the other one the
+# position, the frequency and their product are rounded to the number type. Move the position:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.rounding import rounding
@@ -38,9 +38,9 @@ rounding()
 #
 # $$ |\operatorname{fl}(x) - x| \;\le\; 2^{-p}\, |x| , $$ (eq-8-1)
 #
-# and of $N = 2^k \ge 2^p$ positions it leaves
+# and of the first $2^{p+a}$ positions, $a \ge 1$, it leaves
 #
-# $$ \underbrace{2^p + 1}_{0, \dots, 2^p} \;+\; (k - p)\, 2^{p-1} . $$ (eq-8-2)
+# $$ \underbrace{2^p + 1}_{0, \dots, 2^p} \;+\; a\, 2^{p-1} . $$ (eq-8-2)
 #
 # The exact values in this chapter come from mpmath, which rounds to any number of digits and uses nothing of
 # the package:
@@ -79,10 +79,9 @@ def kept(N: int, dtype: torch.dtype) -> int:
 
 
 for dtype, p in ((bf16, 8), (f16, 11)):
-    powers = range(p, 16)
-    counted = torch.tensor([kept(2**k, dtype) for k in powers])
-    formula = torch.tensor([2**p + 1 + (k - p) * 2 ** (p - 1) for k in powers])
-    check(f"eq. 8.2, {called(dtype)}", counted[1:], formula[1:])
+    counted = torch.tensor([kept(2 ** (p + a), dtype) for a in range(1, 16 - p)])
+    formula = torch.tensor([2**p + 1 + a * 2 ** (p - 1) for a in range(1, 16 - p)])
+    check(f"eq. 8.2, {called(dtype)}", counted, formula)
 
 table(
     [
@@ -143,11 +142,11 @@ def formed(m: Tensor, dtype: torch.dtype) -> Tensor:
 
 most = {bf16: 10_000_000, f16: 65_000, f32: 10_000_000}  # float16 ends at 65,504
 for dtype, p in digits.items():
-    m = torch.randint(1, most[dtype], (200,))
-    exact = exact_products(m)
+    drawn = torch.randint(1, most[dtype], (200,))
+    exact = exact_products(drawn)
     bound = ((1 + 2.0**-p) ** 3 - 1) * exact
-    error = (formed(m, dtype) - exact).abs()
-    check_at_most(f"eq. 8.3, {called(dtype)}", error, bound, draws=200)
+    off_by = (formed(drawn, dtype) - exact).abs()
+    check_at_most(f"eq. 8.3, {called(dtype)}", off_by, bound, draws=200)
 
 for dtype, p in digits.items():
     one = 1 / ((1 + 2.0**-p) ** 3 - 1)
@@ -160,8 +159,8 @@ at = (torch.logspace(0, 7, 240).long() | 1).unique()  # odd positions
 products = exact_products(at)
 largest = {}
 for dtype in digits:
-    errors = (formed(at, dtype) - products).abs().amax(-1)
-    largest[called(dtype)] = torch.where(errors.isfinite(), errors, torch.nan)
+    at_most = (formed(at, dtype) - products).abs().amax(-1)
+    largest[called(dtype)] = torch.where(at_most.isfinite(), at_most, torch.nan)
 bounds = {called(t): ((1 + 2.0**-p) ** 3 - 1) * at for t, p in digits.items()}
 bounds["float16"] = torch.where(at < 65_520, bounds["float16"], torch.nan)
 angle_errors(at, largest, bounds)
@@ -182,7 +181,7 @@ print(f"the largest error there is in pair {worst_pair}")
 #
 # `rope_lab.angles` takes the product in float64, removes whole turns, and only then rounds to float32. At ten million tokens
 # the bound {eq}`eq-8-3` with $p = 53$ is $3.3 \cdot 10^{-9}$ radians. A reduced angle is at most $\pi$, so rounding it to
-# float32 costs at most $2^{-24}\pi \approx 1.9 \cdot 10^{-7}$. Are both steps needed? Leave out one at a time:
+# float32 costs at most $2^{-24}\pi \approx 1.9 \cdot 10^{-7}$. Are both steps needed? Take away one at a time:
 
 # %%
 import math
@@ -328,9 +327,9 @@ check_at_most("eq. 8.5, frequencies in bfloat16", wrong, slack, draws=draws)
 
 norms = q.norm(dim=-1)[:, :, None] * k.norm(dim=-1)[:, None] / D**0.5
 for dtype in (bf16, f16):
-    p = digits[dtype]
+    u = 2.0 ** -digits[dtype]
     wrong = scores(10**7, cos_sin=dtype, **plain) - exact_scores
-    slack = (2 * 2.0**-p + 2.0 ** (-2 * p)) * norms + 1e-7
+    slack = (2 * u + u**2) * norms + 1e-7
     check_at_most(f"eq. 8.6, {called(dtype)}", wrong.abs(), slack, draws=draws)
 
 # %% [markdown]
@@ -425,7 +424,7 @@ corpus = tiny_shakespeare()
 unmeasured = TrainingOnly(corpus.name, corpus.text)
 L = 64  # characters of context
 config = preset(
-    "cpu", context=L, dim=64, depth=2, heads=1, steps=90, reports=1, evaluations=1
+    "cpu", context=L, dim=64, depth=2, heads=1, steps=80, reports=1, evaluations=1
 )
 held_out = corpus.encode(corpus.val)[: 80 * L + 1]
 
@@ -512,7 +511,7 @@ table(cases, {"trained with": "", "read with positions": "", "loss": ".3f"})
 # alike, so the rotation says nothing about their order. Give the same model exact positions, which it never saw, and its
 # loss falls: what it lacks is in the positions and not in the weights alone.
 #
-# Caution: this is one seed, two layers, 64 characters and 90 updates. It shows the large effects. What it cannot show is a
+# Caution: this is one seed, two layers, 64 characters and 80 updates. It shows the large effects. What it cannot show is a
 # change of a thousandth of a nat, what rounded frequencies do at distances of thousands of tokens, or whether rounded
 # products add up over a hundred layers and a hundred thousand keys. {cite:t}`wang2025` report from large models that with
 # bfloat16 RoPE deviates from relative scores, more so in longer contexts, and that the first token contributes much to it.
@@ -559,8 +558,7 @@ tries = {
     "float16, by 1": (1, f16),
 }
 drift = {name: deviations(*case) for name, case in tries.items()}
-once = rounded(torch.randn(500, 1, D, dtype=f64), torch.tensor([-64]), product=f64)
-at_once = ((once.to(bf16) - once).norm() / once.norm()).item()
+at_once = deviations(64, bf16)[0][0]
 for name, (errors, _) in drift.items():
     print(
         f"{name}: {errors[0]:.4f} after one shift, {errors[-1]:.4f} after 64, "
@@ -573,9 +571,9 @@ print(f"bfloat16, by 64 in one shift: {at_once:.4f}")
 # eight times its size after 64 shifts, and shifts by 256 tokens come close to that. With shifts by one token it grows about
 # four times faster. The reason is in the slow pairs. One token turns a pair by $\theta_i$, and where that moves a coordinate by
 # less than half the distance to the next number of the type, rounding puts it back where it was. Such a pair never
-# turns. After $n$ shifts by $\Delta$ it is off by all that it should have turned:
+# turns. After $c$ shifts by $t$ tokens it is off by all that it should have turned:
 #
-# $$ \big|\mathrm{e}^{-\mathrm{i} n \Delta \theta_i} - 1\big| = 2 \left|\sin \tfrac{n \Delta \theta_i}{2}\right| . $$ (eq-8-7)
+# $$ \big|\mathrm{e}^{-\mathrm{i} c t \theta_i} - 1\big| = 2 \left|\sin \tfrac{c t \theta_i}{2}\right| . $$ (eq-8-7)
 
 # %%
 once_shifted = torch.randn(500, 1, D, dtype=f64).to(bf16).double()
@@ -621,9 +619,9 @@ shifts(
 
 # %%
 rates = frequencies(32)
-m = torch.arange(2048)
-full = (m[:, None] * rates).float()
-half = m.half()[:, None] * rates.half()
+short = torch.arange(2048)
+full = (short[:, None] * rates).float()
+half = short.half()[:, None] * rates.half()
 print(f"position 1857, pair 1, float32: {full[1857, 1]:.4f}")
 print(f"position 1857, pair 1, float16: {half[1857, 1]:.0f}")
 difference = (half.cos().float() - full.cos()).abs().max()

@@ -251,7 +251,7 @@ check_far_tables = Exercise(
             (_turned_back(m.double()[:, None] * f),) * 2
         ),
     },
-    right="ten million positions, and every digit of a float32 is right.",
+    right="the positions are far away, and every digit of a float32 is right.",
     properties={
         "the squares of cosine and sine do not add up to 1": lambda y, m, f: torch.allclose(
             y.square().sum(0), torch.ones(len(m), len(f), dtype=torch.float64), atol=1e-4

@@ -8,6 +8,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
+from rope_lab.figures.rounding import POSITIONS, START, TYPES, rounding
+from rope_lab.figures.rounding import said as said_of_rounding
 from rope_lab.figures.turning import KEY, QUERY, STEP, turning
 
 MOVE = """([name, value]) => {
@@ -58,4 +60,25 @@ def test_a_text_in_two_pieces(browser: Browser, cached: int, rule: str) -> None:
         for n in range(m + 1)
         if distance(m, n, cached, again=again) != m - n
     )
+    page.close()
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize(
+    ("place", "pair"), [(0, 0), (START, 0), (START, 1), (22, 7), (37, 0), (48, 63), (49, 1)]
+)
+def test_a_rounded_hand(browser: Browser, name: str, place: int, pair: int) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{rounding().data}</article>")
+    shown = ".rope-round p"
+    assert page.locator(shown).all_inner_texts() == said_of_rounding(POSITIONS[START], 0, "bfloat16")
+    page.get_by_label("number type").select_option(name)
+    page.evaluate(MOVE, ["m", place])
+    page.evaluate(MOVE, ["i", pair])
+    assert page.locator(shown).all_inner_texts() == said_of_rounding(POSITIONS[place], pair, name)
+    assert page.get_by_role("slider", name="position", exact=True).get_attribute("aria-valuetext") == (
+        f"{POSITIONS[place]:,}"
+    )
+    overflows = name == "float16" and POSITIONS[place] > 65_504
+    assert page.locator(".rope-round .hand").is_visible() != overflows
     page.close()
