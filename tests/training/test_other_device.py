@@ -6,7 +6,6 @@ raises where a tensor of it meets one of the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import rotary_embedding_torch as theirs
 import torch
+from devices import OTHERS, POSITIONS, QUESTIONS, X
 from runs import corpus, tiny
 from torch import Tensor, nn
 from without_float64 import WithoutFloat64
@@ -21,14 +21,8 @@ from without_float64 import WithoutFloat64
 import rope_lab.training.loop
 from rope_lab import RoFormer
 from rope_lab.encodings import base
-from rope_lab.experiments.looking import attention_by_distance
-from rope_lab.interop import local_attention as la
 from rope_lab.interop import rotary_embedding_torch as ret
-from rope_lab.local import LocalConfig, LocalTransformer, local_attention
-from rope_lab.training import Run, TrainConfig, distributed, evaluate, sample, token_losses, train
-
-POSITIONS = ("none", "learned", "sinusoidal", "t5", "alibi", "rope", "xpos", "roper")
-IDS = torch.randint(12, (2, 40), generator=torch.Generator().manual_seed(0))
+from rope_lab.training import Run, TrainConfig, distributed, evaluate, train
 
 
 @pytest.fixture(autouse=True)
@@ -81,14 +75,6 @@ def model() -> RoFormer:
     return run("cpu", tiny()).model
 
 
-QUESTIONS: dict[str, Callable[[RoFormer, Callable[[Tensor], Tensor]], Any]] = {
-    "losses": lambda model, to: token_losses(model, IDS.flatten(), 8, stride=4),
-    "evaluation": lambda model, to: evaluate(model, IDS.flatten()),
-    "sample": lambda model, to: list(sample(model, [1, 2, 3], count=20, temperature=0.8, top_p=0.9, seed=1)),
-    "heads": lambda model, to: attention_by_distance(model, to(IDS[:, :16])),
-}
-
-
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_model_answers_as_on_the_cpu(model: RoFormer, question: str) -> None:
     here = QUESTIONS[question](model, lambda t: t)
@@ -98,41 +84,6 @@ def test_a_model_answers_as_on_the_cpu(model: RoFormer, question: str) -> None:
         answer = QUESTIONS[question](copy.to("meta"), lambda t: t.to("meta"))
         away = answer.to("cpu") if isinstance(answer, Tensor) else answer
     torch.testing.assert_close(torch.as_tensor(away), torch.as_tensor(here), rtol=0, atol=1e-5)
-
-
-X = torch.randn(2, 3, 12, 8, generator=torch.Generator().manual_seed(1))
-OTHERS: dict[str, Callable[[Callable[[Any], Any]], Tensor]] = {
-    "local attention": lambda to: local_attention(*3 * [to(X)], window=4),
-    "block windows": lambda to: local_attention(*3 * [to(X)], window=4, exact=False, causal=False),
-    "padded local attention": lambda to: local_attention(*3 * [to(X)], window=4, mask=to(X[:, 0, :, 0] > 0)),
-    "LocalTransformer": lambda to: to(
-        LocalTransformer(LocalConfig(12, context=16, dim=16, depth=2, heads=2, window=4))
-    ).generate(to(IDS[:, :6]), 12),
-    "their LocalTransformer": lambda to: to(
-        la.LocalTransformer(
-            num_tokens=12,
-            max_seq_len=32,
-            dim=16,
-            depth=1,
-            dim_head=8,
-            heads=2,
-            local_attn_window_size=4,
-            num_residual_streams=1,
-        )
-    ).generate(to(IDS[:, :6]), 12, temperature=0.0),
-    "LocalAttention": lambda to: to(la.LocalAttention(4, dim=8, causal=True, autopad=True))(*3 * [to(X)]),
-    "LocalMHA": lambda to: to(la.LocalMHA(dim=8, window_size=4, dim_head=8, heads=2, causal=True))(
-        to(X[:, 0])
-    ),
-    "DynamicPositionBias": lambda to: to(la.DynamicPositionBias(8, 2))(3, 6),
-    "rotate_queries_or_keys": lambda to: to(ret.RotaryEmbedding(8)).rotate_queries_or_keys(to(X), offset=7),
-    "cached keys": lambda to: to(ret.RotaryEmbedding(8)).rotate_queries_with_cached_keys(
-        to(X[..., :3, :]), to(X)
-    )[0],
-    "xPos": lambda to: to(ret.RotaryEmbedding(8, use_xpos=True)).rotate_queries_and_keys(*2 * [to(X)])[1],
-    "learned": lambda to: to(ret.RotaryEmbedding(8, learned_freq=True)).rotate_queries_or_keys(to(X)),
-    "axial": lambda to: to(ret.RotaryEmbedding(4, freqs_for="pixel")).get_axial_freqs(3, 5),
-}
 
 
 @pytest.mark.parametrize("what", OTHERS)
