@@ -334,9 +334,10 @@ table(
 # Counting is not timing, so time it. Three implementations are timed in alternation, and the median over all rounds is
 # reported: the naive version, which writes every score to memory; the fused kernel of PyTorch for full causal
 # attention, which does not {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the
-# tensors that operations of PyTorch returned during the call. What a kernel allocates for itself is not in it.
+# tensors that operations of PyTorch returned during the call, or during the call and the computation of its gradients.
+# What a kernel allocates for itself is not in it.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length, local attention above the fused kernel throughout."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, the time of local attention with the length itself. For short texts local attention is the slower one, and compared with a fused kernel it needs more memory at every length shown: what a window saves in a forward pass is time, in long texts.", "name": "fig-costs"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two log-log panels against the number of tokens. Left, time of a call: the naive version and full causal attention rise steeply, local attention gently, crossing below the others. Right, memory: the naive version rises with the square, the fused full kernel and local attention rise with the length, local attention above the fused kernel throughout."}, "figure": {"caption": "Time and memory of one call. The time of both full versions rises with the square of the length, the time of local attention with the length itself. For short texts local attention is the slower one, and compared with a fused kernel it needs more memory at every length shown: what a window saves is time, in long texts.", "name": "fig-costs"}}
 import os
 import weakref
 from functools import partial
@@ -380,6 +381,7 @@ lengths = (256, 512) if budget == "smoke" else (512, 1024, 2048, 4096, 8192)
 W, most_naive = 128, 2048  # tokens; beyond them the naive version takes seconds
 naive, full, local = "every score written", "full causal, fused", f"local, W = {W}"
 seconds, megabytes = ({name: [] for name in (naive, full, local)} for _ in range(2))
+trained = {full: [], local: []}  # megabytes with gradients
 fused = partial(F.scaled_dot_product_attention, is_causal=True)
 for N in lengths:
     q, k, v = torch.randn(3, 1, 2, N, 32, dtype=torch.float32)
@@ -397,6 +399,11 @@ for N in lengths:
             if name in calls:
                 calls[name]()
         megabytes[name].append(alive.most / 1e6 or float("nan"))
+    for name, most in trained.items():
+        with Alive() as alive:
+            inputs = [x.requires_grad_() for x in (q, k, v)]
+            torch.autograd.grad(calls[name]().sum(), inputs)
+        most.append(alive.most / 1e6)
 costs(lengths, seconds, megabytes)
 
 # %%
@@ -407,20 +414,29 @@ table(
             (N + 1) / 2 / (W + 64),  # equation 12.6
             seconds[full][i] / seconds[local][i],
             megabytes[full][i] / megabytes[local][i],
+            trained[full][i] / trained[local][i],
         ]
         for i, N in enumerate(lengths)
     ],
-    {"N": ",d", "scores": ".1f", "time": ".1f", "memory": ".2f"},
+    {"N": ",d", "scores": ".1f", "time": ".1f", "memory": ".2f"}
+    | {"memory with gradients": ".2f"},
     caption="Full causal attention, local attention = 1.",
 )
 
+# %%
+used = [megabytes[full], trained[full]], [megabytes[local], trained[local]]
+check_at_most(
+    "fig. 12.3, memory of full attention and of local", *map(torch.tensor, used)
+)
+
 # %% [markdown]
-# These ratios were measured on one machine while this page was built; yours will differ. In long texts local attention
+# The times were measured on one machine while this page was built; yours will differ. In long texts local attention
 # is many times as fast. In texts of a few windows it is *slower*, although fewer scores are computed. And it needs
-# about **five times the memory** of fused full attention at each of these lengths: the package cuts its blocks from
-# padded copies of queries, keys and values and joins their outputs at the end, so that five tensors of that size are
-# alive at once where the fused kernel makes one. The factor is not a constant. A long text goes through the kernel in
-# pieces, one after the other, and the factor falls. A wide window has a large mask and much padding, and it rises:
+# about **five times the memory** of fused full attention at each of these lengths, and nearly three times with
+# gradients: the package cuts its blocks from padded copies of queries, keys and values and joins their outputs at the
+# end, so that five tensors of that size are alive at once where the fused kernel makes one. The factor is not a
+# constant. A long text goes through the kernel in pieces, one after the other, and the factor falls. A wide window has
+# a large mask and much padding, and it rises:
 
 # %%
 rows = []
@@ -982,8 +998,8 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 # ## Summary
 #
 # - A window is a mask that leaves $W$ keys per query; in blocks of $u$ queries it costs $N(W + u)$ scores instead of $N^2/2$,
-#   and a cache of $W$ keys. It saves time in long texts, but no memory compared with a fused kernel in a forward pass, and
-#   nothing in short ones.
+#   and a cache of $W$ keys. It saves time in long texts and nothing in short ones. Compared with a fused kernel it takes
+#   more memory, with gradients or without.
 # - $L$ layers see $L(W - 1)$ tokens back, but in the models here most of what moves a token is much nearer, trained
 #   or not.
 # - RoPE needs only the places in the window; what goes wrong is counting, padding, and rotating keys twice.
