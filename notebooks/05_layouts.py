@@ -497,7 +497,7 @@ for name, weights in attempts.items():
 #
 # ### Partial rotation
 #
-# Where only the first $R$ of the $D$ coordinates of a head turn (chapter 7, planned), only those rows may move; the rest of
+# Where only the first $R$ of the $D$ coordinates of a head turn (chapter 7), only those rows may move; the rest of
 # the head stays in place. With $P$ the reordering of $R$ coordinates and $I$ the identity on the others,
 #
 # $$

@@ -531,7 +531,7 @@ print("(Each place is compared with the mean of the second half of the segment.)
 # ## What goes wrong: a cache that forgets where it is
 #
 # To write a text, a model need not read it again for every character: keys and values of past tokens are kept in a cache
-# (chapter 7, planned), and only the new token goes in. With $C$ the cache filled by $c_0, \dots, c_{t-1}$, what comes out is the
+# (chapter 7), and only the new token goes in. With $C$ the cache filled by $c_0, \dots, c_{t-1}$, what comes out is the
 # same,
 #
 # $$ \mathrm{model}(c_t \mid C;\; t) = \mathrm{model}(c_0, \dots, c_t;\; 0, \dots, t)_t , $$ (eq-13-3)

@@ -15,6 +15,7 @@ HELD = [
     "02_sinusoidal",
     "03_deriving_rope",
     "05_layouts",
+    "07_attention",
     "08_precision",
 ]  # chapters that keep the rule; add yours
 SCRATCH = {"rows", "columns", "name", "_"}  # of the table just below, and what a loop calls its case
