@@ -324,3 +324,49 @@ def test_a_family_of_ones_own_is_computed_like_the_others():
     (row,) = atlas.rows([own])
     assert row["slowest"] == pytest.approx(2 * math.pi * 100**0.75)
     assert "Mine" in atlas.table(families=[own])
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"head_dim": 256, "global_head_dim": 512},
+        {
+            "head_dim": 256,
+            "per_layer_config": {"05": {"head_dim": 512}, "11": {"head_dim": 512}},
+            "layer_types": ["sliding_attention", "full_attention"] * 6,
+        },
+    ],
+)
+def test_heads_of_two_sizes_are_read_from_a_file_too(sizes: dict):
+    """Gemma 4 as a `config.json`: its wide heads are those of full attention, which were read as narrow ones before."""
+    row = atlas.find("gemma-4")
+    parameters = {"full_attention": row.rotation().rope_parameters()}
+    parameters["sliding_attention"] = row.local.rope_parameters()
+    config = {
+        "model_type": "gemma4_text",
+        "max_position_embeddings": row.context,
+        "rope_parameters": parameters,
+    }
+    reading = atlas.read_config(config | sizes)
+    assert reading.like == (row.name,)
+    assert reading.spectra["sliding_attention"].freqs.numel() == 128
+
+
+def test_layers_apart_need_their_types():
+    parameters = {"full_attention": {"rope_theta": 10_000.0, "rope_type": "default"}}
+    config = {"model_type": "gemma4_text", "head_dim": 8, "rope_parameters": parameters}
+    with pytest.raises(ValueError, match="layer_types must be given where per_layer_config is"):
+        atlas.read_config(config | {"per_layer_config": {"1": {"head_dim": 16}}})
+
+
+def test_a_search_for_an_error_ends():
+    """Divided by a million, float32 is exact further than any text; the search went on for hours before."""
+    slow = Spectrum(frequencies(64) / 1e6, 2048)
+    assert slow.first_error() is None
+    assert "float32" not in " ".join(slow.warnings())
+    spectrum = atlas.find("llama-2").spectrum
+    first = spectrum.first_error()
+    assert spectrum.first_error(before=first) is None
+    assert spectrum.first_error(before=first + 1) == first
+    with pytest.raises(ValueError, match="before must be"):
+        spectrum.first_error(before=0)

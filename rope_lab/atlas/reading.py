@@ -17,8 +17,8 @@ from rope_lab.interop import huggingface
 from rope_lab.interop.huggingface.configs import layer_types
 from rope_lab.interop.huggingface.fields import field
 
-_PARTS = ("text_config", "llm_config", "thinker_config")
-_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")
+PARTS = ("text_config", "llm_config", "thinker_config")
+CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +94,18 @@ def read_config(config: Mapping[str, Any] | str | Path) -> Reading:
             raise ValueError(f"config must be a file of JSON, got {config!r}: {error}") from error
     if not isinstance(config, Mapping):
         raise ValueError(f"config must be a mapping, got {type(config).__name__}")
-    part = next((name for name in _PARTS if isinstance(config.get(name), Mapping)), None)
+    part = next((name for name in PARTS if isinstance(config.get(name), Mapping)), None)
     config = config if part is None else config[part]
-    context = field(config, *_CONTEXT)
+    context = field(config, *CONTEXT)
     if context is not None and (isinstance(context, bool) or not isinstance(context, int) or context < 1):
-        raise ValueError(f"{_CONTEXT[0]} must be a positive integer, got {context!r}")
+        raise ValueError(f"{CONTEXT[0]} must be a positive integer, got {context!r}")
     kind, missing, layout = field(config, "model_type"), [], None
     try:
         layout = huggingface.model_layout(config)
     except ValueError as error:
         missing.append(str(error))
     if context is None:
-        missing.append(f"{' or '.join(_CONTEXT)} must be given to compare wavelengths with a context")
+        missing.append(f"{' or '.join(CONTEXT)} must be given to compare wavelengths with a context")
     spectra: dict[str, Spectrum] = {}
     kinds: list[str | None] = [*layer_types(config)] or [None]
     for layer_type in kinds:

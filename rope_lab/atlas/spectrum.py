@@ -16,6 +16,7 @@ from rope_lab.checks import check_integers, check_positive
 from rope_lab.encodings import YaRN
 
 BOUND = 0.01  # radians: an angle that is off by more changes what its pair adds to a score by up to 1 %
+FAR = 10_000_000  # positions that a search for an error looks at, unless told otherwise
 _UNIT = {
     torch.float32: 2.0**-24,
     torch.float16: 2.0**-11,
@@ -106,7 +107,9 @@ class Spectrum:
         """Number of turning pairs whose wavelength exceeds the context; None without a context."""
         return None if self.context is None else int((self.wavelengths > self.context).sum())
 
-    def first_error(self, dtype: torch.dtype = torch.float32, bound: float = BOUND) -> int | None:
+    def first_error(
+        self, dtype: torch.dtype = torch.float32, bound: float = BOUND, *, before: int = FAR
+    ) -> int | None:
         """The first position whose angle, formed in `dtype`, errs by more than `bound` radians in some pair.
 
         Formed in `dtype` means that the position, the frequency and their product are each rounded to it, as in a
@@ -115,18 +118,21 @@ class Spectrum:
         Args:
             dtype: float32, float16 or bfloat16.
             bound: in radians.
+            before: where the search ends.
 
         Returns:
-            The position, or None if no pair turns.
+            The position, or None if no pair turns or none errs so much before the end.
 
         Raises:
-            ValueError: if `dtype` is another one or `bound` is not positive and finite.
+            ValueError: if `dtype` is another one, `bound` is not positive and finite, or `before` not a positive
+                integer.
         """
         check_positive(bound=bound)
+        check_integers(before=before)
         if dtype not in _UNIT:
             raise ValueError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16, got {dtype}")
         turning = tuple(self.freqs[self.freqs != 0].abs().tolist())
-        return _first_error(turning, dtype, float(bound)) if turning else None
+        return _first_error(turning, dtype, float(bound), before) if turning else None
 
     def doubling(self) -> Doubling:
         """What twice the context would take.
@@ -155,8 +161,8 @@ class Spectrum:
             return ()
         found, early = [], []
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
-            first = self.first_error(dtype, bound)
-            if first is not None and first < self.context:
+            first = self.first_error(dtype, bound, before=self.context)
+            if first is not None:
                 early.append(f"in {str(dtype).removeprefix('torch.')} from position {first:,} on")
         if early:
             found.append(
@@ -173,15 +179,16 @@ class Spectrum:
 
 
 @lru_cache(maxsize=1024)
-def _first_error(turning: tuple[float, ...], dtype: torch.dtype, bound: float) -> int:
+def _first_error(turning: tuple[float, ...], dtype: torch.dtype, bound: float, before: int) -> int | None:
     freqs = torch.tensor(turning, dtype=torch.float64)
     slack = 3.01 * _UNIT[dtype] + 2.0**-25  # three roundings; and what the least float16 is coarser by
     start, step = int(bound / (slack * float(freqs.max()))), 4096
-    while True:
+    while start < before:
         some = freqs[freqs * (slack * (start + step)) > bound]  # no other pair can err so much yet
-        positions = torch.arange(start, start + step, dtype=torch.float64)
+        positions = torch.arange(start, min(start + step, before), dtype=torch.float64)
         formed = positions.to(dtype)[:, None] * some.to(dtype)
         off = ~((formed.double() - positions[:, None] * some).abs() <= bound)  # an overflow is an error too
         if off.any():
             return start + int(off.any(-1).nonzero()[0])
         start += step
+    return None

@@ -1,8 +1,8 @@
-"""Figure of chapter 19: how slow the slowest pair of each released family is, beside the context it is used at."""
+"""Figures of chapter 19: released families beside the contexts they are used at, and what a misread field costs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from rope_lab.atlas import FAMILIES, Family
-from rope_lab.figures.style import COLORS, GREY, new_figure
+from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 
 _KINDS = {  # how a point is drawn, by what was done to the frequencies
     "not scaled": ("blue", "o"),
@@ -34,15 +34,7 @@ def slowest(families: Sequence[Family] = FAMILIES) -> Figure:
     """
     shown = [row for row in families if row.context is not None and row.spectrum.wavelengths.numel()]
     figure, axes = new_figure(size=(7.5, 7.5))
-    groups: dict[tuple[int, float], list[Family]] = {}
-    for row in shown:
-        groups.setdefault((row.context or 0, float(f"{row.spectrum.slowest:.2g}")), []).append(row)
-    for kind, (color, marker) in _KINDS.items():
-        points = [(row.context, row.spectrum.slowest) for row in shown if _kind(row) == kind]
-        if points:
-            axes.plot(
-                *zip(*points, strict=True), marker, color=COLORS[color], markersize=6, alpha=0.8, label=kind
-            )
+    _points(axes, shown, lambda row: row.spectrum.slowest)
     x = np.array([row.context for row in shown], float)
     y = np.array([row.spectrum.slowest for row in shown])
     axes.set(xscale="log", yscale="log", xlabel="context (tokens)")
@@ -57,8 +49,75 @@ def slowest(families: Sequence[Family] = FAMILIES) -> Figure:
     figure.legend(loc="outside upper center", ncols=3, fontsize=12, frameon=False)
     for _ in range(3):  # until the layout has settled; positions of labels depend on it
         figure.draw_without_rendering()
-    _label(axes, groups)
+    _label(axes, shown, lambda row: row.spectrum.slowest, lambda box: _crosses(axes, box))
     return figure
+
+
+def unfinished(bases: Sequence[float], families: Sequence[Family] = FAMILIES) -> Figure:
+    """The share of turning pairs that never finish a turn in the context, against the context; a point per family.
+
+    Args:
+        bases: of unscaled frequencies; a line for each shows the share 1 − ln(L/2π)/ln b of many pairs.
+        families: as `slowest`.
+    """
+    shown = [row for row in families if row.context is not None and row.spectrum.wavelengths.numel()]
+    figure, axes = new_figure(size=(7.5, 5.5))
+    _points(axes, shown, share)
+    lengths = np.geomspace(1000, 2e6, 200)
+    axes.set(
+        xscale="log", xlabel="context (tokens)", ylabel="pairs that never finish a turn", ylim=(-0.03, 0.7)
+    )
+    axes.set_xlim(lengths[0], lengths[-1] * 4)
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+    for base in bases:
+        line = np.maximum(1 - np.log(lengths / (2 * np.pi)) / np.log(base), 0)
+        axes.plot(lengths, line, color=GREY, linewidth=1.2, zorder=0)
+        direct_label(axes, lengths[-1], float(line[-1]), f"b = {base:,.0f}", GREY)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=12, frameon=False)
+    for _ in range(3):
+        figure.draw_without_rendering()
+    _label(axes, shown, share, lambda box: False)
+    return figure
+
+
+def share(row: Family) -> float:
+    """The share of turning pairs that never finish a turn in the context."""
+    return (row.spectrum.unfinished or 0) / row.spectrum.wavelengths.numel()
+
+
+def misread(
+    distances: Sequence[float], errors: Mapping[str, Sequence[float]], edges: Mapping[str, float]
+) -> Figure:
+    """The error of the scores at each distance, a line per mistake, both axes logarithmic.
+
+    Args:
+        distances: in tokens, rising.
+        errors: mistake → error in units of the scores, one per distance; those that are 0 everywhere are left out.
+        edges: name → distance of a vertical line.
+    """
+    figure, axes = new_figure(size=(7.5, 4.5))
+    x = np.asarray(distances, float)
+    drawn = {name: np.asarray(line, float) for name, line in errors.items() if np.any(np.asarray(line) > 0)}
+    colors = [color for name, color in COLORS.items() if name != "sky"]
+    heights = apart([float(np.log10(line[-1])) for line in drawn.values()], 0.17)
+    for (name, line), color, height in zip(drawn.items(), colors, heights, strict=False):
+        axes.plot(x, np.where(line > 0, line, np.nan), color=color)
+        direct_label(axes, x[-1], 10**height, name, color)
+    for name, at in edges.items():
+        axes.axvline(at, color=GREY, linestyle="--", linewidth=1.2, zorder=0)
+        axes.annotate(name, (at, 1.3e-4), xytext=(4, 0), textcoords="offset points", color=GREY, rotation=90)
+    axes.set(xscale="log", yscale="log", xlabel="distance (tokens)", ylabel="error in units of the scores")
+    axes.set(xlim=(x[0], x[-1]), ylim=(1e-4, 3))
+    return figure
+
+
+def _points(axes: Axes, families: Sequence[Family], height: Callable[[Family], float]) -> None:
+    for kind, (color, marker) in _KINDS.items():
+        points = [(row.context, height(row)) for row in families if _kind(row) == kind]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), marker, color=COLORS[color], markersize=6, alpha=0.8, label=kind
+            )
 
 
 def _kind(row: Family) -> str:
@@ -67,16 +126,24 @@ def _kind(row: Family) -> str:
     return "not scaled" if row.scaling is None else "scaled"
 
 
-def _label(axes: Axes, groups: dict[tuple[int, float], list[Family]]) -> None:
+def _label(
+    axes: Axes,
+    families: Sequence[Family],
+    height: Callable[[Family], float],
+    crosses: Callable[[Bbox], bool],
+) -> None:
     """Write the names that fit: each beside its point, over no other name, point, line or edge."""
-    points = [(row.context or 0, row.spectrum.slowest) for rows in groups.values() for row in rows]
+    groups: dict[tuple[int, float], list[Family]] = {}
+    for row in families:
+        groups.setdefault((row.context or 0, float(f"{height(row):.2g}")), []).append(row)
+    points = [(row.context or 0, height(row)) for row in families]
     dots = [Bbox.from_bounds(px - 5, py - 5, 10, 10) for px, py in axes.transData.transform(points)]
     taken = [text.get_window_extent() for text in axes.texts]
     frame = axes.get_window_extent()
-    order = sorted(groups.values(), key=lambda rows: (-len(rows), -rows[0].spectrum.slowest))
+    order = sorted(groups.values(), key=lambda rows: (-len(rows), -height(rows[0])))
     for rows in order:
         name = rows[0].name + (f" +{len(rows) - 1}" if len(rows) > 1 else "")
-        here = (rows[0].context, rows[0].spectrum.slowest)
+        here = (rows[0].context, height(rows[0]))
         for dx, dy, ha, va in _PLACES:
             text = axes.annotate(
                 name, here, xytext=(dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=12,
@@ -84,7 +151,7 @@ def _label(axes: Axes, groups: dict[tuple[int, float], list[Family]]) -> None:
             )  # fmt: skip
             box = text.get_window_extent()
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not box.count_overlaps([*taken, *dots]) and not _crosses(axes, box):
+            if inside and not box.count_overlaps([*taken, *dots]) and not crosses(box):
                 taken.append(box)
                 break
             text.remove()

@@ -1,4 +1,4 @@
-"""The figure of the atlas: a point per family, names that cover nothing."""
+"""The figures of the atlas: a point per family, names that cover nothing, shares, a misread field, and the form."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rope_lab.atlas import FAMILIES, find
-from rope_lab.figures.atlas import slowest
+from rope_lab.atlas import FAMILIES, find, read_config
+from rope_lab.figures.atlas import misread, slowest, unfinished
+from rope_lab.figures.paste import LLAMA_31, config_of, paste
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +53,46 @@ def test_some_families_alone_can_be_drawn() -> None:
     figure = slowest([find("llama-3.1"), find("recurrentgemma")])
     assert len(points(figure)) == 1
     assert "Llama 3.1" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_shares_are_drawn_with_a_line_for_each_base() -> None:
+    families = [find(name) for name in ("llama-2", "llama-3.1", "gemma-4")]
+    axes = unfinished((1e4, 1e6), families).axes[0]
+    drawn = sorted(
+        tuple(point) for line in axes.lines if line.get_linestyle() == "None" for point in line.get_xydata()
+    )
+    np.testing.assert_allclose(drawn, sorted([(4096, 18 / 64), (131_072, 25 / 64), (131_072, 0)]))
+    lines = [line.get_xydata() for line in axes.lines if line.get_linestyle() != "None"]
+    assert len(lines) == 2
+    for base, line in zip((1e4, 1e6), lines, strict=True):
+        length, height = line[20]
+        assert height == pytest.approx(1 - np.log(length / (2 * np.pi)) / np.log(base))
+
+
+def test_a_misread_field_is_a_line_and_none_is_left_out() -> None:
+    axes = misread([1, 10, 100], {"wrong": [0.0, 0.1, 1.0], "right": [0, 0, 0]}, {"edge": 10}).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["wrong", "edge"]
+    (line, edge) = axes.lines
+    np.testing.assert_array_equal(line.get_ydata(), [np.nan, 0.1, 1.0])
+    np.testing.assert_array_equal(edge.get_xdata(), [10, 10])
+
+
+def test_the_form_needs_no_network_and_is_labelled() -> None:
+    page = paste().data
+    assert "http" not in page
+    assert "src=" not in page
+    assert page.count("<label>") == 2
+    assert 'role="img"' in page
+    assert 'aria-live="polite"' in page
+    assert "__DATA__" not in page
+    assert page.count("</script>") == 1
+    for line in read_config(LLAMA_31).report().splitlines():
+        assert line.strip() in page  # there without JavaScript
+
+
+def test_a_family_becomes_a_config_that_is_read_as_it() -> None:
+    for row in FAMILIES:
+        if row.local is None or row.local.head_dim == row.head_dim:
+            assert row.name in read_config(config_of(row)).like
+    with pytest.raises(ValueError, match="heads of one size"):
+        config_of(find("gemma-4"))

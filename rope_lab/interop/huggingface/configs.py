@@ -200,7 +200,7 @@ def _parameters(config: Any, layer_type: str | None) -> dict[str, Any]:
     new = field(config, "rope_parameters")
     p = _of_version_5(config, new, layer_type) if new else _of_version_4(config, layer_type)
     kinds = {
-        _RENAMED.get(kind, kind) for key in ("rope_type", "type") if (kind := p.pop(key, None)) is not None
+        RENAMED.get(kind, kind) for key in ("rope_type", "type") if (kind := p.pop(key, None)) is not None
     }
     if len(kinds) > 1:
         raise ValueError(f"rope_type must be the same as type, got {sorted(kinds)}")
@@ -234,7 +234,7 @@ def _of_version_4(config: Any, layer_type: str | None) -> dict[str, Any]:
         raise ValueError(f"rope_scaling must be a mapping, got {type(old).__name__}")
     kind, sliding = field(config, "model_type"), layer_type == "sliding_attention"
     p = {} if sliding else dict(old)
-    base = field(config, *(_LOCAL_BASE if sliding else ()), *_BASE)
+    base = field(config, *(_LOCAL_BASE if sliding else ()), *BASE)
     if base is None:
         base = p.get("rope_theta") or (10_000.0 if kind in families.BASE_IN_CODE else None)
     if base is None:
@@ -262,12 +262,12 @@ def _of_version_4(config: Any, layer_type: str | None) -> dict[str, Any]:
 def _check_keys(config: Any, p: Mapping[str, Any]) -> None:
     """Refuse keys that the rope type does not use, and name those it needs."""
     rope_type, kind = p["rope_type"], field(config, "model_type")
-    allowed = _EVERYWHERE | _OPTIONAL.get(rope_type, set()) | set(_NEEDED.get(rope_type, ()))
-    needed = _NEEDED.get(rope_type, ())
+    allowed = EVERYWHERE | OPTIONAL.get(rope_type, set()) | set(NEEDED.get(rope_type, ()))
+    needed = NEEDED.get(rope_type, ())
     if rope_type == "dynamic" and str(kind).startswith("hunyuan"):
-        allowed, needed = allowed | _HUNYUAN, needed if not p.get("alpha") else ("alpha",)
+        allowed, needed = allowed | HUNYUAN, needed if not p.get("alpha") else ("alpha",)
     if rope_type == "longrope" and kind == "phimoe":
-        allowed, needed = allowed | _PHIMOE, (*needed, *sorted(_PHIMOE))
+        allowed, needed = allowed | PHIMOE, (*needed, *sorted(PHIMOE))
     for name, value in p.items():
         if value is not None and name not in allowed and not (name == "factor" and value == 1):
             raise ValueError(
@@ -315,20 +315,24 @@ def _is_grid(config: Any, p: Mapping[str, Any]) -> bool:
 
 def _layer(config: Any, layer_type: str | None) -> Any:
     """The config of one layer, where layers differ in more than their rope parameters (Gemma 4)."""
-    if (
-        layer_type is not None
-        and not isinstance(config, Mapping)
-        and getattr(config, "is_heterogeneous", False)
-    ):
-        return config.per_layer_config[layer_type]
-    return config
+    if layer_type is None:
+        return config
+    if not isinstance(config, Mapping):
+        return config.per_layer_config[layer_type] if getattr(config, "is_heterogeneous", False) else config
+    if layer_type == "full_attention" and config.get("global_head_dim") is not None:
+        return {**config, "head_dim": config["global_head_dim"]}
+    apart, types = config.get("per_layer_config") or {}, config.get("layer_types") or []
+    if apart and not types:
+        raise ValueError(f"layer_types must be given where per_layer_config is, got {types!r}")
+    own = [apart[index] for index in sorted(apart, key=int) if types[int(index)] == layer_type]
+    return {**config, **own[0]} if own else config
 
 
 def _longest(config: Any) -> int:
     return whole_number(config, "max_position_embeddings", "n_positions", "max_seq_len")
 
 
-_NEEDED = {
+NEEDED = {
     "linear": ("factor",),
     "dynamic": ("factor",),
     "longrope": ("short_factor", "long_factor"),
@@ -344,13 +348,13 @@ _YARN = {
     "truncate",
     "finetuned",
 }
-_OPTIONAL = {"yarn": _YARN, "longrope": {"factor", "attention_factor"}, "proportional": {"factor"}}
-_EVERYWHERE = {  # the last two scale queries or bound positions, not the angles
+OPTIONAL = {"yarn": _YARN, "longrope": {"factor", "attention_factor"}, "proportional": {"factor"}}
+EVERYWHERE = {  # the last two scale queries or bound positions, not the angles
     *("rope_type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"),
     *("mrope_section", "mrope_interleaved", "interleaved", "llama_4_scaling_beta", "max_position_embeddings"),
 }
-_HUNYUAN = {"alpha", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}
-_PHIMOE = {"short_mscale", "long_mscale"}
-_RENAMED = {"mrope": "default", "su": "longrope"}
-_BASE = ("rope_theta", "rotary_emb_base", "global_rope_theta", "rotary_embedding_base")
+HUNYUAN = {"alpha", "beta_fast", "beta_slow", "mscale", "mscale_all_dim"}
+PHIMOE = {"short_mscale", "long_mscale"}
+RENAMED = {"mrope": "default", "su": "longrope"}
+BASE = ("rope_theta", "rotary_emb_base", "global_rope_theta", "rotary_embedding_base")
 _LOCAL_BASE = ("rope_local_base_freq", "local_rope_theta")
