@@ -560,6 +560,7 @@ if budget != "smoke":
 # by giving little weight to what is far, but it may first have to learn that, whereas a window does it from the start.
 # No control here tests this. The figure shows an order, on one text, with one seed and a budget of seconds. It does not
 # show that far tokens do not help: the lead shrinks, and these runs are too short to show which window wins in the end.
+# To find out, give the cell above `steps=1_000` and some minutes.
 #
 # ## How far a token does look
 #
@@ -729,7 +730,7 @@ check("eq. 12.9, a million tokens on", moved, absolute, tolerance=1e-8)
 
 # %% [markdown]
 # The package rotates by the positions in the text, which costs no more and needs no bookkeeping. Its angles are formed
-# in 64-bit precision, so that large positions do no harm (chapter 8, planned).
+# in 64-bit precision, so that large positions do no harm (chapter 8).
 #
 # ## Decoding with W keys
 #
@@ -741,6 +742,23 @@ check("eq. 12.9, a million tokens on", moved, absolute, tolerance=1e-8)
 # \{\, \text{tokens in the slots after token } m \,\} = \mathcal{W}(m) .
 # $$ (eq-12-10)
 #
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "A grid with one row per token 0 to 9 and one column per slot 0 to 3. The first four rows fill the slots from left to right. From row 4 on a marked cell goes round: token 4 takes the place of token 0 in slot 0, token 5 that of token 1, and so on; row 9 reads 8, 9, 6, 7."}, "figure": {"caption": "A ring of W = 4 slots. Each token (orange) takes the place of the one four before it.", "name": "fig-ring"}}
+from rope_lab.figures.local import ring as ring_figure
+
+W, N = 4, 10
+slots, after = torch.full((W,), -1), []
+for t in range(N):
+    slots[t % W] = t
+    after.append(slots.clone())
+after = torch.stack(after)
+ring_figure(after)
+
+# %%
+held = (after[:, :, None] == torch.arange(N)).any(1)  # (m, n): token n is in a slot
+check("eq. 12.10, slots", held, mask_of(Window(W), N))
+
+# %% [markdown]
 # The slots are out of order, which does not matter. Attention is a sum over keys, and each key was turned by its own
 # position *before* it was stored.
 
@@ -808,11 +826,10 @@ table(
 # The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers the eager and
 # the flash kernels gave Mistral windows of different size from one configuration
 # ([transformers#29623](https://github.com/huggingface/transformers/issues/29623)), and the flash kernel was one off
-# again in 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). For vLLM the opposite
-# was reported, namely that it shows $W$ keys and should show $W + 1$; that report was closed as stale
-# ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385)). In mlx-lm the mask showed one key more than the
-# rotating cache keeps ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So count, both for the prompt and
-# for the cached step.
+# again in 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). For vLLM one key too
+# few was reported ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385), closed as stale). In mlx-lm the mask
+# showed one key more than the rotating cache keeps ([mlx-lm#390](https://github.com/ml-explore/mlx-lm/pull/390)). So
+# count, both for the prompt and for the cached step.
 #
 # ### Queries rotated a window too far
 #

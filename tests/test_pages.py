@@ -119,6 +119,22 @@ def test_the_readme_says_which_chapters_are_finished() -> None:
     assert sorted(listed + there) == [f"{number:02d}" for number in range(1, 21)]
 
 
+def called_planned(text: str) -> list[str]:
+    """Two digits of each chapter that a page calls planned."""
+    text = re.sub(r"\n# ?|\s+", " ", text)
+    return [f"{int(number):02d}" for number in re.findall(r"[Cc]hapter (\d+),? \(?planned\)", text)]
+
+
+def test_no_chapter_that_is_there_is_called_planned() -> None:
+    there = {path.stem[:2] for path in (ROOT / "notebooks").glob("[0-9]*.py")}
+    pages = [*(ROOT / "notebooks").glob("[0-9]*.py"), *(ROOT / "book").glob("*.md"), ROOT / "README.md"]
+    planned = {path.name: called_planned(path.read_text("utf-8")) for path in pages}
+    assert {name: numbers for name, numbers in planned.items() if there & set(numbers)} == {}
+    assert called_planned(
+        "harm (chapter 8,\n# planned). Chapter 11 (planned) is, in chapter 3 it was planned"
+    ) == ["08", "11"]
+
+
 def test_the_chapters_that_can_run_quickly_are_named() -> None:
     page = " ".join((ROOT / "book" / "how_to_use.md").read_text("utf-8").split())
     read = [

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
@@ -68,6 +69,29 @@ def formed(named: Mapping[str, tuple[ArrayLike, ArrayLike]], block: Mapping[str,
         panel.set_title(f"{name}\n{share:.0%} not used", loc="left", fontsize=12)
         panel.set_xlabel("key")
     panels[0, 0].set_ylabel("query")
+    return figure
+
+
+def ring(slots: ArrayLike) -> Figure:
+    """The tokens in the slots of a ring, one row per token that was written; the slot written last is marked.
+
+    Args:
+        slots: indices of tokens (T, W), row m after token m; negative where a slot is empty.
+    """
+    tokens = np.asarray(slots)
+    figure, axes = new_figure(size=(5.5, 0.38 * len(tokens) + 1.1))
+    for m, row in enumerate(tokens):
+        for slot, token in enumerate(row):
+            new = token == m
+            color = COLORS["orange"] if new else COLORS["blue"] if token >= 0 else _NEVER
+            axes.add_patch(Rectangle((slot - 0.5, m - 0.5), 1, 1, facecolor=color, edgecolor="#DDDDDD"))
+            if token >= 0:
+                words = COLORS["black"] if new else "#FFFFFF"
+                axes.text(slot, m, f"{token}", ha="center", va="center", color=words, fontsize=12)
+    axes.set(xlim=(-0.5, tokens.shape[1] - 0.5), ylim=(len(tokens) - 0.5, -0.5), xlabel="slot")
+    axes.set(xticks=range(tokens.shape[1]), yticks=range(len(tokens)), ylabel="after token")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     return figure
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from rope_lab.figures.local import costs, decoding_errors, formed, light_cones, losses_by_window, masks
+from rope_lab.figures.local import costs, decoding_errors, formed, light_cones, losses_by_window, masks, ring
+from rope_lab.figures.style import COLORS, READABLE, contrast
 
 band = np.tril(np.ones((6, 6), dtype=bool)) & ~np.tril(np.ones((6, 6), dtype=bool), -3)
 lower = np.tril(np.ones((6, 6), dtype=bool))
@@ -19,6 +21,7 @@ cone = np.stack((np.array([4, 2, 1, 1, 0, 0]) / 8, [0.75, 0.25, 0, 0, 0, 0], [1,
         (costs([2, 4], {"a": [1.0, 4.0], "b": [1.0, np.nan]}, {"a": [1.0, 4.0], "b": [1.0, np.nan]}), 2),
         (light_cones({"one": cone, "two": cone}, 2, {"one": 2, "two": 2}), 3),
         (losses_by_window([4, 8], {10: [2.0, 2.1], 20: [1.9, 1.95]}), 1),
+        (ring([[0, -1], [0, 1], [2, 1]]), 1),
         (decoding_errors([1, 2], {"a": [0.0, 0.0], "b": [0.0, 0.5]}), 1),
     ],
 )
@@ -44,3 +47,14 @@ def test_a_panel_says_what_is_formed_for_nothing() -> None:
 def test_the_edge_of_a_light_cone_widens_by_the_window_less_one() -> None:
     (edge,) = light_cones({"one": cone}, 4, {"one": 2}).axes[0].patches
     assert edge.get_data().values.tolist() == [6.5, 3.5, 0.5]
+
+
+def test_a_ring_marks_what_was_written_and_leaves_empty_slots_blank() -> None:
+    (axes,) = ring([[0, -1], [0, 1], [2, 1]]).axes
+    assert [text.get_text() for text in axes.texts] == ["0", "0", "1", "2", "1"]
+    colors = [to_hex(patch.get_facecolor()).upper() for patch in axes.patches]
+    marked, kept, empty = COLORS["orange"], COLORS["blue"], "#FFFFFF"
+    assert colors == [marked, empty, kept, marked, marked, kept]
+    grounds = [color for color in colors if color != empty]
+    words = [to_hex(text.get_color()) for text in axes.texts]
+    assert min(contrast(*pair) for pair in zip(words, grounds, strict=True)) >= READABLE
