@@ -34,7 +34,8 @@ rounding()
 #
 # bfloat16 keeps eight binary digits. Every whole number up to 256 fits. From 256 to 512 numbers have nine digits, so only
 # every second one fits, and from 512 to 1,024 every fourth. Of the 1,024 positions from 0 to 1,023, that leaves
-# $257 + 128 + 128 = 513$. In general, a type with $p$ significant digits replaces $x$ by the nearest number that it has,
+# $257 + 128 + 128 = 513$. In general, a type with $p$ significant digits replaces $x$, if it is within its range, by the
+# nearest number that it has,
 #
 # $$ |\operatorname{fl}(x) - x| \;\le\; 2^{-p}\, |x| , $$ (eq-8-1)
 #
@@ -93,8 +94,8 @@ table(
 )
 
 # %% [markdown]
-# A counter is worse off than a list. If a program adds 1 for every token in such a type, the counter stops at $2^p$, because
-# the next whole number does not exist and the sum is rounded back:
+# A counter is worse off than a list. If a program adds 1 for every token in such a type, the counter stops at $2^p$. The type
+# does not have the next whole number, and the sum is rounded back:
 
 # %%
 for dtype in (bf16, f16):
@@ -140,9 +141,9 @@ def formed(m: Tensor, dtype: torch.dtype) -> Tensor:
     return (m.to(dtype)[:, None] * theta.to(dtype)).double()
 
 
-most = {bf16: 10_000_000, f16: 65_000, f32: 10_000_000}  # float16 ends at 65,504
+ends_at = {bf16: 10_000_000, f16: 65_000, f32: 10_000_000}  # float16: at 65,504
 for dtype, p in digits.items():
-    drawn = torch.randint(1, most[dtype], (200,))
+    drawn = torch.randint(1, ends_at[dtype], (200,))
     exact = exact_products(drawn)
     bound = ((1 + 2.0**-p) ** 3 - 1) * exact
     off_by = (formed(drawn, dtype) - exact).abs()
@@ -152,10 +153,10 @@ for dtype, p in digits.items():
     one = 1 / ((1 + 2.0**-p) ** 3 - 1)
     print(f"{called(dtype)}: the bound of pair 0 is one radian at {one:,.0f} tokens")
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Largest error of an angle over the 64 pairs against position from 1 to ten million, both axes logarithmic. Three bands of dots rise in parallel with the position, bfloat16 highest, float16 an order of magnitude below it, float32 four more below; each stays under its dashed line. The line at half a turn is crossed by bfloat16 near position 300, by float16 near 3,000 and not by float32. float16 ends at 65,504."}, "figure": {"caption": "The largest error over the 64 pairs of a head (dots) and the bound of equation 8.3 (dashed). Every error grows in proportion to the position. In bfloat16 some pair points the wrong way after a few hundred tokens, in float16 after a few thousand; in float32 the error reaches a tenth of a radian at about a million.", "name": "fig-angle-errors"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Largest error of an angle over the 64 pairs against position from 1 to ten million, both axes logarithmic. Three bands of dots rise in parallel with the position, bfloat16 highest, float16 an order of magnitude below it, float32 four more below; each stays under its dashed line. The line at half a turn is crossed by bfloat16 near position 300, by float16 near 3,000 and not by float32. float16 ends at 65,504."}, "figure": {"caption": "The largest error over the 64 pairs of a head (dots) and the bound of equation 8.3 (dashed). Every error grows about in proportion to the position. In bfloat16 some pair points the wrong way after a few hundred tokens, in float16 after a few thousand; in float32 the error stays below a radian up to ten million.", "name": "fig-angle-errors"}}
 from rope_lab.figures.precision import angle_errors
 
-at = (torch.logspace(0, 7, 240).long() | 1).unique()  # odd positions
+at = (torch.logspace(0, 7, 180).long() | 1).unique()  # odd positions
 products = exact_products(at)
 largest = {}
 for dtype in digits:
@@ -166,8 +167,24 @@ bounds["float16"] = torch.where(at < 65_520, bounds["float16"], torch.nan)
 angle_errors(at, largest, bounds)
 
 # %% [markdown]
+# Where do angles begin to be off? {class}`rope_lab.atlas.Spectrum` looks at every position and every pair:
+
+# %%
+from rope_lab.atlas import Spectrum
+
+spectrum = Spectrum(theta)
+table(
+    [
+        [called(dtype), *(spectrum.first_error(dtype, most) for most in (0.01, 0.1))]
+        for dtype in digits
+    ],
+    {"angles in": "", "off by 0.01 rad": ",d", "off by 0.1 rad": ",d"},
+    caption="The first position at which some pair is off by more.",
+)
+
+# %% [markdown]
 # In float32 the *fastest* pair is not the worst one. Its frequency is exactly 1, and every position below $2^{24}$ is
-# exact, so it has no error at all; the next pairs have the largest.
+# exact, so it has no error at all.
 
 # %%
 million = torch.arange(9_999_900, 10_000_000)
@@ -262,7 +279,7 @@ def rounded(
     return turned.to(stored or product).to(x.dtype)
 
 
-N, draws = 64, 100
+N, draws = 64, 60
 q, k = torch.randn(2, draws, N, D)
 first_64 = torch.arange(N)
 package = rotate(q, angles(first_64, theta, dtype=f64))
@@ -333,13 +350,15 @@ for dtype in (bf16, f16):
     check_at_most(f"eq. 8.6, {called(dtype)}", wrong.abs(), slack, draws=draws)
 
 # %% [markdown]
-# The bounds say what cannot happen. Here is what does happen, for Gaussian queries and keys at distances up to 63. Scores are
-# scaled to standard deviation 1, and each entry is the root mean square of the error against mpmath:
+# The bounds say what cannot happen. Here is what does happen, for Gaussian queries and keys at distances up to 63. (Chapter 2
+# has a table of cosines; this one is about scores.) Scores are scaled to standard deviation 1, and each entry is the root
+# mean square of the error against mpmath. *Angles* in a type means that position, frequency and product are rounded to it:
 
 # %%
 recipes = {
     "1 · positions bfloat16": {"position": bf16},
     "1 · positions float16": {"position": f16},
+    "1 · angles bfloat16": {"position": bf16, "frequency": bf16, "angle": bf16},
     "1 · angles float16": {"position": f16, "frequency": f16, "angle": f16},
     "1 · angles float32": {"position": f32, "frequency": f32, "angle": f32},
     "2 · frequencies bfloat16": {"frequency": bf16},
@@ -426,7 +445,7 @@ L = 64  # characters of context
 config = preset(
     "cpu", context=L, dim=64, depth=2, heads=1, steps=80, reports=1, evaluations=1
 )
-held_out = corpus.encode(corpus.val)[: 80 * L + 1]
+held_out = corpus.encode(corpus.val)[: 60 * L + 1]
 
 
 def trained(position: PositionEncoding) -> RoFormer:
@@ -444,7 +463,7 @@ exact_model = trained(Rounded())
 control = [loss_at(exact_model, first) for first in starts]
 check("exact angles, the same loss", control, [control[0]] * 5, tolerance=1e-5)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss in nats per character against the position of the first character, from 1 to ten million on a logarithmic axis. Exact angles, and cosine, sine and products in bfloat16, coincide on a level line at the bottom. Positions in bfloat16 leave it at 257 and rise to a dashed line at the top, labelled without rotation, which they reach at 16,385 and then follow. Positions in float16 rise along the same curve, moved right by a factor of eight, and end before 65,504."}, "figure": {"caption": "One model, trained with exact angles from position 0, reads the same 5,120 characters from different positions. Bfloat16 positions cost nothing up to 256. From there the loss rises until all 64 characters of a segment share a position, and then it is the loss of the same model without any rotation (dashed). Float16 does the same eight times later. Bfloat16 cosines and products cost nothing that can be seen here, at any position.", "name": "fig-loss-by-position"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss in nats per character against the position of the first character, from 1 to ten million on a logarithmic axis. Exact angles, and cosine, sine and products in bfloat16, coincide on a level line at the bottom. Positions in bfloat16 leave it at 257 and rise to a dashed line at the top, labelled without rotation, which they reach at 16,385 and then follow. Positions in float16 rise along the same curve, moved right by a factor of eight, and end before 65,504."}, "figure": {"caption": "One model, trained with exact angles from position 0, reads the same 3,840 characters from different positions. Bfloat16 positions cost nothing up to 256. From there the loss rises until all 64 characters of a segment share a position, and then it is the loss of the same model without any rotation (dashed). Float16 does the same eight times later. Bfloat16 cosines and products cost nothing that can be seen here, at any position.", "name": "fig-loss-by-position"}}
 from rope_lab.figures.precision import losses_by_position
 
 still = RoFormer(exact_model.config, NoPE()).eval()
@@ -494,19 +513,25 @@ table(
 # %%
 at_8000 = {"position": bf16}
 used_to_it, without = trained(Rounded(8000, **at_8000)), trained(NoPE())
+best, worst = loss_at(exact_model, 8000), loss_at(exact_model, 8000, **at_8000)
+adapted, mended = loss_at(used_to_it, 8000, **at_8000), loss_at(used_to_it, 8000)
+nothing = evaluate(without, held_out)
+check_at_most("8,000 in bfloat16, adapted, not", adapted, worst)
+check_at_most("8,000 in bfloat16, nearer to none", nothing - adapted, adapted - best)
+check_at_most("8,000 in bfloat16, better with exact ones", mended, adapted)
 cases = [
-    ("exact angles", "exact", loss_at(exact_model, 8000)),
-    ("exact angles", "bfloat16", loss_at(exact_model, 8000, **at_8000)),
-    ("bfloat16 positions", "bfloat16", loss_at(used_to_it, 8000, **at_8000)),
-    ("bfloat16 positions", "exact", loss_at(used_to_it, 8000)),
-    ("no positions", "none", evaluate(without, held_out)),
+    ("exact angles", "exact", best),
+    ("exact angles", "bfloat16", worst),
+    ("bfloat16 positions", "bfloat16", adapted),
+    ("bfloat16 positions", "exact", mended),
+    ("no positions", "none", nothing),
 ]
 left = (8000 + torch.arange(L)).to(bf16).unique().numel()
 print(f"Of {L} positions from 8,000 on, bfloat16 leaves {left}.")
 table(cases, {"trained with": "", "read with positions": "", "loss": ".3f"})
 
 # %% [markdown]
-# Partly. Training with the rounded positions wins back about half of what they cost the model that did not know them, and
+# Partly. Training with the rounded positions wins back about half of what they cost the model that did not know them, but
 # ends nearer to the loss without positions than to the one with exact ones. Characters that share a position are rotated
 # alike, so the rotation says nothing about their order. Give the same model exact positions, which it never saw, and its
 # loss falls: what it lacks is in the positions and not in the weights alone.
@@ -568,8 +593,8 @@ print(f"bfloat16, by 64 in one shift: {at_once:.4f}")
 
 # %% [markdown]
 # Roundings that are independent of one another would make the error grow with the square root of their number, to
-# eight times its size after 64 shifts, and shifts by 256 tokens come close to that. With shifts by one token it grows about
-# four times faster. The reason is in the slow pairs. One token turns a pair by $\theta_i$, and where that moves a coordinate by
+# eight times its size after 64 shifts, and shifts by 256 tokens come close to that. Shifts by one token make it about thirty
+# times as large. The reason is in the slow pairs. One token turns a pair by $\theta_i$, and where that moves a coordinate by
 # less than half the distance to the next number of the type, rounding puts it back where it was. Such a pair never
 # turns. After $c$ shifts by $t$ tokens it is off by all that it should have turned:
 #
@@ -595,7 +620,7 @@ check(
     reason="approximation",
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, relative error of a stored key against the number of shifts from 1 to 64, both axes logarithmic: bfloat16 shifted by 1 rises steepest, to 0.04; bfloat16 shifted by 256 rises to 0.01; float16 shifted by 1 runs parallel to the first, six times lower. Right, error of each of the 64 pairs after the last shift: for shifts by 256 nearly level; for shifts by 1 a hump at the slow pairs, about pair 40 for bfloat16 and further right for float16, and beyond the hump the dots lie on a dashed falling curve."}, "figure": {"caption": "Keys that are stored again after every shift. Shifts by 256 tokens keep the error of all pairs alike. Shifts by one token lose the slow pairs: right of the hump they lie on the dashed curve, equation 8.7, of pairs that never turned.", "name": "fig-shifts"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, relative error of a stored key against the number of shifts from 1 to 64, both axes logarithmic: bfloat16 shifted by 1 rises steepest, to 0.04; bfloat16 shifted by 256 rises to 0.01; float16 shifted by 1 runs parallel to the first, six times lower. Right, error of each of the 64 pairs after the last shift: for shifts by 256 nearly level; for shifts by 1 a hump at the slow pairs, about pair 40 for bfloat16 and further right for float16, and beyond the hump the dots lie on a dashed falling curve."}, "figure": {"caption": "Keys that are stored again after every shift. Shifts by 256 tokens keep the error of nearly all pairs alike. Shifts by one token lose the slow pairs: right of the hump they lie close to the dashed curve, equation 8.7, of pairs that never turned.", "name": "fig-shifts"}}
 from rope_lab.figures.precision import shifts
 
 stuck = 2 * (32 * theta).sin().abs()
@@ -607,15 +632,16 @@ shifts(
 )
 
 # %% [markdown]
-# The remedy costs nothing: keep keys unrotated, or keep the original and the sum of all shifts, so that a key is
-# rounded once however often it moves; or do not move keys, and let the positions grow.
+# Each remedy rounds less often. Move keys rarely and by many tokens: one shift by 64 costs no more than one by a single token
+# (last line above). Or store each key as it was, with the sum of all its shifts, and turn it when it is read. Or do not move
+# keys at all, and let the positions grow.
 #
 # ## In the wild: the model's own number type
 #
 # A module that holds its frequencies in a buffer and makes positions in the type of that buffer works until someone casts the
-# model. GPT-NeoX computed nearly everything of its rotation in the type of the model. A reader compared its float16 table
-# for 2,048 positions with a float32 one and found cosines that differ by up to 0.7819
-# ([gpt-neox#1003](https://github.com/EleutherAI/gpt-neox/issues/1003)). The numbers of that report, made again:
+# model. GPT-NeoX computed its tables of cosines and sines in the type of the model. A reader compared a float16 table for
+# 2,048 positions with a float32 one and found cosines that differ by up to 0.7819
+# ([gpt-neox#1003](https://github.com/EleutherAI/gpt-neox/issues/1003)). The numbers of that report, reproduced:
 
 # %%
 rates = frequencies(32)
@@ -629,7 +655,7 @@ print(f"largest difference of a cosine: {difference:.4f}")
 
 # %% [markdown]
 # A cast model was reported for Llama as well ([transformers#25681](https://github.com/huggingface/transformers/issues/25681)),
-# and half a year later the same loss through autocast
+# and half a year later the same effect through autocast
 # ([transformers#29285](https://github.com/huggingface/transformers/pull/29285)). A cast of the frequencies alone is the second
 # kind of rounding, and a quiet one: a trainer agreed with itself, where both sides were rounded alike, and only a reload in
 # another library showed the difference ([Automodel#2549](https://github.com/NVIDIA-NeMo/Automodel/pull/2549)). The third
@@ -637,7 +663,8 @@ print(f"largest difference of a cosine: {difference:.4f}")
 # loss; the reporter saw no improvement at first, and then a very small one
 # ([modded-nanogpt#39](https://github.com/KellerJordan/modded-nanogpt/issues/39)). That fits the tables above.
 #
-# Casting back does not help, because the digits are gone. `RotaryEmbedding` has no buffer that a cast could round:
+# Casting back does not help, because the digits are gone. `RotaryEmbedding` has no buffer that a cast could round. (For an
+# unknown rotation, `rope-lab doctor module:function` measures what its angles are worth.)
 
 # %%
 from rope_lab import RotaryEmbedding
@@ -654,11 +681,12 @@ check("RotaryEmbedding, after .bfloat16()", after, before, tolerance=0)
 # %% [markdown]
 # ## Summary
 #
-# - An angle has to carry every digit of the position: an error inside it grows with the position, and it is the fast pairs
-#   that lose. Form the product in float64 (or take cosine and sine in float64), remove whole turns, round last.
-# - What comes after the angle is harmless by comparison. Cosine, sine and products in bfloat16 cost scores about as much as
-#   storing the result in bfloat16, at every position the same, and the small model here did not notice.
-# - A rounded frequency is another frequency: still relative, wrong only for whoever was trained with the exact one.
+# - An error inside an angle grows with the position, so 16 bits are too few for positions and angles. Form the product in
+#   float64, remove whole turns, and round last (or take cosine and sine in float64, too).
+# - What comes after the angle costs the same at every position. Cosine, sine and products in bfloat16 cost scores no more than
+#   twice what it costs to store the result in bfloat16, and the small model here did not notice.
+# - A rounded frequency is another frequency: scores remain relative, but differ from those of the intended frequency by more
+#   the farther apart the tokens are.
 #
 # ## Exercises
 #
