@@ -30,7 +30,7 @@ pieces()
 # %% [markdown]
 # If the new tokens continue to count where the cache ends, the cut changes nothing. If they start again at 0, every distance
 # to a cached key is wrong by the length of the cache, and some keys seem to be ahead of the query (orange). The distances
-# among the new tokens are correct in both cases, so short tests can miss the mistake.
+# among the new tokens are correct in both cases, so a test of a single call cannot see the mistake.
 #
 # ## Two scores by hand
 #
@@ -74,16 +74,30 @@ check("two scores by hand", hand_query @ hand_keys.mT, [[-11.0, -1.0]])
 # $$ (eq-7-1)
 #
 # A causal mask hides later tokens, so $v_n$ and the rotated key $R_n k_n$ are final as soon as token $n$ has been read. They
-# are computed once and kept. A later call needs the queries, keys and values of its own tokens only, at positions that start
-# from the number of tokens in the cache. For any cut at $a$, a layer, and therefore a stack of layers, gives the new tokens
-# what a single pass gives them:
+# are computed once and kept. (Without the mask only those of the first layer are final: the others come from outputs that
+# change with every new token.) A later call projects its own tokens only, at positions that start from the number of tokens in
+# the cache. For any cut at $a$, a layer, and therefore a stack of layers, gives the new tokens what a single pass gives them:
 #
 # $$ f(x_{a}, \dots, x_{b} \mid \text{cache}) = f(x_0, \dots, x_b)_{a, \dots, b} . $$ (eq-7-2)
 #
-# A model with random weights, 24 tokens and 50 random sequences of cuts:
+# One layer against the first equation, and a model with random weights, 24 tokens and 50 random sequences of cuts against the
+# second:
 
 # %%
-from rope_lab import RoFormer, RoFormerConfig
+from rope_lab import MultiHeadAttention, RoFormer, RoFormerConfig, RotaryEmbedding
+
+one_head = MultiHeadAttention(32, 1, position=RotaryEmbedding(32))
+seen, its_freqs = torch.randn(24, 32), frequencies(32)
+hand_q, hand_k = (
+    turn(project(seen), torch.arange(24), its_freqs)
+    for project in (one_head.query, one_head.key)
+)
+exponentials = (hand_q @ hand_k.mT / 32**0.5).exp().tril()
+check(
+    "eq. 7.1",
+    one_head.weights(seen[None])[0, 0],
+    exponentials / exponentials.sum(-1, keepdim=True),
+)
 
 
 def model_with(position: str, **fields) -> RoFormer:
@@ -122,7 +136,7 @@ check(
 #
 # A batch is a rectangle and texts are not. The gap can be filled on the left or on the right, or with another text. In each
 # case a mask has to hide what does not belong to the text. Is the mask enough, or do the positions matter as well? The same
-# ten tokens, alone and in six arrangements, with RoPE and, as a control, with sinusoidal positions added to the embeddings:
+# ten tokens, alone and in seven arrangements, with RoPE and, as a control, with sinusoidal positions added to the embeddings:
 
 # %%
 from rope_lab.figures.table import table
@@ -177,8 +191,9 @@ table(
 
 # %% [markdown]
 # With RoPE the number at which a text *starts* does not matter, since its scores know differences only; the control needs
-# positions from 0. But even with RoPE the positions within a text must not have a gap. After padding on the right, the next
-# token is in column 15, yet at position 10 of its text. Column numbers as positions put five tokens of nothing in between.
+# positions from 0. But a gap *within* a text changes the output with RoPE too. After padding on the right, the next token is in
+# column 15, yet at position 10 of its text; with its column as its position it is five tokens too far from all others. So give
+# such rows positions of their own: `positions` of shape `(B, N)`, or one `offset` per row in `RotaryEmbedding`.
 #
 # ## Where the rotation belongs
 #
@@ -240,7 +255,7 @@ table(
 #
 # a relative sum, turned by the absolute position of the reader. The factor $R_m$ does not cancel: $W_o$ and the layers above
 # would get a vector that depends on where the text starts. *RoPER* turns the output back by $R_m^\top$ and keeps the
-# sum {cite:p}`labml2020`. The weights tell RoPE how far away a token is; with RoPER the value that arrives does as well.
+# sum {cite:p}`labml2020`. With RoPE only the weights depend on the distance; with RoPER the values that arrive do, too.
 
 # %%
 w = torch.randn(N, N).softmax(-1)
@@ -260,7 +275,7 @@ check("eq. 7.4, turned back", turn(values_turned, -at, freqs), relative_sum)
 # head has fast and slow pairs. Here are all these places in one table, for a layer with random weights:
 
 # %%
-from rope_lab import MultiHeadAttention, PositionEncoding, RotaryEmbedding
+from rope_lab import PositionEncoding
 from rope_lab.encodings import RotaryValueEmbedding
 
 
@@ -401,7 +416,8 @@ for name in ("queries and keys", "values, turned back"):
 # ### In every layer?
 #
 # No equation demands it. A layer without positions sees a bag of vectors (chapter 1), but these vectors may come from layers that
-# did see positions. Models that leave the rotation out of some layers exist; see below.
+# did see positions. In the records of chapter 14, small models without RoPE in every second layer end with a higher loss; for every
+# fourth layer, three seeds do not decide. Such layers have a section of their own below.
 #
 # ## Part of a head
 #
@@ -506,8 +522,6 @@ check(
 )
 
 # %% [markdown]
-# Chapter 14 trains such models and compares them with RoPE in every layer, each with learning rates of its own.
-#
 # ## A smaller cache: latent attention
 #
 # A cache of keys and values grows by $2 H_k D$ numbers per token and layer. Multi-head latent attention (MLA) of DeepSeek-V2
@@ -621,15 +635,15 @@ check("eq. 7.12, shifted by 1,000", later_on, whole, tolerance=1e-11)
 #
 # To form a key and a value costs $L (D + D_v)$ multiplications per key and head, where $D_v$ is the width of a value. Absorbing
 # costs the same per *query*, but its scores and sums have $2L + R$ multiplications for each query and key instead of
-# $D + R + D_v$. With many keys, absorbing is therefore the cheaper form for few new tokens, and forming keys for many. By this
-# count, `absorb=None` chooses.
+# $D + R + D_v$. With many keys, absorbing is therefore the cheaper form for few new tokens, and forming keys for many new tokens.
+# `absorb=None` chooses by this count.
 # :::
 
 # %% tags=["hide-input"]
 latent_dim, head, shared = 512, 128, 64  # DeepSeek-V3
 extra = 2 * latent_dim + shared - (2 * head + shared)
 limit = latent_dim * 2 * head / extra
-print(f"sizes of DeepSeek-V3: absorbing pays for up to {int(limit)} new tokens")
+print(f"sizes of DeepSeek-V3, very many keys: up to {int(limit)} new tokens")
 
 # %% [markdown]
 # ### What a token costs
@@ -685,6 +699,10 @@ table(
     {"cache": "", "bytes per token": ",d", "as many key heads": ".2f"},
     caption="One layer, two bytes per number.",
 )
+
+# %% [markdown]
+# The last column compares with keys and values of 128 coordinates. Its 2.25 for latents is the number in the paper
+# {cite:p}`deepseek2024v2`.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Size of one layer's cache against the length of a text, both on logarithmic scales from 1,000 to a million tokens. Four lines: all heads highest, then 8 key heads, then latent, all rising in proportion; a window of 4,096 with 8 key heads rises with them at first and is flat from 4,096 tokens on."}, "figure": {"caption": "The cache of one layer of this size, in bfloat16. Fewer key heads, or latents, lower the line and keep its slope. A window of 4,096 tokens makes it flat, and from about 15,000 tokens on it is the smallest of the four; but the layer no longer sees what is further away (chapter 12).", "name": "fig-cache-sizes"}}
 from rope_lab.figures.attention import caches
@@ -941,8 +959,8 @@ check_carrier(carrier)
 # :label: sol-07-5
 #
 # - *Correct:* rotations add, so $R_{500} R_n k_n = R_{n + 500} k_n$, and the turned keys are exactly the rotated keys of the same
-#   vectors at the new positions. Without the turn it would not be enough to count on: the distances between the tokens of the
-#   prompt would be correct, but a preamble at positions 0 to 499 would be *among* them.
+#   vectors at the new positions. Without the turn, a preamble at positions 0 to 499 would be *among* the tokens of the prompt.
+#   (Reading the preamble at positions −500 to −1 gives the same distances, and no key has to be turned.)
 # - *Not correct:* the vectors are not the same. In a full pass the tokens of the prompt attend to the preamble. In the first
 #   layer keys and values come from the embeddings alone, and the proposal is exact there. From the second layer on they come
 #   from outputs of attention that have never seen the preamble. The result is a model whose prompt cannot read what comes
