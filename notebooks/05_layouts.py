@@ -636,8 +636,27 @@ assert answers["mixed up"].startswith("turn must rotate pairs")
 table(rows, ["the code", "what it answers"])
 
 # %% [markdown]
-# (The answer is *another pairing* also to a half layout whose slowest pairs do not turn at all, as in p-RoPE.)
-#
+# These lines have a limit: to a half layout whose slowest pairs do not turn at all, as in p-RoPE, they answer *another
+# pairing*. Such heads, and much else about a rotation, are read by `diagnose`, the tool of chapter 18:
+
+# %%
+from rope_lab.doctor import diagnose
+
+few_turn = torch.cat((frequencies(head_dim)[:8], torch.zeros(head_dim // 2 - 8)))
+
+
+def p_rope(x: Tensor, positions: Tensor) -> Tensor:
+    return rotate(x, angles(positions, few_turn, dtype=x.dtype), "half")
+
+
+asked = ask(lambda x, m: p_rope(x, torch.tensor([m]).expand(len(x))), head_dim)
+examined = diagnose(p_rope, head_dim)
+print(f"asked: {asked}; examined: {examined.q.layout}, {examined.q.direction}")
+assert asked == "another pairing"
+assert examined.sound
+assert examined.q.layout == "half"
+
+# %% [markdown]
 # | layout | pair $i$ | used by |
 # |---|---|---|
 # | interleaved | $(2i,\, 2i+1)$ | the RoFormer paper, GPT-J, Meta's own Llama code, torchtune's Llama, rotary-embedding-torch, x-transformers, torchscale; in transformers: Llama 4, DeepSeek-V2 and V3, Cohere, GLM-4, GPT-J |

@@ -17,6 +17,7 @@ HELD = [
     "05_layouts",
     "07_attention",
     "08_precision",
+    "18_bugs",
 ]  # chapters that keep the rule; add yours
 SCRATCH = {"rows", "columns", "name", "_"}  # of the table just below, and what a loop calls its case
 

@@ -115,7 +115,6 @@ KNOWN: dict[str, Bug] = dict(
             "fault",
             "With a cache the new token is turned one position too early or too late.",
             "The position of the first new token is the number of tokens in the cache.",
-            "keras-hub#2861",
         ),
         _bug(
             "restarts",
@@ -307,7 +306,7 @@ KNOWN: dict[str, Bug] = dict(
             "fault",
             "The base is another than the config's; a default may have been read in place of a field that moved.",
             "Read `rope_theta` where the config keeps it (`rope_parameters` or the top level), without a default.",
-            "lmdeploy#3861",
+            "airllm#368",
         ),
         _bug(
             "scaling dropped",

@@ -11,11 +11,11 @@ import local_attention.rotary as local
 import rotary_embedding_torch as ret
 import torch
 import transformers
-from museum import first_part, half, neighbours
 from torch import Tensor
 
 from rope_lab import RotaryEmbedding, angles, encodings, frequencies, rotate
 from rope_lab.doctor import with_tables
+from rope_lab.doctor.exhibits import first_part, half, neighbours
 from rope_lab.doctor.target import _function, _table
 from rope_lab.encodings import DynamicNTK, Llama3, LongRoPE, NTKAware, PositionInterpolation, PRoPE, YaRN
 from rope_lab.interop import labml_nn as our_labml

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from museum import D, angle, half, interleaved_tables, neighbours
 from torch import Tensor
 
 from rope_lab import RotaryEmbedding, frequencies
 from rope_lab.doctor import diagnose, recognise
+from rope_lab.doctor.exhibits import D, angle, half, interleaved_tables, neighbours
 from rope_lab.encodings import DynamicNTK, Llama3, YaRN
 
 

@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Browser
 
+from rope_lab.figures.fingerprints import BUGS, fingerprint
+from rope_lab.figures.fingerprints import said as fingerprint_said
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
 from rope_lab.figures.rounding import POSITIONS, START, TYPES, rounding
 from rope_lab.figures.rounding import said as said_of_rounding
@@ -81,4 +83,17 @@ def test_a_rounded_hand(browser: Browser, name: str, place: int, pair: int) -> N
     )
     overflows = name == "float16" and POSITIONS[place] > 65_504
     assert page.locator(".rope-round .hand").is_visible() != overflows
+    page.close()
+
+
+@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("first", [0, 255, 300, 1000])
+def test_the_fingerprint_of_a_bug(browser: Browser, bug: str, first: int) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{fingerprint().data}</article>")
+    shown = ".rope-fingerprint p"
+    assert page.locator(shown).all_inner_texts() == fingerprint_said(BUGS[0], 0)
+    page.get_by_label("bug").select_option(bug)
+    page.evaluate(MOVE, ["first", first])
+    assert page.locator(shown).all_inner_texts() == fingerprint_said(bug, first)
     page.close()

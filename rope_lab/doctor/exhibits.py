@@ -1,29 +1,52 @@
-"""Rotations that are wrong, each reduced from a real thread to a few lines; dim 32 unless it says otherwise."""
+"""Wrong rotations, most of them reduced from a real thread to a few lines. Do not use them.
+
+    from rope_lab.doctor import diagnose
+    from rope_lab.doctor.exhibits import D, EXHIBITS
+
+    for one in EXHIBITS:
+        print(one.bug, diagnose(one.turn, D, **one.options).faults)
+
+What each bug is, and its correction, is in `rope_lab.doctor.KNOWN` under the name `bug`; chapter 18 goes through them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from rope_lab import RotaryEmbedding, frequencies
-from rope_lab.encodings import Llama3, YaRN
+from rope_lab.encodings import Llama3, RotaryEmbedding, YaRN, frequencies
 
-D = 32
+Cause = Literal["pairs", "sides", "positions", "state", "precision", "settings"]
+
+D = 32  # coordinates of a head, in all of them
 
 
-@dataclass
+@dataclass(frozen=True)
 class Exhibit:
-    """A wrong rotation, the name that the doctor must give it, and where it happened."""
+    """A wrong rotation, and the name of its bug.
+
+    Attributes:
+        turn: the rotation, a function of `(x, positions)` or of `(q, k)`, or a module.
+        bug: its name in `rope_lab.doctor.KNOWN`.
+        cause: what it is about: the two coordinates of a pair; queries and keys; which position a token has; what an
+            earlier call leaves behind; number types; or the settings of a model.
+        seen: the project in which it was seen; for one that is made up, what it is.
+        options: what `diagnose` needs to see it, such as the rotation that is expected.
+        alone: whether it is the only fault.
+        real: whether it was seen in the code of a project.
+    """
 
     turn: Callable[..., Any]
     bug: str
+    cause: Cause
     seen: str
     options: dict[str, Any] = field(default_factory=dict)
-    alone: bool = True  # whether it is the only fault
+    alone: bool = True
+    real: bool = True
 
 
 def angle(positions: Tensor, theta: Tensor | None = None) -> Tensor:
@@ -132,6 +155,8 @@ def half_angles(x: Tensor, positions: Tensor) -> Tensor:
 class Rounded(nn.Module):
     """Frequencies in a buffer, which `.bfloat16()` rounds."""
 
+    theta: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("theta", frequencies(D).float(), persistent=False)
@@ -232,8 +257,8 @@ def first_part(x: Tensor, positions: Tensor) -> Tensor:
     return torch.cat((half(x[..., :16], angle(positions, frequencies(16))), x[..., 16:]), dim=-1)
 
 
-def part(layout: str = "half", **options: Any) -> RotaryEmbedding:
-    return RotaryEmbedding(16, layout=layout, **options)
+def part(start: int = 0) -> RotaryEmbedding:
+    return RotaryEmbedding(16, layout="half", start=start)
 
 
 def squared(x: Tensor, positions: Tensor) -> Tensor:
@@ -242,67 +267,88 @@ def squared(x: Tensor, positions: Tensor) -> Tensor:
     return half(x, angle(positions, freqs)) * factor**2
 
 
-MUSEUM = [
-    Exhibit(half_tables, "half tables", "transformers#47328, ark-nlp#47"),
-    Exhibit(interleaved_tables, "interleaved tables", "how-to-train-your-gpt#6"),
-    Exhibit(no_minus, "sign", "a rotate_half without its minus"),
-    Exhibit(xpos_of_the_other_layout, "xpos layout", "rotary-embedding-torch 0.6.5"),
-    Exhibit(clockwise_queries, "clockwise queries", "a sine with two signs"),
-    Exhibit(two_layouts, "layouts differ", "flash-attention#862"),
-    Exhibit(reordered_queries, "layouts differ", "one projection converted"),
-    Exhibit(two_bases, "frequencies differ", "two tables"),
-    Exhibit(row_index, "row index for position", "Megatron-LM#453"),
-    Exhibit(batch_index, "batch index for position", "the Keras tutorial"),
-    Exhibit(batch_index_given, "batch index for position", "the Keras tutorial, positions given"),
-    Exhibit(head_index, "head index for position", "open_lm#4", {"axis": 2}),
-    Exhibit(first_row, "first row's positions for all rows", "unsloth#3795"),
-    Exhibit(off_by_one, "off by one", "keras-hub#2861"),
-    Exhibit(off_by_one_queries, "off by one", "keras-hub#2861, queries and keys"),
-    Exhibit(restarts, "restarts", "keras-hub#1544"),
-    Exhibit(half_positions, "half positions", "rotary-embedding-torch 0.9.1"),
-    Exhibit(half_angles, "half positions", "transformers#29285"),
-    Exhibit(Rounded().eval(), "rounded buffers", "NeMo Automodel#2549"),
-    Exhibit(Poisoned(), "poisoned", "rotary-embedding-torch 0.9.1", alone=False),
-    Exhibit(Forgets(), "poisoned", "rotary-embedding-torch#11", alone=False),
-    Exhibit(in_place, "in place", "Liger-Kernel"),
-    Exhibit(values_turned, "values turned", "queries, keys and values alike"),
-    Exhibit(clamped, "clamped", "keras-hub, YaRN"),
-    Exhibit(float32_products, "float32 angles", "arXiv:2411.13476"),
-    Exhibit(bfloat16_products, "coarse", "transformers#25681", alone=False),
-    Exhibit(inverted, "inverted", "a linear factor inverted"),
-    Exhibit(twice, "inverted", "labml, values turned twice"),
-    Exhibit(ntk_exponent, "ntk exponent", "D/(D − 1) for D/(D − 2)"),
-    Exhibit(ntk_everywhere, "ntk everywhere", "keras-hub, dynamic"),
-    Exhibit(exponent, "exponent", "−i/D for −2i/D"),
-    Exhibit(tail_of_the_wrong_place, "lost", "a tail cut from the wrong place"),
-    Exhibit(zeros, "no rotation", "executorch#19627"),
-    Exhibit(widens, "dtype", "labml with bfloat16"),
-    Exhibit(single_precision, "double", "rotary-embedding-torch"),
-    Exhibit(whole, "partial dropped", "maxtext#4616", {"expected": part()}),
+EXHIBITS = [
+    Exhibit(half_tables, "half tables", "pairs", "transformers#47328, ark-nlp#47"),
+    Exhibit(interleaved_tables, "interleaved tables", "pairs", "how-to-train-your-gpt#6"),
+    Exhibit(no_minus, "sign", "pairs", "a rotate_half without its minus", real=False),
+    Exhibit(xpos_of_the_other_layout, "xpos layout", "pairs", "rotary-embedding-torch 0.6.5"),
+    Exhibit(clockwise_queries, "clockwise queries", "sides", "a sine with two signs", real=False),
+    Exhibit(two_layouts, "layouts differ", "sides", "flash-attention#862"),
+    Exhibit(reordered_queries, "layouts differ", "sides", "one projection converted", real=False),
+    Exhibit(two_bases, "frequencies differ", "sides", "two tables", real=False),
+    Exhibit(row_index, "row index for position", "positions", "Megatron-LM#453"),
+    Exhibit(batch_index, "batch index for position", "positions", "the Keras tutorial"),
+    Exhibit(
+        batch_index_given,
+        "batch index for position",
+        "positions",
+        "the Keras tutorial, positions given",
+        real=False,
+    ),
+    Exhibit(head_index, "head index for position", "positions", "open_lm#4", {"axis": 2}),
+    Exhibit(first_row, "first row's positions for all rows", "positions", "unsloth#3795"),
+    Exhibit(off_by_one, "off by one", "positions", "the number of cached tokens, plus one", real=False),
+    Exhibit(off_by_one_queries, "off by one", "positions", "the same, queries and keys", real=False),
+    Exhibit(restarts, "restarts", "positions", "keras-hub#1544"),
+    Exhibit(half_positions, "half positions", "precision", "rotary-embedding-torch 0.9.1"),
+    Exhibit(half_angles, "half positions", "precision", "transformers#29285"),
+    Exhibit(Rounded().eval(), "rounded buffers", "precision", "NeMo Automodel#2549"),
+    Exhibit(Poisoned(), "poisoned", "state", "rotary-embedding-torch 0.9.1", alone=False),
+    Exhibit(Forgets(), "poisoned", "state", "rotary-embedding-torch#11", alone=False),
+    Exhibit(in_place, "in place", "state", "Liger-Kernel"),
+    Exhibit(values_turned, "values turned", "sides", "queries, keys and values alike", real=False),
+    Exhibit(clamped, "clamped", "positions", "keras-hub, YaRN"),
+    Exhibit(float32_products, "float32 angles", "precision", "arXiv:2411.13476", real=False),
+    Exhibit(bfloat16_products, "coarse", "precision", "transformers#25681", alone=False),
+    Exhibit(inverted, "inverted", "settings", "a linear factor inverted", real=False),
+    Exhibit(twice, "inverted", "settings", "labml, values turned twice"),
+    Exhibit(ntk_exponent, "ntk exponent", "settings", "D/(D − 1) for D/(D − 2)", real=False),
+    Exhibit(ntk_everywhere, "ntk everywhere", "settings", "keras-hub, dynamic"),
+    Exhibit(exponent, "exponent", "settings", "−i/D for −2i/D", real=False),
+    Exhibit(tail_of_the_wrong_place, "lost", "pairs", "a tail cut from the wrong place", real=False),
+    Exhibit(zeros, "no rotation", "settings", "executorch#19627"),
+    Exhibit(widens, "dtype", "precision", "labml with bfloat16"),
+    Exhibit(single_precision, "double", "precision", "rotary-embedding-torch"),
+    Exhibit(whole, "partial dropped", "settings", "maxtext#4616", {"expected": part()}),
     Exhibit(
         first_part,
         "wrong place",
+        "settings",
         "the head of latent attention, its first part",
         {"expected": part(start=16)},
+        real=False,
     ),
-    Exhibit(first_part, "wrong share", "vllm#41185", {"expected": RotaryEmbedding(8, layout="half")}),
-    Exhibit(whole, "wrong layout", "llama3-from-scratch#20", {"expected": RotaryEmbedding(D)}),
+    Exhibit(
+        first_part, "wrong share", "settings", "vllm#41185", {"expected": RotaryEmbedding(D, layout="half")}
+    ),
+    Exhibit(whole, "wrong layout", "settings", "llama3-from-scratch#20", {"expected": RotaryEmbedding(D)}),
     Exhibit(
         whole,
         "wrong direction",
-        "nanochat",
+        "settings",
+        "one of two conventions",
         {"expected": RotaryEmbedding(D, layout="half", freqs=-frequencies(D))},
+        real=False,
     ),
-    Exhibit(whole, "wrong base", "lmdeploy#3861", {"expected": RotaryEmbedding(D, base=5e5, layout="half")}),
+    Exhibit(
+        whole,
+        "wrong base",
+        "settings",
+        "airllm#368",
+        {"expected": RotaryEmbedding(D, base=5e5, layout="half")},
+    ),
     Exhibit(
         whole,
         "scaling dropped",
+        "settings",
         "a scaling that is not read",
         {"expected": RotaryEmbedding(D, layout="half", scaling=Llama3(8.0))},
+        real=False,
     ),
     Exhibit(
         squared,
         "attention factor",
+        "settings",
         "sglang#33558",
         {"expected": RotaryEmbedding(D, layout="half", scaling=YaRN(4, 4096))},
     ),
