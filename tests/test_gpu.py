@@ -201,12 +201,9 @@ def test_what_is_recorded_is_skipped(
     assert re.search(r"presets  skipped +\(recorded already\)", done.printed[0])
     assert re.search(r"bench    skipped +\(recorded already for this GPU and torch\)", done.printed[0])
 
-    for other in (
-        '{"device": "another", "versions": {"torch": "1"}}',
-        "{",
-        "[]",
-        '{"device": "' + NAME + '"}',
-    ):
+    pairs = [("another", torch.__version__), (NAME, "1")]
+    others = [json.dumps({"device": device, "versions": {"torch": version}}) for device, version in pairs]
+    for other in (*others, "{", "[]", json.dumps({"device": NAME})):
         bench.write_text(other)
         done = runs()
         assert gpu.main(out) == 0
