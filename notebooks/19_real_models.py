@@ -50,8 +50,9 @@ print(f"slowest pair slower than the context: {len(above)}")
 # bases are chosen for, and then lets you paste a config of your own.
 #
 # A row is only as good as its source. `row.source_of("base")` names it: a config class of `transformers`, a constant in
-# code, the settings that another repository keeps, a model card, a paper. Every row whose model type exists in
-# `transformers` is compared with that library's own rotation in the package's tests.
+# code, the settings that another repository keeps, a model card, a paper. The tests of the package compare the rotation
+# of every row with the rotation of `transformers`. What the numbers of a checkpoint are is another matter: its own
+# `config.json` decides, and you can paste it below.
 #
 # ## One family by hand
 #
@@ -143,8 +144,19 @@ table(
 
 # %% [markdown]
 # From the first period to the last, the median context grew by a factor of 64 and the median base by a hundred, whereas
-# the median share moved little. The rows are not independent (a family inherits from the one before), and nothing here
-# shows that anybody aimed at a share.
+# the median share moved little. With the old base, at least half of the last contexts would leave no pair unfinished:
+
+# %%
+recent = [row for row in rows if row.year >= 2025 and row.scaling is None]
+with_10_000 = [
+    max(0.0, 1 - math.log(r.context / (2 * math.pi)) / math.log(1e4)) for r in recent
+]
+print(f"unscaled, 2025–26: median share {median([share(r) for r in recent]):.0%}")
+print(f"the same contexts with base 10,000: {median(with_10_000):.0%}")
+
+# %% [markdown]
+# The rows are not independent (several are successive releases of one developer), and nothing here shows that anybody
+# aimed at a share.
 #
 # ## What are the bases chosen for?
 #
@@ -221,9 +233,10 @@ print(f"Llama 2, content in all pairs: {llama_2_holds}")
 #
 # ## What a scaling does to the count
 #
-# A scaling makes slow pairs slower still, so *more* pairs stay unfinished. What it keeps is the range of angles. Let
-# $L_0$ be the length that the scaling starts from. A pair that has not finished a turn at $L_0$ has met the angles $0$
-# to $L_0\theta_i$. Scaled to $\theta_i'$, in a context $L$, it reaches $L\theta_i'$, and the ratio of the two is
+# Apart from p-RoPE, the scalings in the atlas make slow pairs slower still, so *more* pairs stay unfinished than
+# without them. What they are meant to keep is the range of angles. Let $L_0$ be the length that the scaling starts
+# from. A pair that has not finished a turn at $L_0$ has met the angles $0$ to $L_0\theta_i$. Scaled to $\theta_i'$, in
+# a context $L$, it reaches $L\theta_i'$, and the ratio of the two is
 #
 # $$ \kappa_i = \frac{L\,\theta_i'}{L_0\,\theta_i} = \frac{L/L_0}{\theta_i/\theta_i'} . $$ (eq-19-5)
 #
@@ -233,10 +246,8 @@ print(f"Llama 2, content in all pairs: {llama_2_holds}")
 extended = [row for row in rows if hasattr(row.scaling, "original_length")]
 found = []
 for row in extended:
-    L_0, base_only = (
-        row.scaling.original_length,
-        frequencies(row.rotation().dim, row.base),
-    )
+    L_0 = row.scaling.original_length
+    base_only = frequencies(row.rotation().dim, row.base)
     kappa = row.context * row.spectrum.freqs[-1] / (L_0 * base_only[-1])
     unscaled = int((2 * math.pi / base_only > row.context).sum())
     counts = f"{unscaled} → {row.spectrum.unfinished}"
@@ -340,7 +351,7 @@ table(
         "latest": ",d",
         "before the context": "d",
     },
-    caption=f"First position that errs by over {atlas.BOUND} radians, all families.",
+    caption=f"First position whose angle errs by over {atlas.BOUND} radians.",
 )
 
 # %%
@@ -384,7 +395,8 @@ paste()
 # %% [markdown]
 # In Python, `atlas.read_config("config.json").report()` gives the same lines, and so does
 # `rope-lab atlas --config config.json`. The form compares all layers with the whole context. In layers with a window no
-# distance exceeds the window, so for them fewer pairs finish a turn, and a longer text brings no new angle.
+# distance exceeds the window, so for them fewer pairs finish a turn, and a longer text brings no new angle. The same
+# holds for a point of {numref}`fig-slowest` if every layer of that family has a window.
 #
 # What it would cost to double the context of Llama 3.1 8B, for which the form opens:
 
@@ -422,9 +434,8 @@ misreadings = {
     "scaling dropped": spectrum_of(rope_scaling=None),
     "factor 32 for 8": spectrum_of(rope_scaling=other_factor),
 }
-both = LLAMA_31["rope_scaling"] | {
-    "rope_theta": 500_000.0
-}  # as transformers 5 writes it
+# the same config as transformers 5 writes it
+both = LLAMA_31["rope_scaling"] | {"rope_theta": 500_000.0}
 control = spectrum_of(rope_theta=None, rope_scaling=None, rope_parameters=both)
 
 
@@ -441,10 +452,8 @@ def measured(wrong: Tensor, s: int, draws: int = 10_000) -> Tensor:
         rotate(q, angles(torch.full((draws,), s), f, dtype=q.dtype), "half")
         for f in (wrong, right)
     ]
-    scores = [(x * k).sum(-1) for x in turned]
-    return (scores[0] - scores[1]).square().mean().sqrt() / scores[
-        1
-    ].square().mean().sqrt()
+    read, true = ((x * k).sum(-1) for x in turned)
+    return ((read - true).square().mean() / true.square().mean()).sqrt()
 
 
 four = torch.tensor([3.0, 100.0, 2000.0, 50_000.0])
@@ -455,7 +464,7 @@ check(
 )  # fmt: skip
 check("the control, the config as transformers 5 writes it", control, right)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Error of the scores against distance, both logarithmic. Base 10,000 starts near 0.05 and reaches 1 within thirty tokens. Scaling dropped starts at 0.0003 and rises in a straight line, to nearly 1 at a few thousand. Factor 32 for 8 is ten times lower and comes near 1 only beyond 8,192."}, "figure": {"caption": "Error of untrained scores, content in all pairs, when one field of Llama 3.1's config is misread; 1 means as large as the scores. A wrong base shows within tens of tokens. A dropped scaling leaves an error below 1% for the first tens of tokens and below 10% for the first hundreds: a short prompt need not show it.", "name": "fig-misread"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Error of the scores against distance, both logarithmic. Base 10,000 starts near 0.05 and reaches 1 within thirty tokens. Scaling dropped starts at 0.0003 and rises in a straight line, to 0.7 at three thousand. Factor 32 for 8 is nine times lower and reaches 0.7 only beyond 8,192."}, "figure": {"caption": "Error of untrained scores, content in all pairs, when one field of Llama 3.1's config is misread; 1 means as large as the scores. A wrong base shows within tens of tokens. A dropped scaling leaves an error below 1% for the first tens of tokens and below 10% for the first hundreds: a short prompt need not show it.", "name": "fig-misread"}}
 from rope_lab.figures.atlas import misread
 
 at_300 = torch.logspace(0, math.log10(131_072), 300).round().unique()
@@ -523,8 +532,9 @@ table(
 # ([exllamav3#259](https://github.com/turboderp-org/exllamav3/issues/259)).
 #
 # The two reports need not contradict each other, because a config does not say everything. In `transformers` 5.23 the
-# attention of DeepSeek-V3 also multiplies all scores by the square of the second formula, which the last column shows;
-# that of Ministral 3 does not. The fields are the same, and the code differs. A config cannot replace the model's code.
+# attention of DeepSeek-V3 also multiplies all scores by the square of the formula with `mscale_all_dim`, which is the
+# last column; the attention of Ministral 3 does not. The fields are the same, and the code differs. A config cannot
+# replace the model's code.
 #
 # ## Summary
 #
@@ -712,8 +722,9 @@ check_misread_error(misread_error)
 # ```{exercise} Open question
 # :label: ex-19-5
 #
-# A config has `max_position_embeddings: 131072`, a base of 500,000 and no scaling. What does this tell you about texts
-# of 131,072 tokens, what does it not tell you, and how would you find out? (This question has no checker.)
+# A config has `max_position_embeddings: 131072`, heads of 128 coordinates, a base of 500,000 and no scaling. What does
+# this tell you about texts of 131,072 tokens, what does it not tell you, and how would you find out? (This question has
+# no checker.)
 # ```
 #
 # ```{solution} ex-19-5
