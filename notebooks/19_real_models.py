@@ -356,7 +356,8 @@ table(
 
 # %%
 long = [row for row in rows if row.spectrum.first_error() < row.context]
-print("float32 errs before the context ends:", ", ".join(row.name for row in long))
+print("float32 errs before the context ends:")
+print(*(f"- {row.name}, {row.context:,}" for row in long), sep="\n")
 
 # %% [markdown]
 # In 16 bits every family errs within its first two hundred tokens, and the contexts of seven have grown past the limit
