@@ -196,14 +196,20 @@ print(f"the largest error there is in pair {worst_pair}")
 # %% [markdown]
 # ## Why float64, and why reduced
 #
-# `rope_lab.angles` takes the product in float64, removes whole turns, and only then rounds to float32. At ten million tokens
-# the bound {eq}`eq-8-3` with $p = 53$ is $3.3 \cdot 10^{-9}$ radians. A reduced angle is at most $\pi$, so rounding it to
+# `rope_lab.angles` takes the product in float64, removes whole turns, and only then rounds to float32:
+
+# %% tags=["hide-input"]
+from rope_lab import angles
+from rope_lab.figures.source import source
+
+source(angles)
+
+# %% [markdown]
+# At ten million tokens the bound {eq}`eq-8-3` with $p = 53$ is $3.3 \cdot 10^{-9}$ radians. A reduced angle is at most $\pi$, so rounding it to
 # float32 costs at most $2^{-24}\pi \approx 1.9 \cdot 10^{-7}$. Are both steps needed? Take away one at a time:
 
 # %%
 import math
-
-from rope_lab import angles
 
 
 def exact_cosines(m: Tensor) -> Tensor:
@@ -249,6 +255,24 @@ table(
 # taken in float64 as well, nothing has to be reduced, because a good cosine does that itself (last row); the package reduces
 # because it hands over angles, in float32. At a billion tokens float64 begins to run out as well.
 #
+# A device without float64 gets its table from the CPU. A kernel that has float32 only can do without: split the position,
+# $m = 4096\, m_1 + m_0$, look up one rotation for each part in two short tables that were formed in float64, and multiply
+# them. Both numbers have length 1, so each of these steps costs only the rounding of float32.
+
+# %%
+low = angles(torch.arange(4096), theta)
+high = angles(torch.arange(0, 10_000_001, 4096), theta)
+high, low = (torch.polar(torch.ones_like(z), z) for z in (high, low))  # complex64
+parts = ranges[10_000_000] // 4096, ranges[10_000_000] % 4096
+check(
+    "two short tables, at ten million",
+    (high[parts[0]] * low[parts[1]]).real,
+    cosines[10_000_000],
+    tolerance=1e-6,
+)
+print(f"rows of the tables: {len(high):,} + {len(low):,}")
+
+# %% [markdown]
 # ## Three kinds of rounding
 #
 # Not every rounding grows with the position. It depends on where in the rotation it happens. Here is the whole
