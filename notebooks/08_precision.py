@@ -167,7 +167,7 @@ bounds["float16"] = torch.where(at < 65_520, bounds["float16"], torch.nan)
 angle_errors(at, largest, bounds)
 
 # %% [markdown]
-# Where do angles begin to be off? {class}`rope_lab.atlas.Spectrum` looks at every position and every pair:
+# Where do angles begin to be off? {class}`~rope_lab.atlas.spectrum.Spectrum` looks at every position and every pair:
 
 # %%
 from rope_lab.atlas import Spectrum
