@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from jupyter_cache import get_cache
 from pybtex.database import Entry, Person
 from test_book import CHAPTER
 
-from rope_book.chapters import package_key, read
+from rope_book.chapters import execute, package_key, read
 from rope_book.citing import Citations
 from rope_lab.exercises.plain import Book, portable
 
@@ -35,6 +36,31 @@ def test_the_cache_is_keyed_on_the_package_and_the_budget(tmp_path, monkeypatch)
 def test_reading_a_chapter_twice_gives_the_same_notebook():
     assert read(CHAPTER) == read(CHAPTER)
     assert read(CHAPTER).metadata.kernelspec.name == "python3"
+
+
+WAITS = """# %%
+import pathlib, time
+place = pathlib.Path({place!r})
+(place / {mine!r}).touch()
+while not (place / {other!r}).exists():
+    time.sleep(0.05)
+print("met")
+"""
+
+
+def test_chapters_run_side_by_side_and_only_once(tmp_path: Path):
+    """Two of them wait for each other, the third fails: it is not kept, and says why."""
+    paths = [tmp_path / f"{name}.py" for name in ("01_a", "02_b", "03_c")]
+    for path, other in zip(paths, ("02_b", "01_a"), strict=False):
+        path.write_text(WAITS.format(place=str(tmp_path), mine=path.stem, other=other))
+    paths[2].write_text("# %%\n1 / 0\n")
+    folder = str(tmp_path / "cache")
+    said = execute(paths, folder, timeout=120, at_a_time=2)
+    assert [said[path] == "" for path in paths] == [True, True, False]
+    assert "ZeroDivisionError" in said[paths[2]]
+    _, merged = get_cache(folder).merge_match_into_notebook(read(paths[0].read_text()))
+    assert merged.cells[0].outputs[0].text == "met\n"
+    assert execute(paths[:2], folder, timeout=1, at_a_time=2) == {}
 
 
 WORKS = {
