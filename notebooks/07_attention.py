@@ -69,14 +69,16 @@ check("two scores by hand", hand_query @ hand_keys.mT, [[-11.0, -1.0]])
 # In a layer with RoPE, the output of a head at position $m$ is
 #
 # $$
-# o_m = \sum_{n \le m} w_{mn}\, v_n , \qquad
-# w_{mn} \propto \exp \frac{\langle R_m q_m,\, R_n k_n \rangle}{\sqrt D} .
+# \begin{aligned}
+# o_m &= \sum_{n \le m} w_{mn}\, v_n , \\
+# w_{mn} &\propto \exp \frac{\langle R_m q_m,\, R_n k_n \rangle}{\sqrt D} .
+# \end{aligned}
 # $$ (eq-7-1)
 #
 # A causal mask hides later tokens, so $v_n$ and the rotated key $R_n k_n$ are final as soon as token $n$ has been read. They
 # are computed once and kept. (Without the mask only those of the first layer are final: the others come from outputs that
-# change with every new token.) A later call projects its own tokens only, at positions that start from the number of tokens in
-# the cache. For any cut at $a$, a layer, and therefore a stack of layers, gives the new tokens what a single pass gives them:
+# change with every new token.) A later call projects and rotates its own tokens only, at positions that start
+# from the number of tokens in the cache; nothing in the cache is rotated again. For any cut at $a$, a layer, and therefore a stack of layers, gives the new tokens what a single pass gives them:
 #
 # $$ f(x_{a}, \dots, x_{b} \mid \text{cache}) = f(x_0, \dots, x_b)_{a, \dots, b} . $$ (eq-7-2)
 #
@@ -396,7 +398,7 @@ for name, make in makers.items():
         runs = [[repeat_loss(m, probe, shift) for shift in shifts] for m in models]
     losses[name] = torch.tensor(runs)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the shift of all positions, from 0 to 1,000, three lines for each of four places of the rotation. Queries and keys, and values turned back: six flat lines at or below 1. Values without turning back: near 0 at shift 0 and above a guess from 100 on. Embeddings: between 0.2 and 2.3 at shift 0, near a guess at 1,000."}, "figure": {"caption": "Models of one layer after 100 updates at positions 0 to 14, read at shifted positions (three seeds each). With the rotation on queries and keys, and with RoPER, the lines are flat: the shift is invisible. With values that are not turned back the models learn the task too, but are worse than a guess at a shift of 100 or more. Turning the output back is the only difference between the two. Rotated embeddings learn less in 100 updates, and what they learn is lost with the shift as well.", "name": "fig-shifted-learned"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the shift of all positions, from 0 to 1,000, three lines for each of four places of the rotation. Queries and keys, and values turned back: six flat lines at or below 1. Values without turning back: near 0 at shift 0 and above a guess from 100 on. Embeddings: between 0.2 and 2.3 at shift 0, near a guess at 1,000."}, "figure": {"caption": "Models of one layer after 100 updates at positions 0 to 14, read at shifted positions (three seeds each). With the rotation on queries and keys, and with RoPER, the lines are flat: the shift is invisible. With values that are not turned back the models learn the task too, but are worse than a guess at a shift of 100 or more. Turning the output back is the only difference between the two. Of the models with rotated embeddings two have learned little after 100 updates, and what the third has learned is lost with the shift as well.", "name": "fig-shifted-learned"}}
 from rope_lab.figures.attention import shifted
 
 shifted(shifts, losses, math.log(16))
@@ -524,12 +526,15 @@ check(
 # %% [markdown]
 # ## A smaller cache: latent attention
 #
-# A cache of keys and values grows by $2 H_k D$ numbers per token and layer. Multi-head latent attention (MLA) of DeepSeek-V2
-# and V3 stores a single short vector instead, the *latent* $c_n$ with $L$ coordinates, from which every head makes its keys
-# and values {cite:p}`deepseek2024v2,deepseek2024v3`:
+# A cache of keys and values grows by $2 H_k D$ numbers per token and layer. Multi-head latent attention (MLA), introduced with
+# DeepSeek-V2 {cite:p}`deepseek2024v2` and used in V3 {cite:p}`deepseek2024v3`, stores a single short vector instead, the *latent*
+# $c_n$ with $L$ coordinates. From it every head makes its keys and values:
 #
 # $$
-# c_n = \operatorname{norm}(W_c\, x_n) , \qquad k_n = W_k\, c_n , \qquad v_n = W_v\, c_n .
+# \begin{aligned}
+# c_n &= \operatorname{norm}(W_c\, x_n) , \\
+# k_n &= W_k\, c_n , \qquad v_n = W_v\, c_n .
+# \end{aligned}
 # $$ (eq-7-8)
 #
 # Does decoding then have to form all keys again at each step? No, because in a score the matrix can change sides:
@@ -583,8 +588,10 @@ table(
 # turn and a stretch, that is, by a complex number,
 #
 # $$
-# R_n W_k = W_k R'_n , \qquad
-# \langle R_m q_m, R_n W_k c_n \rangle = \langle W_k^\top R_m q_m,\, R'_n c_n \rangle .
+# \begin{aligned}
+# R_n W_k &= W_k R'_n , \\
+# \langle R_m q_m,\, R_n W_k\, c_n \rangle &= \langle W_k^\top R_m q_m,\, R'_n c_n \rangle .
+# \end{aligned}
 # $$ (eq-7-11)
 
 # %%

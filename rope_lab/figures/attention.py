@@ -25,7 +25,7 @@ def shifted(shifts: Sequence[int], losses: Mapping[str, ArrayLike], chance: floa
         for run in np.asarray(runs):
             axes.plot(at, run, "-o", color=color, linewidth=1.2, markersize=4)
         ends[name] = (float(np.asarray(runs)[:, -1].mean()), color)
-    axes.axhline(chance, color=GREY, linewidth=1, linestyle="--")
+    axes.plot(at[[0, -1]], [chance, chance], color=GREY, linewidth=1, linestyle="--")
     heights = apart([*(end for end, _ in ends.values()), chance], 0.55)
     words = [*((name, color) for name, (_, color) in ends.items()), ("a guess", GREY)]
     for height, (name, color) in zip(heights, words, strict=True):
