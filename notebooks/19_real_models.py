@@ -113,7 +113,7 @@ shares = by_counting / pairs
 check_at_most("eq. 19.3, left", 1 - eta - 1 / pairs, shares)
 check_at_most("eq. 19.3, right", shares, 1 - eta)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of pairs that never finish a turn, 0 to 55 percent, against the context, with falling grey lines for bases 10,000, 500,000, one million and ten million. Unscaled families are near the lines. From a context of 2,000 to a million most points are between 20 and 50 percent; scaled families are among the highest, and two families that turn only their fastest pairs are at zero."}, "figure": {"caption": "Along a line the base is the same and the share falls with the context. Families with longer contexts moved to lines of larger bases, and the share did not vanish: at a million tokens it is still a fifth to a quarter. Scaled families (squares) have more unfinished pairs than their bases alone would give.", "name": "fig-unfinished"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of pairs that never finish a turn, 0 to 55 percent, against the context, with falling grey lines for bases 10,000, 500,000, one million and ten million. Unscaled families are near the lines. From a context of 2,000 to a million most points are between 20 and 50 percent; scaled families are among the highest, and two families that turn only their fastest pairs are at zero."}, "figure": {"caption": "Along a line the base is the same and the share falls with the context. Families with longer contexts moved to lines of larger bases, and the share did not vanish: in the two families near a million tokens it is still a fifth to a quarter. Scaled families (squares) have more unfinished pairs than their bases alone would give.", "name": "fig-unfinished"}}
 from rope_lab.figures.atlas import unfinished
 
 unfinished((1e4, 5e5, 1e6, 1e7))
@@ -242,15 +242,25 @@ print(f"Llama 2, content in all pairs: {llama_2_holds}")
 #
 # At $\kappa_i = 1$ the pair sees the old range of angles and no more.
 
+
 # %%
+def without(row: atlas.Family) -> int:
+    """Pairs that would not finish a turn in the context without the scaling."""
+    waves = 2 * math.pi / frequencies(row.rotation().dim, row.base)
+    return int((waves > row.context).sum())
+
+
+scaled = [row for row in rows if row.scaling and not row.spectrum.still]  # no p-RoPE
+more = sum(row.spectrum.unfinished > without(row) for row in scaled)
+print(f"more unfinished pairs than without the scaling: {more} of {len(scaled)}")
+
 extended = [row for row in rows if hasattr(row.scaling, "original_length")]
 found = []
 for row in extended:
     L_0 = row.scaling.original_length
     base_only = frequencies(row.rotation().dim, row.base)
     kappa = row.context * row.spectrum.freqs[-1] / (L_0 * base_only[-1])
-    unscaled = int((2 * math.pi / base_only > row.context).sum())
-    counts = f"{unscaled} → {row.spectrum.unfinished}"
+    counts = f"{without(row)} → {row.spectrum.unfinished}"
     found.append(
         [row.name, row.context / L_0, row.scaling.factor, float(kappa), counts]
     )

@@ -207,7 +207,7 @@ def test_a_pasted_config_is_read_and_recognised():
     assert reading.cache_bytes == 2 * 2 * 32 * 8 * 128
     report = reading.report()
     assert "25 of 64 pairs never finish a turn" in report
-    assert "16.00 GiB for the context and 32.00 GiB for twice of it" in report
+    assert "16.00 GiB for the context and 32.00 GiB for twice the context" in report
 
 
 def test_a_config_of_text_and_images_is_read_by_its_text():

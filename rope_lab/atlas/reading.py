@@ -59,7 +59,7 @@ class Reading:
             lines += [
                 "",
                 f"keys and values: {self.cache_bytes:,} bytes per token in bfloat16, {total:.2f} GiB for the "
-                f"context and {2 * total:.2f} GiB for twice of it; attention takes four times the products",
+                f"context and {2 * total:.2f} GiB for twice the context, where attention takes four times the products",
             ]
         return "\n".join([*lines, *(f"missing: {reason}" for reason in self.missing)])
 

@@ -148,7 +148,7 @@ REPORT = r"""
       var total = bytes * context / Math.pow(2, 30);
       out.push("keys and values: " + comma(bytes) + " bytes per token in bfloat16, " + fixed(total, 2) +
         " GiB for the context and " + fixed(2 * total, 2) +
-        " GiB for twice of it; attention takes four times the products");
+        " GiB for twice the context, where attention takes four times the products");
     }
     return {spectra: spectra, lines: out.concat(judged[1].map(function (why) { return "missing: " + why; }))};
   }
