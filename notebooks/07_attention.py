@@ -454,12 +454,15 @@ kept_pairs(
 )
 
 # %% [markdown]
-# Both leave 96 coordinates whose part of a score does not depend on the distance. But their slowest pairs are far apart:
+# Both leave 96 coordinates whose part of a score does not depend on the distance. Partial rotation takes them from fast and slow
+# pairs in equal shares. p-RoPE takes the slowest, which turn least anyway, and has no slow pair left:
 
 # %%
 for name, spectrum in {"partial": partial, "p-RoPE": full[:16]}.items():
-    slow = float(spectrum[-1])
-    print(f"{name}: slowest pair turns once in {2 * math.pi / slow:,.0f} tokens")
+    turns = 2 * math.pi / spectrum  # tokens per turn
+    done = int((turns <= 4096).sum())
+    print(f"{name}: slowest pair {turns[-1]:,.0f} tokens per turn,", end=" ")
+    print(f"{done} of {len(turns)} pairs complete a turn in 4,096 tokens")
 
 # %% [markdown]
 # Which one is better is a matter of training. For a Gemma of 2 billion parameters the authors report a slightly lower
@@ -509,18 +512,20 @@ table(
 
 # %% [markdown]
 # In this example the temperature keeps the weight above 0.97. It acts on the query alone, so the cache is not affected. But a layer
-# with it is no longer blind to the position at which a text starts. Without it, a model with `nope_every` is as relative as one
-# with RoPE in every layer:
+# with it sees where a text starts. The field `nope_temperature` gives it to the layers that `nope_every` picks. Without it, such a
+# model is as relative as one with RoPE in every layer:
 
 # %%
 mixed = model_with("rope", nope_every=2)
 kinds = [type(block.attention.position).__name__ for block in mixed.blocks]
 print("positions by layer:", ", ".join(kinds))
-check(
-    "nope_every, shifted",
-    mixed(text, positions=torch.arange(24) + 1000),
-    mixed(text),
-    tolerance=1e-10,
+afar = torch.arange(24) + 1000
+unmoved = mixed(text)
+check("nope_every", mixed(text, positions=afar), unmoved, tolerance=1e-10)
+warm = model_with("rope", nope_every=2, nope_temperature=8)
+warmer = change(warm(text, positions=afar), warm(text))
+print(
+    f"with a temperature in steps of 8, a shift by 1,000 changes logits by {warmer:.0%}"
 )
 
 # %% [markdown]
@@ -754,8 +759,8 @@ print(f"scores differ by {wrong:.0%} of their norm; {still} coordinates never mo
 #
 # ## Summary
 #
-# - A key is rotated once and cached rotated. A later call has to know where its tokens are in their own text; padding, packing
-#   and the start do not matter otherwise.
+# - A key is rotated once and cached rotated. A later call has to know where its tokens are in their own text; behind a mask,
+#   padding, packing and the position of the first token do not matter.
 # - Queries and keys are rotated after the projections, so that no matrix is between the two rotations. Values that are rotated
 #   have to be turned back.
 # - A cache of latents puts a matrix between the two again. Decoupled RoPE rotates other coordinates, and the matrix is absorbed.
