@@ -9,6 +9,8 @@ import pytest
 from rope_lab.__main__ import main
 
 FILE = """
+from __future__ import annotations
+from dataclasses import dataclass
 import torch
 from torch import nn
 from rope_lab import RotaryEmbedding, angles, frequencies, rotate
@@ -21,6 +23,13 @@ def good(x, positions):
 
 def wrong(x, positions):
     return good(x, torch.arange(x.shape[-2]))
+
+@dataclass  # which looks for its module when annotations are texts
+class Turns:
+    base: float = 10_000.0
+
+    def __call__(self, x, positions):
+        return good(x, positions)
 
 class Rotary(RotaryEmbedding):
     pass
@@ -58,6 +67,7 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
     [
         ("my_rope:good --dim 32", 0, "half, counter-clockwise, coordinates 0 to 31 of 32"),
         ("my_rope.py:good", 0, "coordinates 0 to 63 of 64"),
+        ("my_rope.py:Turns --dim 32", 0, "half, counter-clockwise"),
         ("./my_rope.py:Rotary --dim 32", 0, "interleaved"),
         ("my_rope:wrong --dim 32", 1, "FAULT: row index for position"),
         ("my_rope:good --config config.json", 1, "FAULT: wrong base"),
