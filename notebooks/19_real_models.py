@@ -395,8 +395,8 @@ table(
 # ## Paste a config
 #
 # Here is the same for a config of your own. Nothing is sent anywhere: the page computes it. "Twice the context"
-# compares the ways of {ref}`chapter 15 <chapter-extending>`. A model type that is not known has its frequencies read
-# and its layout left open; a number that is missing is named, not guessed.
+# compares the ways of chapter 15. A model type that is not known has its frequencies read and its layout left open; a
+# number that is missing is named, not guessed.
 
 # %% tags=["hide-input"]
 from rope_lab.figures.paste import LLAMA_31, paste

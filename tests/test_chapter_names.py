@@ -18,6 +18,7 @@ HELD = [
     "07_attention",
     "08_precision",
     "18_bugs",
+    "19_real_models",
 ]  # chapters that keep the rule; add yours
 SCRATCH = {"rows", "columns", "name", "_"}  # of the table just below, and what a loop calls its case
 
