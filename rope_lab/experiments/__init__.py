@@ -8,7 +8,6 @@ from rope_lab.experiments import (
     algorithms,
     causes,
     claims,
-    extending,
     heads,
     lab,
     rates,
@@ -22,14 +21,13 @@ from rope_lab.experiments.store import Results
 EXPERIMENTS = {
     **recipes.EXPERIMENTS,
     **text.EXPERIMENTS,
-    **extending.EXPERIMENTS,
+    **causes.EXPERIMENTS,
     **heads.EXPERIMENTS,
     **algorithms.EXPERIMENTS,
     **windows.EXPERIMENTS,
     **rates.EXPERIMENTS,
     **claims.EXPERIMENTS,
     **spectrum.EXPERIMENTS,
-    **causes.EXPERIMENTS,
 }
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from rope_lab.config import RoFormerConfig
 from rope_lab.encodings import PositionEncoding
 from rope_lab.experiments.lab import Experiment, Lab, Scale
+from rope_lab.experiments.rates import ENCODINGS, settings
 from rope_lab.experiments.seeds import shown
 from rope_lab.experiments.store import Results
-from rope_lab.experiments.text import ENCODINGS, settings
 from rope_lab.model import RoFormer
 from rope_lab.training import Stopped, TrainConfig, choose_device, make_optimizers, seeded, set_learning_rates
 

@@ -94,7 +94,7 @@ def _variants(scale: Scale) -> list[str]:
 
 
 EXPERIMENTS = {
-    "causes": Experiment(
+    "extension": Experiment(
         "New angles or too many keys: which of them makes a model fail beyond its length?",
         _variants, measure, table,
     ),

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from rope_lab.encodings import RotaryEmbedding, frequencies, rotate
 from rope_lab.experiments.lab import Experiment, Lab
+from rope_lab.experiments.rates import configured
 from rope_lab.experiments.seeds import shown
 from rope_lab.experiments.store import Results
 from rope_lab.model import RoFormer
 from rope_lab.training import seeded
 
 _SEGMENTS = 16
+KINDS = {"untrained": "RoPE", "trained": "RoPE", "trained, no QK-norm": "no QK-norm"}
 
 
 class Listening(RotaryEmbedding):
@@ -49,10 +51,10 @@ def bound(q: Tensor, k: Tensor, turned: Tensor) -> Tensor:
 @torch.inference_mode()
 def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Mean score, its standard deviation and the mean bound of every head at each distance, divided by √D."""
-    config = lab.config(seed)
+    config = configured(lab, KINDS[variant], seed, long_run=True)
     with seeded(seed):
         source = RoFormer(config.architecture(len(lab.corpus.vocab)))
-    if variant == "trained":
+    if variant != "untrained":
         with torch.inference_mode(False):
             source = lab.trained(config)[0].model
     shape = source.config
@@ -111,6 +113,6 @@ def table(results: Results) -> str:
 EXPERIMENTS = {
     "decay": Experiment(
         "Do the scores of trained heads fall with the distance, as their bound does?",
-        lambda scale: ["untrained", "trained"], measure, table,
+        lambda scale: list(KINDS), measure, table,
     ),
 }  # fmt: skip

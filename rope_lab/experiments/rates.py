@@ -14,7 +14,6 @@ from typing import Any
 from rope_lab.experiments.lab import Experiment, Lab, Scale
 from rope_lab.experiments.seeds import shown
 from rope_lab.experiments.store import Results
-from rope_lab.experiments.text import ENCODINGS, settings
 from rope_lab.training import Corpus, TrainConfig
 
 GRID = (0.5, 1.0, 2.0)
@@ -24,6 +23,18 @@ STEPS = {
     "gpu": (1_000, 3_000),
 }  # updates of the two budgets at each scale
 
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "NoPE": {"position": "none"},
+    "learned": {"position": "learned"},
+    "sinusoidal": {"position": "sinusoidal"},
+    "T5": {"position": "t5"},
+    "ALiBi": {"position": "alibi"},
+    "RoPE": {"position": "rope"},
+    "xPos": {"position": "xpos"},
+    "RoPE, 25% of the coordinates": {"position": "rope", "rotary_dim": 0.25},
+    "p-RoPE, p = 0.25": {"position": "rope", "proportion": 0.25},
+    "RoPER": {"position": "roper"},
+}
 LAYERS: dict[str, dict[str, Any]] = {
     "NoPE in every second layer": {"position": "rope", "nope_every": 2},
     "NoPE in every fourth layer": {"position": "rope", "nope_every": 4},
@@ -51,6 +62,14 @@ def choosing(lab: Lab) -> Lab:
     """
     corpus = Corpus(f"{lab.corpus.name}, first nine tenths", lab.corpus.train)
     return Lab(lab.scale, corpus, lab.folder, lab.device)
+
+
+def settings(encoding: str, head_dim: int) -> dict[str, Any]:
+    """The settings of a model with this encoding; a fraction of the coordinates of a head becomes their number."""
+    chosen = dict(ENCODINGS[encoding])
+    if "rotary_dim" in chosen:
+        chosen["rotary_dim"] = int(chosen["rotary_dim"] * head_dim) // 2 * 2
+    return chosen
 
 
 def configured(

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from rope_lab.experiments.lab import Experiment, Lab, Scale
+from rope_lab.experiments.rates import ABLATIONS, configured
 from rope_lab.experiments.seeds import differences, shown
 from rope_lab.experiments.store import Results
 from rope_lab.experiments.text import of_training
@@ -23,15 +24,8 @@ _GPT: dict[str, Any] = {
 PUBLISHED = 1.4697
 PUBLISHED_CPU = 1.88  # and for its recipe for a CPU (the same page)
 
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "everything": {},
-    "learned positions instead of RoPE": {"position": "learned"},
-    "LayerNorm instead of RMSNorm": {"norm": "layer"},
-    "no QK-norm": {"qk_norm": False},
-    "GELU instead of ReLU²": {"activation": "gelu"},
-    "AdamW instead of Muon": {"optimizer": "adamw", "lr": 0.003, "weight_decay": 0.1},
-    "cosine to a tenth instead of a line to 0": {"schedule": "cosine", "floor": 0.1},
-}
+WHOLE = "everything"
+LEARNED = "learned positions instead of RoPE"
 
 
 def peer(scale: Scale, seed: int) -> TrainConfig:
@@ -89,8 +83,9 @@ def characters_read(results: Results, name: str) -> int:
 
 
 def measure_ablation(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
-    """Train with one part of the recipe changed."""
-    return of_training(*lab.trained(lab.config(seed, **ABLATIONS[variant])))
+    """Train with one part of the recipe changed, with the learning rates that `rates` found for it."""
+    names = {WHOLE: "RoPE", LEARNED: "learned"}
+    return of_training(*lab.trained(configured(lab, names.get(variant, variant), seed, long_run=True)))
 
 
 def table_of_ablations(results: Results) -> str:
@@ -139,6 +134,7 @@ EXPERIMENTS = {
         lambda scale: [PEER, OURS, SHORT], measure_recipe, table_of_recipes,
     ),
     "ablation": Experiment(
-        "What is each part of the recipe worth?", lambda scale: list(ABLATIONS), measure_ablation, table_of_ablations
+        "What is each part of the recipe worth?",
+        lambda scale: [WHOLE, LEARNED, *ABLATIONS], measure_ablation, table_of_ablations,
     ),
 }  # fmt: skip

@@ -8,39 +8,19 @@ from typing import Any
 from torch import Tensor
 
 from rope_lab.experiments.lab import Experiment, Lab, Scale
+from rope_lab.experiments.rates import ENCODINGS, STEPS, configured
 from rope_lab.experiments.seeds import shown
 from rope_lab.experiments.store import Results
 from rope_lab.model import RoFormer
-from rope_lab.training import Run, preset, token_losses
+from rope_lab.training import Run, token_losses
 
-ENCODINGS: dict[str, dict[str, Any]] = {
-    "NoPE": {"position": "none"},
-    "learned": {"position": "learned"},
-    "sinusoidal": {"position": "sinusoidal"},
-    "T5": {"position": "t5"},
-    "ALiBi": {"position": "alibi"},
-    "RoPE": {"position": "rope"},
-    "xPos": {"position": "xpos"},
-    "RoPE, 25% of the coordinates": {"position": "rope", "rotary_dim": 0.25},
-    "p-RoPE, p = 0.25": {"position": "rope", "proportion": 0.25},
-    "RoPER": {"position": "roper"},
-}
 FACTORS = (1, 1.5, 2, 4, 8)
 BASES = (100, 1_000, 10_000, 100_000, 1_000_000)
 
 
-def settings(encoding: str, head_dim: int) -> dict[str, Any]:
-    """The settings of a model with this encoding; a fraction of the coordinates of a head becomes their number."""
-    chosen = dict(ENCODINGS[encoding])
-    if "rotary_dim" in chosen:
-        chosen["rotary_dim"] = int(chosen["rotary_dim"] * head_dim) // 2 * 2
-    return chosen
-
-
-def trained(lab: Lab, encoding: str, seed: int) -> tuple[Run, float]:
-    """The model of the scale with this encoding, and the CPU seconds it took."""
-    model = preset(lab.scale.name).model
-    return lab.trained(lab.config(seed, **settings(encoding, model["dim"] // model["heads"])))
+def trained(lab: Lab, encoding: str, seed: int, *, long_run: bool = True) -> tuple[Run, float]:
+    """The model of the scale with this encoding and its own rates, and the CPU seconds it took."""
+    return lab.trained(configured(lab, encoding, seed, long_run=long_run))
 
 
 def of_training(run: Run, processor_seconds: float) -> dict[str, Any]:
@@ -57,16 +37,20 @@ def of_training(run: Run, processor_seconds: float) -> dict[str, Any]:
 
 
 def measure_encoding(lab: Lab, encoding: str, seed: int) -> dict[str, Any]:
-    """Train with an encoding, measure on the whole validation split."""
-    return of_training(*trained(lab, encoding, seed))
+    """Train with an encoding on two budgets, each with a schedule of its own; the record of the shorter is "short"."""
+    short = of_training(*trained(lab, encoding, seed, long_run=False))
+    return of_training(*trained(lab, encoding, seed)) | {"short": short}
 
 
 def table_of_encodings(results: Results) -> str:
-    """Loss of each encoding, and the CPU time of its training."""
-    lines = [f"{'':32s}{'validation loss':>18s}{'training loss':>18s}{'CPU seconds':>20s}"]
+    """Loss of each encoding after the shorter and the longer training, and the CPU time of the longer."""
+    short, long = STEPS[results.scale]
+    heads = (f"{short:,d} updates", f"{long:,d} updates", "CPU seconds")
+    lines = [f"{'loss on the test text after':32s}" + "".join(f"{head:>18s}" for head in heads)]
     for name in results.variants():
-        numbers = [results.values(name, key) for key in ("val_loss", "train_loss", "processor_seconds")]
-        lines.append(f"{name:32s}{shown(numbers[0]):>18s}{shown(numbers[1]):>18s}{shown(numbers[2], 0):>20s}")
+        numbers = [results.values(name, "short", "val_loss"), results.values(name, "val_loss")]
+        cost = shown(results.values(name, "processor_seconds"), 0)
+        lines.append(f"{name:32s}" + "".join(f"{shown(row):>18s}" for row in numbers) + f"{cost:>18s}")
     return "\n".join(lines)
 
 
@@ -127,7 +111,8 @@ def _or_dash(values: list[float]) -> str:
 
 def measure_base(lab: Lab, base: str, seed: int) -> dict[str, Any]:
     """Train RoPE with a base, evaluate at the trained length and beyond."""
-    run, seconds = lab.trained(lab.config(seed, base=float(base.replace(",", ""))))
+    config = configured(lab, "RoPE", seed, long_run=True).change(base=float(base.replace(",", "")))
+    run, seconds = lab.trained(config)
     return of_training(run, seconds) | beyond(run.model, lab.held_out[: lab.scale.characters + 1], (1, 2, 4))
 
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from rope_lab.experiments.algorithms import TASKS
+from rope_lab.experiments.rates import ENCODINGS
 from rope_lab.experiments.seeds import differences, interval
 from rope_lab.experiments.store import Results
-from rope_lab.experiments.text import ENCODINGS
 from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
 
 _LOSS = "loss (nats per character)"
