@@ -20,7 +20,11 @@ from rope_lab.training import Stopped, TrainConfig, choose_device, make_optimize
 
 SYMBOLS, EQUALS, PLUS, PAD = 10, 10, 11, 12  # the ten digits are their own ids
 TASKS = {"copy": 10, "reverse": 10, "addition": 6}  # and the longest length of training
-TIMES = {"copy": 1, "reverse": 1, "addition": 3}  # as many updates, so that one encoding at least solves each task
+TIMES = {
+    "copy": 1,
+    "reverse": 1,
+    "addition": 3,
+}  # as many updates, so that one encoding at least solves each task
 _BATCH, _TESTS = 64, 256
 _DIM, _HEADS = 64, 4
 

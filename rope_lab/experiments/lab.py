@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rope_lab.experiments.store import Record, Results, digest, file_of, modules_behind
+from rope_lab.experiments.source import behind, digest, function
+from rope_lab.experiments.store import Record, Results, file_of
 from rope_lab.model import RoFormer
 from rope_lab.training import Corpus, Run, TrainConfig, checkpoint, choose_device, preset, provenance, train
 
@@ -94,7 +95,7 @@ class Lab:
         model = asdict(config.architecture(len(self.corpus.vocab)))
         del model["vocab_size"]
         config = config.change(**model)  # a setting that equals the default makes the same run
-        code = modules_behind(["rope_lab.training.loop"])
+        code = behind([function(train)])
         where = [
             self.corpus.sha256,
             code,
@@ -169,7 +170,7 @@ def walk(
         device: as in `Lab`.
         check: a variant whose first record is measured again instead; "" takes the first record of all. If its
             numbers except the times agree within the experiment's tolerance, by default 1e-3, the effect that
-            rounding may have in training, the records are confirmed.
+            rounding may have in training, the records of this variant are confirmed.
         say: is called with one line per measurement.
 
     Returns:
@@ -187,7 +188,7 @@ def walk(
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     experiment, results = experiments[name], Results.read(out, name, scale)
     lab = Lab(SCALES[scale], corpus, Path(cache), device)
-    modules = modules_behind([experiment.measure.__module__])
+    code = behind([function(experiment.measure)])
     for text in (record["corpus"] for record in results.records):
         if text["sha256"] != corpus.sha256:
             raise ValueError(
@@ -216,9 +217,9 @@ def walk(
             raise ValueError(
                 f"{name} was not reproduced: {name_of} of {variant} differs from the record by {difference:.1e}"
             )
-        results.code[digest(modules)] = modules
+        results.code[digest(code)] = code
         again = {"variant": variant, "seed": seed, "difference": difference}
-        results.confirmed.setdefault(digest(modules), []).append(again)
+        results.confirmed.setdefault(digest(code), []).append(again)
         results.write(out)
         return results
     runs = [(seed, variant) for seed in range(seeds) for variant in experiment.variants(lab.scale)]
@@ -229,7 +230,7 @@ def walk(
         numbers = experiment.measure(lab, variant, seed)
         now = time.perf_counter()
         record: Record = {"variant": variant, "seed": seed, "seconds": now - began, **origin, **numbers}
-        results.add(out, record, modules)
+        results.add(out, record, code)
         left = (now - start) / done * (len(runs) - done) / 60
         place = f"{done} of {len(runs)}, about {left:.0f} min left"
         say(f"{name}  {variant}  seed {seed}  {now - began:.0f} s  {place}")

@@ -13,7 +13,17 @@ from runs import corpus
 
 from rope_lab.__main__ import main
 from rope_lab.encodings import frequencies, rotate
-from rope_lab.experiments import EXPERIMENTS, algorithms, extending, lab, recipes, store, text, windows
+from rope_lab.experiments import (
+    EXPERIMENTS,
+    algorithms,
+    extending,
+    lab,
+    rates,
+    recipes,
+    store,
+    text,
+    windows,
+)
 from rope_lab.experiments.heads import bound
 from rope_lab.experiments.lab import Experiment, Lab, Scale, walk
 from rope_lab.experiments.store import Results
@@ -131,7 +141,8 @@ def test_what_the_book_reads_parses_and_has_three_seeds(name: str):
 
 
 @pytest.fixture
-def tiny_lab(tmp_path: Path) -> Lab:
+def tiny_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    monkeypatch.setitem(rates.STEPS, "smoke", (2, 3))
     return Lab(TINY, data.Corpus("words", corpus().text * 3), tmp_path, "cpu")
 
 
@@ -176,13 +187,11 @@ class TestExperiments:
         torch.testing.assert_close(same, theta, rtol=0, atol=0)
         assert (one, alone) == (1.0, pytest.approx(factor))
 
-    def test_extension(self, tiny_lab: Lab):
-        numbers = extending.measure(tiny_lab, "YaRN ×2", 0)
-        assert numbers["steps"] == [0, 1, 2]
-        assert len(set(numbers["loss"])) == 3  # fine-tuning moves it
-
     def test_ablations_and_recipes(self, tiny_lab: Lab):
-        losses = [recipes.measure_ablation(tiny_lab, name, 0)["val_loss"] for name in recipes.ABLATIONS]
+        losses = [
+            recipes.measure_ablation(tiny_lab, name, 0)["val_loss"]
+            for name in EXPERIMENTS["ablation"].variants(TINY)
+        ]
         assert len(set(losses)) == len(losses)
         peer = recipes.measure_recipe(tiny_lab, recipes.PEER, 0)
         assert peer["config"]["optimizer"] == "adamw"
@@ -259,7 +268,7 @@ class TestAlgorithms:
     def test_every_encoding_fits_the_longest_test(self):
         for task, longest in algorithms.TASKS.items():
             batch = algorithms.examples(task, torch.tensor([2 * longest]), torch.Generator())
-            for encoding in text.ENCODINGS:
+            for encoding in rates.ENCODINGS:
                 assert RoFormer(algorithms.model_for(encoding, task))(batch.ids).isfinite().all()
 
     def test_it_trains_on_the_lengths_it_says(self):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from test_experiments import MEASURED, TOY, run, words
 
-from rope_lab.experiments import EXPERIMENTS, lab, store
+from rope_lab.experiments import EXPERIMENTS, lab, source, store
 from rope_lab.experiments.store import Results
 from rope_lab.training import checkpoint, data
 
@@ -40,8 +40,8 @@ def empty():
 '''
 
 
-def digest_of(source: str) -> str:
-    return store.digest(store._dump(store._without_docstrings(ast.parse(source))))
+def digest_of(text: str) -> str:
+    return source.digest(source._dump(source._bare(ast.parse(text))))
 
 
 def test_every_python_gives_the_same_digest():
