@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rope_lab.experiments.source import behind, digest, function
+from rope_lab.experiments.source import behind as modules_behind
 from rope_lab.experiments.store import Record, Results, file_of
 from rope_lab.model import RoFormer
 from rope_lab.training import Corpus, Run, TrainConfig, checkpoint, choose_device, preset, provenance, train
@@ -95,7 +96,7 @@ class Lab:
         model = asdict(config.architecture(len(self.corpus.vocab)))
         del model["vocab_size"]
         config = config.change(**model)  # a setting that equals the default makes the same run
-        code = behind([function(train)])
+        code = modules_behind(["rope_lab.training.loop"])
         where = [
             self.corpus.sha256,
             code,

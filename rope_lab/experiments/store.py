@@ -145,8 +145,10 @@ class Results:
             f"code {self._all(lambda r: r['code'], '+')}"
         )
         if stale := self.stale():
-            names = ", ".join(sorted({name for changed in stale.values() for name in changed}))
-            said += f"; STALE for {len(stale)} of {len(self.variants())} variants, changed since: {names}"
+            names = sorted({name for changed in stale.values() for name in changed})
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            said += f"; STALE for {len(stale)} of {len(self.variants())} variants, changed since: "
+            said += ", ".join(names[:3]) + more
         if again := self.reproduced():
             farthest = max(one["difference"] for one in again)
             exact = "bit-identical" if not farthest else f"within {farthest:.0e}"

@@ -13,7 +13,7 @@ import pytest
 from runs import corpus
 
 import rope_lab
-from rope_lab.experiments import EXPERIMENTS, causes, claims, rates
+from rope_lab.experiments import EXPERIMENTS, causes, claims, rates, source
 from rope_lab.experiments.lab import SCALES, Lab, Scale
 from rope_lab.experiments.source import behind, function
 from rope_lab.training import Corpus
@@ -68,5 +68,6 @@ def test_nothing_runs_that_the_digest_does_not_cover(
     finally:
         sys.setprofile(before)
     reached = {full_name(code) for code in ran} - {""}
+    reached = {name for name in reached if not name.startswith(source._BOOKS)}
     assert len(reached) > 10
     assert reached <= behind([function(experiment.measure)]).keys()
