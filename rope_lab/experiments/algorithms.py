@@ -20,11 +20,6 @@ from rope_lab.training import Stopped, TrainConfig, choose_device, make_optimize
 
 SYMBOLS, EQUALS, PLUS, PAD = 10, 10, 11, 12  # the ten digits are their own ids
 TASKS = {"copy": 10, "reverse": 10, "addition": 6}  # and the longest length of training
-TIMES = {
-    "copy": 1,
-    "reverse": 1,
-    "addition": 3,
-}  # as many updates, so that one encoding at least solves each task
 _BATCH, _TESTS = 64, 256
 _DIM, _HEADS = 64, 4
 
@@ -136,8 +131,7 @@ def exact(model: RoFormer, task: str, length: int, generator: torch.Generator) -
 def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Train and test an encoding on a task."""
     task, encoding = variant.split(", ", 1)
-    steps = TIMES[task] * lab.scale.task_steps
-    return solve(model_for(encoding, task), task, seed, steps, choose_device(lab.device))
+    return solve(model_for(encoding, task), task, seed, lab.scale.task_steps, choose_device(lab.device))
 
 
 def table(results: Results) -> str:
