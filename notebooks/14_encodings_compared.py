@@ -16,22 +16,20 @@
 # # 14 · Encodings compared
 #
 # Chapter 13 trained four encodings once each and found an order. **Does it matter which encoding a model has, by how
-# much, and how would you know?** Here are ten of them in the same model with the same budget, three times each. Each dot is
-# a training run.
+# much, and how would you know?** Here are ten of them in the same model, three times each. Each dot is a training run.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Ten rows, one per encoding, the lowest validation loss on top; in each row a dot for every training run and an upright stroke at their mean, with the mean written at the right. RoPER, xPos and RoPE lie on top, then T5, then the two that turn a quarter; sinusoidal, learned, ALiBi and, far off, the model without positions follow. About half of the neighbouring rows touch or overlap."}, "figure": {"caption": "Validation loss of ten encodings: one dot per seed, and a vertical stroke at the mean. All models normalise queries and keys without a gain, and all have the learning rates of RoPE's recipe. Dots that lie apart do not yet prove a difference, and dots that overlap do not yet rule one out; the statistics below decide.", "name": "fig-ten-encodings"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Ten rows, one per encoding, the lowest loss on top; in each row a dot for every training run and an upright stroke at their mean, with the mean written at the right. T5, RoPER, RoPE, xPos and the two that turn a quarter lie close together on top; learned vectors and sinusoids follow with a gap, then ALiBi, and far off the model without positions."}, "figure": {"caption": "Loss of ten encodings on text that no choice was made on, after the longer of two budgets: one dot per seed, and a vertical stroke at the mean. Each encoding has learning rates of its own. Dots that lie apart do not yet prove a difference, and dots that overlap do not yet rule one out; the statistics below decide.", "name": "fig-ten-encodings"}}
 from rope_lab.experiments.store import Results
 from rope_lab.figures.comparing import dots
 
 encodings = Results.recorded("encodings")
-dots(encodings, "val_loss")
+dots(encodings, "val_loss", label="loss (nats per character)")
 
 # %% [markdown]
 # These runs take hours, so they were made before this page, by `rope-lab reproduce encodings`, and come with the package.
-# A line below every figure of recorded numbers says where they come from: seeds, text, kind of machine, versions and a hash
-# of the code. (The records name the operating system and the threads, but neither the processor nor what else it was doing.
-# Compare their times with care.) If the code has changed since, and no record was run again with the new code, the line says
-# `STALE` and names the modules. Otherwise it names the records that were run again: these few stand for all.
+# A line below every table of recorded numbers says where they come from: seeds, text, processor, threads, versions and a
+# hash of the functions behind them. If one of these functions has changed since, each variant that was not run again with
+# the new code counts as `STALE`, and the line says how many are.
 
 # %%
 import textwrap
@@ -44,37 +42,43 @@ def origin(results: Results) -> None:
 origin(encodings)
 
 # %% [markdown]
+# ### The rule, written down before the runs
+#
+# - *Rates.* Each variant is trained with the learning rates of the recipe of chapter 13 times 0.5, 1 and 2, and keeps the
+#   best factor. That is the same small grid for everyone.
+# - *Three parts of the text.* Rates are chosen by training on the first 81% of the characters and reading the loss on the
+#   next 9%. Results are then trained on the first 90% and read on the last 10%, the split of every table of this book.
+#   (The rates that are multiplied were once found with RoPE on that last tenth, so RoPE keeps a small advantage.)
+# - *Budget.* Two numbers of updates, each with its own schedule down to zero, so that "it may catch up later" gets an
+#   answer. Rates are chosen with the shorter one.
+# - *Seeds.* Three. A difference counts if the 95% confidence interval of its mean does not contain zero.
+# - *Scores.* Queries and keys are normalised and multiplied by a gain that each head learns {cite:p}`henry2020`. (Without
+#   that gain no score can exceed $\sqrt D$, which changes what happens beyond the trained length; chapter 15 takes it away.)
+#
 # :::{admonition} Tiny models, early in training
 # :class: warning
 #
-# Runs were shortened until three seeds of every variant could be trained on two CPU cores. The next cell shows by how much:
-# to less than a third of the updates of chapter 13. What you read here is how models begin to learn, not where they end,
-# and an encoding that learns slowly may catch up later. Claims of the literature about large models cannot be confirmed or
-# refuted on this page; the last section says which of them show here.
-#
-# Three more things are the same for all encodings and suit some of them better than others:
-#
-# - *The learning rates* are those of the recipe of chapter 13, found with RoPE. They were not tuned for any other encoding;
-#   the section *Rates for each side* tries others.
-# - *Queries and keys are normalised* to a root mean square of 1 and divided by $\sqrt D$, without the learned gain of the paper
-#   that proposed it {cite:p}`henry2020`. So no product $\langle q, k \rangle / \sqrt D$ can exceed $\sqrt D$, and no head
-#   can attend to a content as sharply as it likes; chapter 15 and *Rates for each side* show what that does at longer
-#   lengths. The biases that T5 and
-#   ALiBi add to the scores are outside this cap. {cite:t}`khan2026`
-#   report that such a normalisation makes models without positions converge to a higher loss.
-# - *The validation split* of these tables is also the one on which the settings of the recipe were chosen. There is no third
-#   split that no choice was made on.
+# Three seeds of every variant had to fit two CPU cores. Even the longer budget is about half of the updates of chapter 13.
+# Claims of the literature about large models cannot be confirmed or refuted on this page; chapter 16 says which of them
+# show at this size.
 # :::
 
 # %%
+from rope_lab.experiments import rates
 from rope_lab.experiments.lab import SCALES
 from rope_lab.figures.table import table
 from rope_lab.training import preset
 
 scale = SCALES["cpu"]
-config = preset("cpu", steps=scale.steps)
+brief, long = rates.STEPS["cpu"]  # the two budgets
+config = preset("cpu", steps=long, qk_gain=True)
 shape = config.architecture(65)
 head_dim = shape.dim // shape.heads
+tried = Results.recorded("rates")
+cost = [
+    sum(record["seconds"] for record in results.records) / 3600
+    for results in (tried, encodings)
+]
 table(
     [
         ["layers", shape.depth],
@@ -82,10 +86,11 @@ table(
         ["coordinates per head, D", head_dim],
         ["segments per update", config.batch],
         ["characters per segment", shape.context],
-        ["updates", config.steps],
-        ["updates of the preset cpu", preset("cpu").steps],
+        ["updates, shorter and longer", f"{brief} and {long}"],
+        ["updates of the preset cpu", f"{preset('cpu').steps:,}"],
+        ["hours of one core, rates and results", f"{cost[0]:.1f} and {cost[1]:.1f}"],
     ],
-    {"": "", "number": ",d"},
+    {"": "", "number": "d"},
 )
 
 # %% [markdown]
@@ -236,10 +241,10 @@ table(
 # Gaussian. Third, even if they do, one interval in twenty misses the true value, so among the dozens on this page a few
 # probably do.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine rows, one per encoding other than RoPE, each with its three differences to RoPE as dots and a bar for the 95 percent confidence interval, beside a dashed line at zero. The bars of most rows lie clear of zero on the right; that of xPos crosses it, that of RoPER lies just left of it."}, "figure": {"caption": "Validation loss minus that of RoPE: the difference for each seed (dots) and the 95% confidence interval of the mean difference (bars). If a bar crosses the dashed line, three seeds do not decide.", "name": "fig-paired"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Nine rows, one per encoding other than RoPE, each with its three differences to RoPE as dots and a bar for the 95 percent confidence interval, beside a dashed line at zero. The bars of NoPE, ALiBi, sinusoidal, learned and p-RoPE lie clear of zero on the right; those of T5, RoPER, xPos and RoPE on a quarter of the coordinates cross it."}, "figure": {"caption": "Loss minus that of RoPE after the longer budget: the difference for each seed (dots) and the 95% confidence interval of the mean difference (bars). If a bar crosses the dashed line, three seeds do not decide.", "name": "fig-paired"}}
 from rope_lab.figures.comparing import paired
 
-label = "validation loss minus that of RoPE (nats per character)"
+label = "loss minus that of RoPE (nats per character)"
 paired(encodings, "RoPE", "val_loss", label=label)
 
 # %%
@@ -263,80 +268,60 @@ def compared(results: Results, against: str, *path: str | int, caption: str) -> 
     )
 
 
-compared(encodings, "RoPE", "val_loss", caption="Validation loss minus that of RoPE.")
+compared(encodings, "RoPE", "val_loss", caption="Loss minus that of RoPE.")
 
 # %% [markdown]
-# The order of chapter 13 was a claim from one seed. Here it holds in every run. It holds even if RoPE is replaced by the
-# worst of the rotary encodings; and in every run, even the worst encoding beats having none:
-
-# %%
-vectors = ["learned", "sinusoidal"]
-all_ten = encodings.variants()
-turned = [name for name in all_ten if "RoPE" in name or name == "xPos"]
-
-
-def each_run(best, names: list[str]) -> list[float]:
-    rows = [encodings.values(name, "val_loss") for name in names]
-    return [best(row) for row in zip(*rows, strict=False)]
-
-
-if encodings.records:
-    least = each_run(min, vectors)
-    label = "fig. 14.1, RoPE and added vectors"
-    check_at_most(label, each_run(max, ["RoPE"]), least)
-    label = "fig. 14.1, all that turn and added vectors"
-    check_at_most(label, each_run(max, turned), least)
-    label = "fig. 14.1, all and none"
-    check_at_most(label, each_run(max, all_ten), each_run(max, ["NoPE"]))
-
-# %% [markdown]
-# ## For the same updates, or for the same time?
+# Vectors that are added to the embedding, ALiBi (with three slopes) and no positions at all end above RoPE in every run.
+# T5, xPos, RoPER and RoPE on a quarter of the coordinates do not differ from it by what three seeds can establish.
 #
-# A loss after equal updates is not a loss after equal cost. T5 looks up a number for each pair of tokens, xPos multiplies
-# by more than RoPE, NoPE does nothing. The right panel shows the same runs against CPU time, which counts only the time that
-# this process spent computing, on one thread. Other programs on the machine increase CPU time too, but less than they
-# increase wall-clock time. Only the total was measured; each point is placed in proportion to its number of updates.
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of training loss, against updates on the left and against seconds of CPU time on the right, seven lines each. The line of the model without positions flattens out far above the others; RoPE, xPos and T5 end lowest. The panels look nearly alike."}, "figure": {"caption": "Training loss against updates (left) and CPU time (right), means over the seeds. At equal time the order is the one at equal updates, except that xPos and RoPE, which are nearly level in both panels, change places. By how much the times differ these records cannot say (see below).", "name": "fig-courses"}}
-from rope_lab.figures.comparing import SEVEN, courses
-
-courses(encodings)
-
-# %% [markdown]
-# The relatives of RoPE, left out above, are compared with it here:
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The same two panels for RoPE, RoPE on a quarter of the coordinates, p-RoPE and RoPER: four lines close together. RoPER ends lowest, RoPE next, and the two that turn fewer pairs end above them."}, "figure": {"caption": "As in the figure before, for RoPE and three relatives. With values rotated as well, the mean ends a little lower, with fewer pairs rotated a little higher. This is training loss; the intervals for the validation loss are in {numref}`fig-paired`.", "name": "fig-relatives"}}
-relatives = ("RoPE", "RoPE, 25% of the coordinates", "p-RoPE, p = 0.25", "RoPER")
-courses(encodings, relatives)
-
-# %%
-compared(
-    encodings,
-    "RoPE",
-    "processor_seconds",
-    caption="CPU seconds of training minus those of RoPE.",
-)
-
-# %% [markdown]
-# Every line is undecided, and the measurement has its share in that. The seeds did not run under the same conditions: a run
-# that has its core to itself takes as much wall-clock time as CPU time, and the first seed did not.
+# ### Does it catch up later?
+#
+# The same differences after the shorter budget, and how much they change until the longer one, again within seeds:
 
 # %%
 rows = []
-for seed in sorted({record["seed"] for record in encodings.records}):
-    ran = [record for record in encodings.records if record["seed"] == seed]
-    ratios = [record["train_seconds"] / record["processor_seconds"] for record in ran]
-    spent = [record["processor_seconds"] for record in ran]
-    rows.append(
-        [
-            f"{seed}",
-            f"{min(spent):.0f} to {max(spent):.0f}",
-            f"{min(ratios):.1f} to {max(ratios):.1f}",
-        ]
-    )
-table(rows, ["seed", "CPU seconds", "wall-clock time over CPU time"])
+for name in encodings.variants():
+    if name != "RoPE":
+        early = differences(encodings, name, "RoPE", "short", "val_loss")
+        late = differences(encodings, name, "RoPE", "val_loss")
+        moved = [b - a for a, b in zip(early, late, strict=True)]
+        rows.append([name, *verdict(early)[:2], *verdict(moved)[:2]])
+table(
+    rows,
+    ["", f"after {brief} updates", "verdict", f"change until {long}", "verdict, change"],
+    caption="Loss minus that of RoPE, and how that difference changes.",
+    provenance=encodings.provenance(),
+)
 
 # %% [markdown]
+# They do catch up. All four encodings that end decidedly above RoPE by more than a few hundredths have come closer to it,
+# learned vectors most: they have a vector to learn for every place. Whether they would close the gap, two budgets do not
+# say. T5 is decidedly below RoPE early and no longer later.
+#
+# ### What the rates are worth
+
+# %%
+rows = []
+for name in rates.ENCODINGS:
+    tuned = [
+        tried.values(f"{name} ×{factor:g}", "val_loss")[0] for factor in rates.GRID
+    ]
+    rows.append([name, *tuned, rates.GRID[tuned.index(min(tuned))]])
+table(
+    rows,
+    {"encoding": ""}
+    | {f"rates × {factor:g}": ".3f" for factor in rates.GRID}
+    | {"chosen": "g"},
+    caption=f"Loss on the 9% on which rates are chosen, after {brief} updates, one seed.",
+    provenance=tried.provenance(),
+)
+
+# %% [markdown]
+# Had all encodings kept RoPE's rates, sinusoids would stand two fifths further from it and T5 above it instead of below:
+# tuning one side alone can make an order or turn one round. A factor at the edge of this coarse grid may not be the best.
+#
+# ### What they cost in time
+#
 # Times that are to be compared must be taken in alternation, so that whatever else the machine does meets all of them. So
 # here is one pass, forward and backward, of each encoding in turn, for a few rounds:
 
@@ -345,7 +330,8 @@ import os
 from functools import partial
 
 from rope_lab.bench import interleave
-from rope_lab.experiments.text import ENCODINGS
+from rope_lab.experiments.rates import ENCODINGS
+from rope_lab.figures.comparing import SEVEN
 
 smoke = os.environ.get("ROPE_LAB_PRESET") == "smoke"  # takes seconds
 batch = torch.randint(65, (4, shape.context))
@@ -374,26 +360,25 @@ table(
 #
 # ### Try it
 #
-# The function of the experiment, live, with a fraction of the updates. Do not expect the recorded loss: in a shorter run, the
-# learning rate reaches zero sooner.
+# The function behind the records, live, with a fraction of the updates. Do not expect the recorded loss: in a shorter run,
+# the learning rate reaches zero sooner.
 
 # %%
-import dataclasses
 import tempfile
 from pathlib import Path
 
 from rope_lab.experiments.lab import Lab
-from rope_lab.experiments.text import measure_encoding, trained
 from rope_lab.training import tiny_shakespeare
 
-size, steps = ("smoke", 8) if smoke else ("cpu", 120)
-brief = dataclasses.replace(SCALES[size], steps=steps)
+size, steps = ("smoke", 8) if smoke else ("cpu", 80)
 folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-lab = Lab(brief, tiny_shakespeare(), Path(folder.name))
-live = measure_encoding(lab, "RoPE", seed=0)
-found = ", ".join(f"{loss:.3f}" for loss in encodings.values("RoPE", "val_loss"))
-print(f"RoPE reaches {live['val_loss']:.3f} after {steps} updates.")
-print(f"The records after {scale.steps} updates are {found}.")
+lab = Lab(SCALES[size], tiny_shakespeare(), Path(folder.name))
+run, _ = lab.trained(rates.configured(lab, "RoPE", seed=0).change(steps=steps))
+found = ", ".join(
+    f"{loss:.3f}" for loss in encodings.values("RoPE", "short", "val_loss")
+)
+print(f"RoPE reaches {run.val:.3f} after {steps} updates.")
+print(f"The records after {brief} updates are {found}.")
 
 # %% [markdown]
 # ## Further than trained
@@ -419,7 +404,6 @@ print(f"The records after {scale.steps} updates are {found}.")
 # %%
 from rope_lab.training import evaluate, token_losses
 
-run, _ = trained(lab, "RoPE", seed=0)
 model, ids = run.model.eval(), lab.held_out
 L = model.config.context
 u = L // 4
@@ -497,7 +481,7 @@ table(rows, {"L": ",d", "cut(L)": ".4f", "E": ".2f", "E/L": ".4f"})
 # are the recorded models, trained on segments of 128 characters. Sliding windows move by 64, and all lengths are evaluated on
 # the same targets. Learned vectors end where their table ends.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against segment length from 128 to 1,024 characters, cut on the left, sliding on the right, a line per encoding. Beyond 128 characters some lines rise on both sides and some stay nearly level or fall slightly on the left."}, "figure": {"caption": "Trained on 128 characters, evaluated further; all models have queries and keys normalised without a gain. Left and right are the same models on the same text, means and ranges over the seeds. Where a line falls on the left and not on the right, fewer characters are near a start, and nothing else is gained. Where it rises, it rises more on the right, where only far places count.", "name": "fig-lengths"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against segment length from 128 to 1,024 characters, cut on the left, sliding on the right, a line per encoding. T5, ALiBi and xPos stay nearly level in both panels; RoPE rises at four and eight times the length; NoPE and sinusoids rise at once and by more than a nat."}, "figure": {"caption": "Trained on 128 characters, evaluated further, means and ranges over the seeds; left and right are the same models on the same text. T5, ALiBi and xPos stay nearly level at eight times the length, in both panels. The others rise, and they rise more on the right, where only far places count.", "name": "fig-lengths"}}
 from rope_lab.figures.comparing import lengths
 
 extrapolation = Results.recorded("extrapolation")
@@ -526,9 +510,13 @@ table(
 )
 
 # %% [markdown]
+# All three encodings that stay level make far tokens quieter: ALiBi and T5 by a bias, xPos by a factor that shrinks with
+# the distance. That is a pattern and not a proof, since for T5 the bias is learned, and it need not fall. RoPE on a quarter
+# of the coordinates, which is level with RoPE at the trained length, fails almost at once beyond it: a tie within the
+# context says nothing about what is outside.
+#
 # Two things are new beyond the trained length, positions and the number of keys, and a rise does not say which of them
-# it comes from. For the rise of RoPE chapter 15 has a control: in a model with this normalisation of queries and keys most
-# of it goes away when all scores are multiplied by a number, without a change to any position.
+# it comes from. For RoPE chapter 15 takes them apart.
 #
 # The loss by place separates the start of a segment, which every length has once, from what happens past the dotted line,
 # which is extrapolation.
@@ -606,16 +594,18 @@ table(
 )
 
 # %% [markdown]
-# At four times the trained length, only the largest base is decided. At the trained length the advantage of the smallest is
-# so slight that it may be the one interval in twenty. And a rise at longer lengths has two possible causes here, too: in
-# these records no control separates new angles from the number of keys (chapter 15 says how to make one).
+# At the trained length the seeds do not tell any base from 10,000, over four powers of ten. At four times that length only
+# the largest is decided, and it is worse. The one base of five at which most pairs never complete a turn is the one that
+# does not go further; but a rise at longer lengths has two possible causes here, too, and in these records no control
+# separates new angles from the number of keys (chapter 15 says how to make one).
 #
 # ## Rules instead of texts
 #
 # A text forgives a model that cannot count. Copying a row of digits, reversing it and adding two numbers do not. Models of
 # two layers learn each task with inputs up to a length, and are tested to twice that length; an answer counts if every digit
 # is correct. {cite:t}`kazemnejad2023` found over ten such tasks that models without any encoding generalise
-# best to longer inputs, and those with RoPE poorly.
+# best to longer inputs, and those with RoPE poorly. (These records were made before the rule above: all encodings have the
+# rates of RoPE's recipe, and QK-norm has no gain.)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Three heat maps, for copy, reverse and addition: rows are ten encodings, columns lengths of the input, colour the fraction solved. A white line ends the trained lengths. Left of it most rows of copy and reverse are bright; right of it most cells are dark within one or two digits, and the row of ALiBi stays bright longest. One dim cell stands alone, RoPE on 25% of the coordinates at 16 digits of copying."}, "figure": {"caption": "Fraction of inputs solved without a mistake, means over the seeds; queries and keys are normalised without a gain. The white line marks the longest trained length. Encodings that are added to the embedding fail immediately beyond it. In copying, T5 and most rotary encodings succeed for about one more digit and ALiBi for several; in reversing, ALiBi again goes furthest and T5 fails at once; in addition, all of them fail beyond the line.", "name": "fig-solved"}}
 from rope_lab.figures.comparing import solved
@@ -715,12 +705,11 @@ table(
 #
 # ## The rest of the recipe
 #
-# Is the encoding the important choice? Take one thing at a time away from the recipe of chapter 13, the encoding being one
-# of them, with the updates of this chapter. Nothing was tuned again for what took its place: each replacement runs with the
-# rates that suit the whole recipe, and AdamW with a single rate of 0.003. That favours the recipe, so each cost
-# is likely to overstate what the part is worth:
+# Is the encoding the important choice? Take one thing at a time away from the recipe, the encoding being one of them, with
+# the longer budget. Each replacement has rates of its own by the rule above, from a grid around those of the whole recipe
+# (AdamW around a single rate of 0.003):
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Six rows, one a part of the recipe replaced by its older form, with the difference in validation loss for each seed as dots and an interval as a bar, beside a dashed line at zero."}, "figure": {"caption": "What each replacement costs in validation loss, for each seed (dots), with the 95% confidence interval of the mean cost (bars). Right of the dashed line the replacement is worse. No replacement was tuned.", "name": "fig-ablation"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Seven rows, each a part of the recipe replaced, with the difference in loss for each seed as dots and an interval as a bar, beside a dashed line at zero."}, "figure": {"caption": "What each replacement costs, for each seed (dots), with the 95% confidence interval of the mean cost (bars). Right of the dashed line the replacement is worse. Each has rates of its own.", "name": "fig-ablation"}}
 ablation = Results.recorded("ablation")
 label = "cost of the replacement (nats per character)"
 paired(ablation, "everything", "val_loss", label=label)
@@ -730,13 +719,13 @@ compared(
     ablation,
     "everything",
     "val_loss",
-    caption="Validation loss minus that of the whole recipe.",
+    caption="Loss minus that of the whole recipe.",
 )
 
 # %% [markdown]
 # And here is the whole recipe, compared with that of nanoGPT for a CPU {cite:p}`karpathy2022` (a GPT-2 with learned positions,
 # LayerNorm and GELU, AdamW, segments of 64 characters), rebuilt from its published settings in this package and trained here.
-# Our recipe is trained for as many updates as in chapter 13.
+# Our recipe is that of chapter 13, which has no gain, with as many updates.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against CPU seconds of training, three groups of dots: nanoGPT's recipe, ours, and ours in a fifth of the time."}, "figure": {"caption": "Two recipes, one of them at two lengths, a dot per seed. Lower is better, further left is cheaper. Each model is evaluated at its own context, 64 characters for nanoGPT's and 128 for ours.", "name": "fig-recipes"}}
 from rope_lab.figures.comparing import recipes
@@ -770,378 +759,6 @@ costs(baseline, "Means over the seeds.")
 # This compares recipes at the scale they were published for, not projects, and not quite on equal terms. Ours is evaluated
 # with twice the context, which by {eq}`eq-14-4` is worth a little; its rates were found on this very text; and it has fewer
 # parameters. Chapter 13 has the numbers.
-#
-# ## A window, and long contexts
-#
-# Chapter 12 let each layer see $W$ keys only. How wide must the window be? On the left, segments of 512 characters. On the
-# right, what a window is for: segments of 8,192 characters with local and with full attention, and short segments with full
-# attention, each trained for about the same half minute of wall-clock time. The time of one update is measured first; each model then
-# makes as many updates as fit into the half minute.
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, validation loss against a window of 64 to 512 characters for two and four layers, with a diamond for four layers whose last is global. Right, dots for three models trained for the same time: local attention on long segments, full attention on long ones, full attention on short ones."}, "figure": {"caption": "Left, loss by the width of the window and the number of layers, one dot per seed. Right, three models with equal time, each evaluated at its own length. The runs of one row did not all make the same number of updates (below).", "name": "fig-windows-recorded"}}
-from rope_lab.figures.comparing import windows
-
-local = Results.recorded("local")
-windows(local)
-
-# %%
-costs(local, "Means over the seeds.")
-
-# %% [markdown]
-# After so few updates the narrowest of these windows, 64 characters, does best, at both depths and in every run; chapter
-# 12 goes down to 4. Why wider ones do worse, these runs do not say: what they add may not have been learned yet, and with
-# capped scores more keys also mean thinner attention ({eq}`eq-15-17`). Paired by seed:
-
-# %%
-rows = []
-for depth in (2, 4):
-    narrow = f"window 64, depth {depth}"
-    for width in (128, 512):
-        wide = f"window {width}, depth {depth}"
-        found = verdict(differences(local, wide, narrow, "val_loss"), 4)
-        rows.append([f"{wide}, minus window 64", *found])
-mixed = differences(local, f"{narrow}, 1 global on top", narrow, "val_loss")
-rows.append([f"{narrow}, last layer global, minus all local", *verdict(mixed, 4)])
-table(rows, COLUMNS, caption="Validation loss.", provenance=local.provenance())
-
-# %% [markdown]
-# (The last line is decided by a hair, and among dozens of intervals such a one may be the one in twenty that misses.)
-#
-# On the right half, time was measured by a clock on a machine that did other things as well, and so the seeds made different
-# numbers of updates:
-
-# %%
-long = [name for name in local.variants() if name.endswith("characters")]
-rows = [
-    [
-        name,
-        ", ".join(f"{steps}" for steps in local.values(name, "config", "steps")),
-        ", ".join(f"{loss:.3f}" for loss in local.values(name, "val_loss")),
-        fmean(local.values(name, "update_seconds")),
-    ]
-    for name in long
-]
-table(
-    rows,
-    {
-        "": "",
-        "updates, by seed": "",
-        "loss, by seed": "",
-        "mean seconds of updates": ".1f",
-    },
-    provenance=local.provenance(),
-)
-
-# %%
-short = differences(
-    local, "local at 8,192 characters", "full at 512 characters", "val_loss"
-)
-print(f"Local attention at 8,192 minus full attention at 512: {verdict(short)}.")
-
-# %% [markdown]
-# These are losses at different lengths, each with its own share of starts, so by equation {eq}`eq-14-4` the model of short
-# segments carries a handicap of $E/L$. Full attention on long segments makes far fewer updates than local attention in the
-# same time, and is far behind. Between local attention on long segments and full attention on short ones these runs do
-# not decide, and none of it shows which model reads furthest.
-#
-# ## What a cache saves
-#
-# A model that writes without a cache reads everything again for each character.
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Characters per second against the length of the prompt, both logarithmic: full and local attention with a cache as full lines, without as dashed lines. Lines with a cache lie above those without, and the distance grows with the prompt."}, "figure": {"caption": "Speed of writing with a cache (full lines) and without (dashed), one dot per seed. The text is the same to the character; an assertion in the experiment says so.", "name": "fig-caches"}}
-from rope_lab.figures.comparing import caches
-
-cache = Results.recorded("cache")
-caches(cache)
-
-# %%
-rows = []
-for name in cache.variants():
-    fast, slow = cache.values(name, "cached"), cache.values(name, "uncached")
-    for at, length in enumerate(cache.values(name, "lengths")[0]):
-        times = fmean(a[at] / b[at] for a, b in zip(fast, slow, strict=True))
-        rows.append([f"{name} attention", length, times])
-table(
-    rows,
-    {"": "", "characters of the prompt": ",d", "times as fast with the cache": ".1f"},
-    provenance=cache.provenance(),
-)
-
-# %% [markdown]
-# These rates are measured in wall-clock time, so a busy machine widens their scatter.
-#
-# ## Do trained scores decay?
-#
-# Chapter 6 proved that the bound on RoPE's scores falls with distance and that scores need not. What do the heads of the
-# models above do?
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels against distance, 0 to 96 characters. Left, logarithmic: the mean bound, dashed, far above a dotted line at 6.3, and the largest score found just below that line, for trained and untrained heads. Right: the mean score of all heads with a band of one standard deviation, for both. The trained mean falls from 3.7 at distance 1 to about -0.9, with a bump at 32; a black curve, the bare kernel, runs through it."}, "figure": {"caption": "Scores over the root of D, of all heads and seeds, on held-out text; queries and keys are normalised without a gain. Left, the bound of the paper (dashed) and the largest score found, with the cap of the normalisation (dotted). Right, mean and standard deviation of the scores. Black: the kernel of RoPE alone, shifted by one character, its height and offset fitted to the trained mean.", "name": "fig-scores"}}
-from rope_lab.figures.comparing import scores
-
-decay = Results.recorded("decay")
-at = torch.tensor(decay.values("trained", "distances")[0], dtype=torch.float64)
-theta = frequencies(head_dim)
-
-
-def kernel(shift: float) -> Tensor:
-    """The mean of cos((s − shift) θ_i) over the pairs at the recorded distances s."""
-    return ((at - shift)[:, None] * theta).cos().mean(1)
-
-
-scores(decay, kernel(1).tolist(), cap=head_dim**0.5)
-
-# %%
-rows = []
-for name in decay.variants():
-    for key in ("mean", "deviation", "bound"):
-        heads = torch.tensor(decay.values(name, key)).flatten(
-            0, 2
-        )  # (seeds · layers · heads, distances)
-        near, far = heads.mean(0)[[1, -1]]
-        rows.append(
-            [name, "standard deviation" if key == "deviation" else key, near, far]
-        )
-table(
-    rows,
-    {
-        "heads": "", "of the scores": "",
-        f"at distance {at[1]:.0f}": ".2f", f"at distance {at[-1]:.0f}": ".2f",
-    },
-    provenance=decay.provenance(),
-)  # fmt: skip
-
-# %%
-found = torch.tensor(decay.values("trained", "mean")).flatten(0, 2).double()
-
-
-def correlation(a: Tensor, b: Tensor) -> Tensor:
-    return F.cosine_similarity(
-        a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True), dim=-1
-    )
-
-
-whole = correlation(found.mean(0), kernel(1))
-each_head = correlation(found, kernel(1).expand_as(found))
-print(
-    f"The mean trained score and the kernel shifted by one character: r = {whole:.3f};"
-)
-print(
-    f"in the {len(found)} heads of all seeds r is between {each_head.min():.2f} and {each_head.max():.2f}."
-)
-print(f"Without the shift r = {correlation(found.mean(0), kernel(0)):.3f}.")
-reaches = torch.arange(1, 40, 0.25, dtype=torch.float64)[:, None]
-falls = (-(at - 1).abs() / reaches).exp()  # plain exponentials of the distance
-plain = torch.stack([correlation(one.expand_as(falls), falls).max() for one in found])
-print(
-    f"An exponential fitted to each head has r between {plain.min():.2f} and {plain.max():.2f}."
-)
-bump = int((at == 32).nonzero())
-higher = (found[:, [bump]] > found[:, [bump - 1, bump + 1]]).all(1).sum()
-print(
-    f"At 32 characters the mean is higher than at {at[bump - 1]:.0f} and {at[bump + 1]:.0f} in {higher} heads."
-)
-print(f"Five turns of the fastest pair take {10 * torch.pi:.1f} characters.")
-
-# %% [markdown]
-# Look at the right panel. The mean scores of an untrained head hardly depend on the distance, because its queries and keys
-# agree in nothing on average (equation 6.10, random content). The scores of trained heads fall, and the **shape of that fall
-# is the rotation's own**. The correlation alone would not show this, because an exponential comes almost as close. The bump
-# near distance 32 does: there the fastest pair has completed five turns, the mean of $\cos((s-1)\theta_i)$ over the pairs
-# rises again, and so does every head, whereas an exponential cannot. What training supplied is the content: queries and keys
-# that agree on average, in nearly all heads most with the key one character back, which is the shift. Chapter 6 said that
-# RoPE does not force scores to decay. These heads show the other half: where content agrees in all pairs alike, the rotation
-# gives the score its shape.
-#
-# The left panel, on the other hand, cannot test the bound. It falls in the same way for trained and untrained heads and is far
-# above both, but with normalised queries and keys no score here can exceed $\sqrt D$ at any distance ({eq}`eq-15-16`), a
-# fraction of the bound.
-#
-# ## Rates for each side, and newer claims
-#
-# The comparisons of encodings above use the learning rates of RoPE's recipe for all. How much does that favour RoPE? A
-# rule, written down before the runs: each variant is trained with these rates times 0.5, 1 and 2 on the first 81% of the
-# text, and the factor with the lowest loss on the next 9% is its own from then on. The last tenth, on which results are
-# read, takes no part in this choice, although the rates that are multiplied were found on it. Unless a row says
-# otherwise, each head in this section has the learned gain of {cite:t}`henry2020`, so its scores may exceed $\sqrt D$.
-
-# %%
-from rope_lab.experiments import rates
-
-tried = Results.recorded("rates")
-rows = []
-for name in ENCODINGS:
-    tuned = [
-        tried.values(f"{name} ×{factor:g}", "val_loss")[0] for factor in rates.GRID
-    ]
-    rows.append([name, *tuned, rates.GRID[tuned.index(min(tuned))]])
-table(
-    rows,
-    {"encoding": ""}
-    | {f"rates × {factor:g}": ".3f" for factor in rates.GRID}
-    | {"chosen": "g"},
-    caption=f"Loss on those 9% after {rates.STEPS['cpu'][0]} updates (the figures above have {scale.steps}), one seed.",
-    provenance=tried.provenance(),
-)
-
-# %% [markdown]
-# Sinusoids and T5 gain most from larger rates. With rates of its own T5 ends just below RoPE, so their order in
-# {numref}`fig-paired` may come from the rates; sinusoids lose about two fifths of their distance to RoPE and remain far
-# above it. p-RoPE and RoPER gain a hundredth of a nat, which one seed does not establish, and the other five encodings do
-# best at RoPE's rates, on this coarse grid. (A factor at its edge may not be the best one. The runs above, which have no
-# gain, have not been repeated with rates of their own.)
-#
-# Four newer questions can now be tried, with three seeds and three times the updates for which the rates were chosen. In
-# the next three tables every variant has the factor 1.
-#
-# **Are positions needed in every layer?** {cite:t}`yang2025` and several released models leave them out in some. (The
-# former also give their other layers a window, which these models do not have.)
-
-# %%
-layers = Results.recorded("layers")
-rows = []
-for name in layers.variants()[1:]:
-    cells = [
-        verdict(differences(layers, name, "RoPE", *path))[:2]
-        for path in (("val_loss",), ("cut", -1), ("sliding", -1))
-    ]
-    rows.append([name, *(cell for pair in cells for cell in pair)])
-long_steps = rates.STEPS["cpu"][1]
-table(
-    rows,
-    ["", "whole split", "verdict", "8 times the length, cut", "verdict, cut", "sliding", "verdict, sliding"],
-    caption=f"Loss minus that of RoPE in all layers, after {long_steps} updates.",
-    provenance=layers.provenance(),
-)  # fmt: skip
-
-# %% [markdown]
-# Without positions in every second layer the loss is higher, at the trained length and at eight times that. For every
-# fourth, here only the last of four layers, three seeds do not decide, although each of them is a little higher. So
-# no gain shows beyond the context. But a mean loss hardly shows whether a model finds one far token among many,
-# for which such layers are praised.
-#
-# **Is the rotation needed after training?** {cite:t}`gelberg2025` drop it, recalibrate at the trained length for a small
-# part of the training, and read longer texts with no positions at all. Here it is dropped from the RoPE models of the last
-# table. Two controls keep it and one never had it; all are recalibrated in the same way, with half the rates.
-
-# %%
-from rope_lab.experiments import claims
-
-drop = Results.recorded("drop")
-check_at_most(
-    "drop, the model that keeps its rotation",
-    drop.values("rotation kept", "end", 1),
-    drop.values("rotation dropped", "end", 1),
-)
-followed = torch.ones(len(lab.corpus.vocab), len(lab.corpus.vocab))
-read = lab.corpus.encode(lab.corpus.train)
-followed.index_put_((read[:-1], read[1:]), torch.tensor(1.0), accumulate=True)
-chances = followed / followed.sum(1, keepdim=True)
-counted = -chances.log()[ids[:-1], ids[1:]].mean()
-print(f"Counting which character follows which gives a loss of {counted:.2f}.")
-table(
-    [
-        [
-            name,
-            *(
-                fmean(drop.values(name, key, i))
-                for key in ("short", "end")
-                for i in (0, 1)
-            ),
-        ]
-        for name in drop.variants()
-    ],
-    {
-        "": "", "trained length, before": ".2f", "after": ".2f",
-        f"end of {claims.LONGER} times that, before": ".2f", "after, end": ".2f",
-    },
-    caption=f"Mean losses before and after {claims.UPDATES['cpu']} updates of recalibration, on segments of the trained "
-    f"length, {shape.context}, and on the last {shape.context} characters of segments {claims.LONGER} times as long.",
-    provenance=drop.provenance(),
-)  # fmt: skip
-
-# %% [markdown]
-# After a sixth of its training again, the model without its rotation is far above the one that kept it, at both lengths,
-# and at the trained length above the one that never had positions. Its loss rises least towards the end of a longer text,
-# which is the claim. But it is hardly below that of counting pairs of characters, which does not depend on the length at
-# all. The model that kept its rotation rises by more and stays far lower, and YaRN takes back nearly half of that rise.
-# Whether a longer recalibration, or one with other rates, would do, these runs do not say.
-#
-# **Which rotations do the heads use?** In trained models, leave out the rotation of a quarter of the pairs at a time and
-# see what it costs. (A pair without rotation still compares contents.)
-
-# %%
-spectrum = Results.recorded("spectrum")
-turned_pairs = spectrum.values("long", "bands")[0]
-
-
-def cost(age: str, band: int) -> float:
-    """Mean loss with a band unrotated minus that of the whole model, over places and seeds."""
-    whole = spectrum.values(age, "whole")
-    left_out = spectrum.values(age, "without", band)
-    return fmean(fmean(a) - fmean(b) for a, b in zip(left_out, whole, strict=True))
-
-
-for band in (2, 3):
-    check_at_most(
-        f"spectrum, band {band + 1}, slow pairs", abs(cost("long", band)), 0.001
-    )
-table(
-    [
-        [
-            f"{first} to {last - 1}",
-            theta[first] * shape.context / (2 * torch.pi),
-            *(cost(age, band) for age in spectrum.variants()),
-        ]
-        for band, (first, last) in enumerate(turned_pairs)
-    ],
-    {"pairs without rotation": "", "turns of the fastest in the context": ".2f"}
-    | dict.fromkeys(("untrained", "short training", "long training"), ".3f"),
-    caption="What leaving out the rotation of some pairs adds to the loss at the trained length, untrained and after "
-    f"{rates.STEPS['cpu'][0]} and {rates.STEPS['cpu'][1]} updates.",
-    provenance=spectrum.provenance(),
-)
-
-# %% [markdown]
-# Either of the two slower quarters could as well not turn at this length, although the fastest pair of the third completes
-# a fifth of a turn within the context. (Both at once were not tried.) The fastest quarter costs most, and more after the
-# longer training. That slow pairs need not turn agrees with p-RoPE. But what a trained model loses is not what a rotation
-# is worth: the second quarter costs 0.4 nats here, whereas p-RoPE, trained with only the fastest quarter turning, is a
-# few hundredths above RoPE in {numref}`fig-paired`.
-#
-# **Does the missing gain explain the attention factor?** Chapter 15 shows, with a model that normalises queries and keys
-# *without* the gain, that YaRN's attention factor lowers the loss of long texts. Here are two controls: the same with the
-# gain, at the same rates, and without the normalisation, at twice these rates, the factor chosen for it. *Keys* is the
-# number of keys over which the last queries spread their attention (e to the entropy).
-
-# %%
-sharpness = Results.recorded("sharpness")
-spans = sharpness.values("with QK-norm", "lengths")[0]
-titles = {"with QK-norm": "QK-norm with a gain"}
-rows = []
-for name in sharpness.variants():
-    keys = sharpness.values(name, "keys")
-    before, after = (sharpness.values(name, k) for k in ("loss", "loss_sharpened"))
-    gained = [a[-1] - b[-1] for a, b in zip(after, before, strict=True)]
-    ends = [
-        fmean(row[at] for row in found) for found in (keys, before) for at in (0, -1)
-    ]
-    rows.append([titles.get(name, name), *ends, *verdict(gained)[:2]])
-table(
-    rows,
-    {"": ""} | {f"keys at {spans[at]:,}": ".0f" for at in (0, -1)} | {f"loss at {spans[at]:,}": ".2f" for at in (0, -1)}
-    | {"the factor changes that by": "", "verdict": ""},
-    caption=f"The last {spans[0] // 4} characters of segments of {spans[0]} and {spans[-1]:,}.",
-    provenance=sharpness.provenance(),
-)  # fmt: skip
-
-# %% [markdown]
-# Without the gain attention is spread over several times as many keys, but at the trained length the loss is nearly the
-# same; it is the longer text that makes the difference. With the gain the loss rises by half as much, and the factor takes
-# back half of that rise; without it the factor takes back two thirds, a whole nat. So about a third of what the factor
-# gains in models like that of chapter 15 it gains with the learned gain too; the rest goes with the missing gain, but
-# shows only in longer texts. Nor does the spread explain every rise: without the normalisation (and at other rates)
-# attention is spread as little as with the gain, and the loss rises more. There the factor does little, and YaRN's
-# frequencies do nearly all, as chapter 15 shows (*With three seeds, and with a gain*).
 #
 # ## What goes wrong in practice
 #
@@ -1188,108 +805,12 @@ print(
 )
 
 # %% [markdown]
-# ## What this page shows of the literature
-#
-# The lines below are computed from the records. Each number is the first named minus the other, or the longest length minus
-# the trained one. *Lower* and *higher* mean that the 95% confidence interval does not contain zero. For a loss, lower is
-# better; for the fraction of correct copies, higher is better. The last column says whether the claim shows here; for *level*
-# and *suffices* it asks whether the whole interval is within 0.05 nats of zero. NoPE has not learned to copy ten digits, so by
-# the rule above its two lines say nothing on the claim. And all lines are about models with normalised queries and
-# keys, without the gain, at the rates of RoPE's recipe. (With the gain and rates of its own, T5 ended just below RoPE in
-# one seed.)
-
-
-# %%
-def loss(one: str, other: str) -> list[float]:
-    return differences(encodings, one, other, "val_loss")
-
-
-def minus(one: list[float], other: list[float]) -> list[float]:
-    return [a - b for a, b in zip(one, other, strict=False)]
-
-
-def copies(word: str) -> list[float]:
-    return fractions("copy", word)[1]
-
-
-def shows(claim: str, values: list[float]) -> str:
-    """Whether the seeds say what is claimed: "lower", "higher", "not higher" or "level"."""
-    if claim == "not trained":
-        return "not to be judged"
-    word = verdict(values).word
-    if claim == "level":
-        mean, half = interval(values)
-        return (
-            "yes"
-            if abs(mean) + half < 0.05
-            else "no"
-            if abs(mean) - half > 0.05
-            else "undecided"
-        )
-    if word not in ("lower", "higher"):
-        return "undecided"
-    return (
-        "yes" if word == claim or (claim == "not higher" and word == "lower") else "no"
-    )
-
-
-xpos, rope = change("xPos", "sliding", -1), change("RoPE", "sliding", -1)
-questions = [
-    ("Su: RoPE is below learned vectors", "lower", loss("RoPE", "learned")),
-    ("Su: RoPE is below sinusoids", "lower", loss("RoPE", "sinusoidal")),
-    ("Press: T5 is not above RoPE", "not higher", loss("T5", "RoPE")),
-    ("Press: ALiBi is not above RoPE", "not higher", loss("ALiBi", "RoPE")),
-    (
-        "Press: sinusoids rise at longer lengths, cut",
-        "higher",
-        change("sinusoidal", "cut", -1),
-    ),
-    ("Press: RoPE rises at longer lengths, cut", "higher", change("RoPE", "cut", -1)),
-    ("Press: ALiBi falls at longer lengths, cut", "lower", change("ALiBi", "cut", -1)),
-    ("Press: ALiBi stays level, sliding", "level", change("ALiBi", "sliding", -1)),
-    ("Sun: xPos rises less than RoPE, sliding", "lower", minus(xpos, rope)),
-    (
-        "Khan: 25% of the coordinates suffice",
-        "level",
-        loss("RoPE, 25% of the coordinates", "RoPE"),
-    ),
-    (
-        "Barbero: the fastest 25% are above RoPE",
-        "higher",
-        loss("p-RoPE, p = 0.25", "RoPE"),
-    ),
-    (
-        "Kazemnejad: NoPE copies above RoPE",
-        "not trained",
-        minus(copies("NoPE"), copies("RoPE")),
-    ),
-    (
-        "Kazemnejad: NoPE copies above ALiBi",
-        "not trained",
-        minus(copies("NoPE"), copies("ALiBi")),
-    ),
-]
-table(
-    [
-        [text, *verdict(values), shows(claim, values)]
-        for text, claim, values in questions
-    ],
-    ["claim", "difference", "verdict", "seeds that agree", "shows here?"],
-    caption="Claims of the literature and what three seeds of these small models say.",
-)
-
-# %% [markdown]
-# What no line of this table can show: where the encodings end after a full training, what happens in models with dozens of heads,
-# whether a text in which a distant word matters rewards another encoding, and anything about scores of language
-# understanding. ALiBi and NoPE in particular were published for models that are deeper and train longer. Take the method
-# with you rather than the ranking.
-#
 # ## Summary
 #
 # - Compare within seeds and state the confidence interval: three seeds establish most differences of a few standard
 #   deviations and few smaller ones; *undecided* is not *equal*.
-# - In these models, early in training and with the settings of RoPE's recipe, encodings that act on queries and keys beat vectors that are added to the
-#   embedding, and any encoding beats none.
+# - In these models, with rates for each side, T5, RoPE, xPos and RoPER end level. Vectors added to the embedding, ALiBi with
+#   three slopes and no encoding end above them, by less after more training.
 # - A cut loss that falls at longer lengths may be $E/L$ alone; for an encoding of distances, a sliding loss that falls shows
 #   a view of more than $L - u$ characters. A loss that rises there does not tell new positions from more keys.
 #
