@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from rope_lab.experiments.seeds import interval
-from rope_lab.experiments.store import Results
-from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
+from rope_lab.experiments.store import Record, Results
+from rope_lab.figures.style import COLORS, GREY, GROUND, apart, direct_label, new_figure
 
 _LOSS = "loss (nats per character)"
 _STYLES = {  # of the methods of the experiment, the same in every figure
@@ -24,6 +25,7 @@ _STYLES = {  # of the methods of the experiment, the same in every figure
     "Llama 3": (COLORS["purple"], "P", ":"),
     "NTK-by-parts": (COLORS["sky"], "X", "--"),
     "attention factor alone": (COLORS["vermilion"], "*", "-."),
+    "log-n": (COLORS["purple"], "P", ":"),
 }
 
 
@@ -179,69 +181,83 @@ def ratios(lines: Mapping[str, tuple[ArrayLike, int, str]], factor: float, first
     return figure
 
 
-def tuning(results: Results, field: str = "loss") -> Figure:
-    """Recorded losses against the updates of fine-tuning; one panel per factor, one line per method.
+def tuning(results: Results, panels: Mapping[str, str], field: str = "loss") -> Figure:
+    """Recorded losses before (open) and after fine-tuning (filled): one row per method, one panel per kind of model.
 
     Args:
         results: of the experiment `extension`, any number of records: means over the seeds with their 95% confidence
-            intervals. Means of one method that are far above all others are written as numbers at the upper edge.
-        field: "loss" at the new length, "beyond" at only those places that are new, or "short" at the trained length.
+            intervals. Means of one method that are far above all others are written as numbers at the right edge.
+        panels: title → how the names of its variants end, after the method: " ×8", " ×8, no QK-norm".
+        field: "loss" at the new length, "end" at its end, or "short" at the trained length.
     """
-    factors = sorted({int(record["factor"]) for record in results.records})
-    figure, axes = new_figure(1, max(1, len(factors)), size=(7.5, 4.4), sharey=True, squeeze=False)
-    if not factors:
+    figure, axes = new_figure(
+        1, max(1, len(panels)), size=(7.5, 4.4), sharex=True, sharey=True, squeeze=False
+    )
+    found = {title: _rows(results, ending) for title, ending in panels.items()}
+    methods = list(dict.fromkeys(method for rows in found.values() for method in rows))
+    if not methods:
         axes[0, 0].text(0.5, 0.5, results.provenance(), ha="center", fontsize=12)
-        axes[0, 0].set_axis_off()
+        for panel in axes[0]:
+            panel.set_axis_off()
         return figure
-    bottom, top = _range(results, field)
+    left, right = _range(list(found.values()), field)
     panel: Axes
-    for panel, factor in zip(axes[0], factors, strict=True):
-        chosen = [record for record in results.records if record["factor"] == factor]
-        steps, context = chosen[0]["steps"], chosen[0]["context"]
-        before = [r["trained_length"] for r in {record["seed"]: record for record in chosen}.values()]
-        panel.axhline(float(np.mean(before)), color=GREY, linestyle=":", linewidth=1.5)
-        for method in dict.fromkeys(record["method"] for record in chosen):
-            color, marker, dash = _STYLES[method]
-            columns = [
-                interval([record[field][place] for record in chosen if record["method"] == method])
-                for place in range(len(steps))
-            ]
-            means, halves = (np.array(column) for column in zip(*columns, strict=True))
-            bars = np.where(np.isfinite(halves), halves, 0)  # none for a single seed
-            panel.errorbar(
-                range(len(steps)), means, bars, color=color, marker=marker, markersize=5, linestyle=dash,
-                linewidth=1.5, capsize=2, label=said(method),
-            )  # fmt: skip
-            for place, mean in enumerate(means):
-                if mean > top:
+    for panel, (title, rows) in zip(axes[0], found.items(), strict=True):
+        before = {record["seed"]: record["trained_length"] for records in rows.values() for record in records}
+        panel.axvline(float(np.mean(list(before.values()))), color=GREY, linestyle=":", linewidth=1.5)
+        for method, records in rows.items():
+            color, place = _STYLES[method][0], methods.index(method)
+            stages = [interval([record[field][stage] for record in records]) for stage in (0, -1)]
+            ends = [min(mean, right) for mean, _ in stages]
+            panel.plot(ends, (place - 0.22, place + 0.22), color=color, linewidth=1, alpha=0.6)
+            for (mean, half), height, fill in zip(stages, (-0.22, 0.22), (GROUND, color), strict=True):
+                if mean > right:
                     panel.annotate(
-                        f"{mean:.2f}↑", (place, 1), xycoords=("data", "axes fraction"), color=color, ha="center",
-                        va="top", fontsize=12, bbox={"color": panel.get_facecolor(), "pad": 1},
+                        f"{mean:.2f} →", (1, place + height), xycoords=("axes fraction", "data"), color=color,
+                        ha="right", va="center", fontsize=12, bbox={"color": GROUND, "pad": 1},
                     )  # fmt: skip
-        panel.set_xticks(range(len(steps)), [f"{step:,}" for step in steps])
-        panel.set_title(f"×{factor}: {factor * context:,} characters", loc="left", fontsize=12)
-        panel.set(xlim=(-0.4, len(steps) - 0.6), ylim=(bottom, top))
-    axes[0, 0].set_ylabel(_LOSS)
-    figure.supxlabel("updates of fine-tuning (dotted: before, at the trained length)", fontsize=12)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=12, frameon=False)
+                    continue
+                panel.errorbar(
+                    mean, place + height, xerr=half if np.isfinite(half) else 0, color=color, marker="o",
+                    markersize=6, markerfacecolor=fill, linewidth=1.5, capsize=2, linestyle="",
+                )  # fmt: skip
+        panel.set_title(title, loc="left", fontsize=12)
+        panel.set(xlim=(left, right))
+    axes[0, 0].set_yticks(range(len(methods)), [said(method) for method in methods])
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel(_LOSS, fontsize=12)
+    signs = [
+        Line2D(
+            [], [], color=GREY, marker="o", markerfacecolor=GROUND, linestyle="", label="before fine-tuning"
+        ),
+        Line2D([], [], color=GREY, marker="o", linestyle="", label="after it"),
+        Line2D([], [], color=GREY, linestyle=":", label="before extension, at the trained length"),
+    ]
+    figure.legend(handles=signs, loc="outside upper center", ncols=3, fontsize=12, frameon=False)
     return figure
 
 
-def _range(results: Results, field: str) -> tuple[float, float]:
+def _rows(results: Results, ending: str) -> dict[str, list[Record]]:
+    """The records of each method whose variants end like this."""
+    rows: dict[str, list[Record]] = {}
+    for record in results.records:
+        if record["variant"] == record["method"] + ending:
+            rows.setdefault(record["method"], []).append(record)
+    return rows
+
+
+def _range(panels: Sequence[Mapping[str, Sequence[Record]]], field: str) -> tuple[float, float]:
     """Limits that show every mean, except those of one method that would press all others together."""
-    highest: dict[str, float] = {}
-    lowest = min(record["trained_length"] for record in results.records)
-    for variant in results.variants():
-        records = [record for record in results.records if record["variant"] == variant]
-        means = np.mean([record[field] for record in records], axis=0)
-        method = records[0]["method"]
-        highest[method] = max(highest.get(method, 0.0), float(means.max()))
-        lowest = min(lowest, float(means.min()))
+    highest, lowest = dict[str, float](), np.inf
+    for rows in panels:
+        for method, records in rows.items():
+            means = np.mean([record[field] for record in records], axis=0)
+            highest[method] = max(highest.get(method, -np.inf), float(means.max()))
+            lowest = min(lowest, float(means.min()), *(record["trained_length"] for record in records))
     last, *rest = sorted(highest.values(), reverse=True)
     top = max([*rest[:1], lowest + 0.01]) if rest else last
-    room = top - lowest
-    return lowest - 0.1 * room, (top + 0.4 * room if last > top + room else last + 0.1 * (last - lowest))
+    room = max(top - lowest, 0.01)
+    return lowest - 0.15 * room, (top + 0.45 * room if last > top + room else last + 0.15 * (last - lowest))
 
 
 def said(method: str) -> str:

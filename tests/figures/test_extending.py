@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rope_lab.experiments.extending import METHODS, PARTS
+from rope_lab.experiments.causes import METHODS
+from rope_lab.experiments.extending import PARTS
 from rope_lab.experiments.store import Results
 from rope_lab.figures.extending import by_place, by_place_of_two, covered, ratios, tuning
 
@@ -12,15 +13,17 @@ pairs = np.arange(5)
 trained = 12.0 * 4.0**-pairs  # the first pair comes round, the others do not
 
 
-def results(seeds: int, factors: tuple[int, ...] = (2, 8), methods: tuple[str, ...] = METHODS) -> Results:
+KINDS = {"a": " ×8", "b": " ×8, no QK-norm"}
+
+
+def results(seeds: int, methods: tuple[str, ...] = METHODS) -> Results:
     records = [
         {
-            "variant": f"{method} ×{factor}", "method": method, "factor": factor, "seed": seed, "context": 16,
-            "steps": [0, 50, 200], "trained_length": 2.0 + seed, "loss": [3.0 + seed, 2.5, 2.0], "beyond": [3, 3, 3],
-            "short": [2.0, 2.1, 2.2 + 2 * seed],
+            "variant": method + ending, "method": method, "factor": 8, "seed": seed, "context": 16, "steps": [0, 50],
+            "trained_length": 2.0 + seed, "loss": [3.0 + seed, 2.5], "end": [3, 3], "short": [2.0, 2.2 + 2 * seed],
         }
         for seed in range(seeds)
-        for factor in factors
+        for ending in KINDS.values()
         for method in methods
     ]  # fmt: skip
     return Results("extension", "cpu", records)
@@ -44,10 +47,10 @@ def results(seeds: int, factors: tuple[int, ...] = (2, 8), methods: tuple[str, .
             1,
         ),
         (ratios({"YaRN": (np.ones(5), 2, "below left")}, 1, 5), 1),
-        (tuning(results(3)), 2),
-        (tuning(results(1), "short"), 2),
-        (tuning(results(2, (4,), ("YaRN",)), "beyond"), 1),
-        (tuning(results(0)), 1),
+        (tuning(results(3), KINDS), 2),
+        (tuning(results(1), KINDS, "short"), 2),
+        (tuning(results(2, ("YaRN",)), {"a": " ×8"}, "end"), 1),
+        (tuning(results(0), KINDS), 2),
     ],
 )
 def test_each_is_a_figure_that_can_be_drawn(figure: Figure, axes: int) -> None:
@@ -76,36 +79,57 @@ def test_an_arc_that_is_trained_and_not_used_is_shown() -> None:
 
 
 def test_tuning_draws_means_and_confidence_intervals_over_the_seeds() -> None:
-    panel = tuning(results(2), "short").axes[1]
-    assert panel.get_title(loc="left") == "×8: 128 characters"
-    assert len(panel.containers) == len(METHODS)
-    line, _, (bars,) = panel.containers[0].lines
-    np.testing.assert_allclose(line.get_ydata(orig=False), [2.0, 2.1, 3.2])
-    lower, upper = np.array(bars.get_segments()[2])[:, 1]
-    assert upper - lower == pytest.approx(
+    figure = tuning(results(2), KINDS, "short")
+    panel = figure.axes[1]
+    assert panel.get_title(loc="left") == "b"
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert rows == ["nothing scaled", *METHODS[1:]]
+    assert len(panel.containers) == 2 * len(METHODS)  # before and after
+    line, _, (bars,) = panel.containers[1].lines
+    np.testing.assert_allclose(line.get_xdata(orig=False), [3.2])
+    left, right = np.array(bars.get_segments()[0])[:, 0]
+    assert right - left == pytest.approx(
         2 * 12.706 / 2**0.5 * np.std([2.2, 4.2], ddof=1), rel=1e-3
     )  # t, 1 d.o.f.
     (reference,) = [line for line in panel.lines if line.get_linestyle() == ":"]
-    assert reference.get_ydata(orig=False)[0] == 2.5
+    assert reference.get_xdata(orig=False)[0] == 2.5
 
 
-def test_a_factor_of_which_some_seeds_are_missing_is_drawn_from_the_others() -> None:
+def test_before_is_an_open_dot_and_after_a_filled_one_in_the_row_of_its_method() -> None:
+    panel = tuning(results(1), KINDS).axes[0]
+    before, after = (panel.containers[at].lines[0] for at in (2, 3))  # of the second method
+    assert before.get_xdata(orig=False)[0] == 3.0
+    assert after.get_xdata(orig=False)[0] == 2.5
+    assert before.get_markerfacecolor() != after.get_markerfacecolor() == after.get_color()
+    assert before.get_ydata(orig=False)[0] < 1 < after.get_ydata(orig=False)[0]
+
+
+def test_variants_of_another_factor_or_kind_are_left_out_of_a_panel() -> None:
+    found = results(2)
+    for record in found.records:
+        if record["variant"].endswith("no QK-norm"):
+            record["loss"] = [30.0, 30.0]
+    (panel,) = tuning(found, {"a": " ×8"}).axes
+    assert [line.lines[0].get_xdata(orig=False)[0] for line in panel.containers] == [3.5, 2.5] * len(METHODS)
+
+
+def test_a_method_of_which_some_seeds_are_missing_is_drawn_from_the_others() -> None:
     partial = results(2)
-    partial.records.pop()  # the last method of factor 8, second seed
-    line, _, (bars,) = tuning(partial).axes[1].containers[-1].lines
-    assert line.get_ydata(orig=False)[0] == 3.0
-    assert np.ptp(np.array(bars.get_segments()[0])[:, 1]) == 0
+    partial.records.pop()  # the last method of the second kind, second seed
+    line, _, (bars,) = tuning(partial, KINDS).axes[1].containers[-2].lines
+    assert line.get_xdata(orig=False)[0] == 3.0
+    assert np.ptp(np.array(bars.get_segments()[0])[:, 0]) == 0
 
 
 def test_one_method_far_above_all_others_does_not_press_them_together() -> None:
     far = results(2)
     for record in far.records:
-        if record["method"] == "position interpolation" and record["factor"] == 8:
-            record["loss"] = [30.0 + record["seed"], 2.5, 2.0]
-    near, panel = tuning(far).axes
-    assert [text.get_text() for text in panel.texts] == ["30.50↑"]
+        if record["variant"] == "position interpolation ×8":
+            record["loss"] = [30.0 + record["seed"], 2.5]
+    panel, near = tuning(far, KINDS).axes
+    assert [text.get_text() for text in panel.texts] == ["30.50 →"]
     assert not near.texts
-    assert 3.5 < panel.get_ylim()[1] < 5
+    assert 3.5 < panel.get_xlim()[1] < 5
 
 
 def test_parts_are_drawn_in_a_panel_for_each_model() -> None:
