@@ -791,6 +791,8 @@ if not smoke:
         check_at_most(f"{label}, at the end, {name} helps", end[name], end["none"])
     by_parts, factor_alone = (end[name] for name in PARTS)
     check_at_most(f"{label}, at the end, the two parts", by_parts, factor_alone)
+    third = end["slow pairs divided by ρ"]
+    check_at_most(f"{label}, at the end, the third control", third, factor_alone)
 parts = {"all": slice(None), f"first {L}": slice(inside), "last 256": slice(-1, None)}
 table(
     [
@@ -810,10 +812,9 @@ table(
 
 # %% [markdown]
 # In the model with QK-norm, all or nearly all of YaRN's advantage on the mean comes from its attention factor. Its
-# frequencies alone leave the mean about where it was, and so do the two other ways of bringing slow pairs back. They are
-# not useless: they lower the loss at the far end, and raise it at most places before. And the factor does not merely
-# suit a model that would like sharper scores at any length: in the first 128 characters, where there are no more keys
-# than in training, it gains nothing.
+# frequencies alone leave the mean about where it was, and so do the two other ways of bringing slow pairs back: what
+# they gain at the far end they lose before it. And the factor does not merely suit a model that would like sharper scores
+# at any length: in the first 128 characters, where there are no more keys than in training, it gains nothing.
 #
 # Without QK-norm the frequencies help more than the factor at the far end, and so does the third control, which divides
 # the slow pairs and does nothing else. There the argument of this chapter's first half, unseen angles, shows.
@@ -931,7 +932,7 @@ compared(
 from rope_lab.experiments.seeds import interval
 
 with_gain, no_gain, free = kinds.values()
-freqs_alone, factor_alone = PARTS
+part_freqs, part_factor = PARTS
 
 
 def sign(method: str, end: str, field="loss", stage=0, against="none") -> int:
@@ -947,12 +948,12 @@ signs = {
 label = "fig. 15.6"
 check(
     f"{label}, the factor alone is lower, undecided without QK-norm",
-    signs[factor_alone],
+    signs[part_factor],
     [-1, -1, 0],
 )
 check(
     f"{label}, the frequencies alone are lower without QK-norm only",
-    signs[freqs_alone],
+    signs[part_freqs],
     [0, 0, -1],
 )
 always = [method for method, found in signs.items() if found == [-1, -1, -1]]
@@ -961,7 +962,7 @@ check(
     [m == "YaRN" for m in always],
     [True],
 )
-against_yarn = [(factor_alone, no_gain), (freqs_alone, free), (factor_alone, with_gain)]
+against_yarn = [(part_factor, no_gain), (part_freqs, free), (part_factor, with_gain)]
 check(
     f"{label}, the parts against all of YaRN",
     [sign(*pair, against="YaRN") for pair in against_yarn],
@@ -991,7 +992,7 @@ check_at_most(
 
 # %% tags=["hide-input"]
 far = {title: (ending, "end", 0) for title, ending in kinds.items()}
-fell = [[x < 0 for x in change(freqs_alone, *at)] for at in far.values()]
+fell = [[x < 0 for x in change(part_freqs, *at)] for at in far.values()]
 check(f"{label}, far end, the frequencies alone", fell, [[True] * 3] * 3)
 for title, at in far.items():
     at_end = [fmean(change(m, *at, against="YaRN")) >= 0 for m in causes.METHODS]
@@ -1024,7 +1025,7 @@ close = [fmean(change(m, with_gain, "loss", 1)) for m in causes.METHODS[2:]]
 check_at_most(
     f"{label}, with a gain, all but interpolation", torch.tensor(close).abs(), 0.02
 )
-kept = [(factor_alone, no_gain), ("YaRN", no_gain), (freqs_alone, free), ("YaRN", free)]
+kept = [(part_factor, no_gain), ("YaRN", no_gain), (part_freqs, free), ("YaRN", free)]
 check(f"{label}, what remains lower", [sign(*pair, stage=1) for pair in kept], [-1] * 4)
 worse = [
     [
@@ -1081,7 +1082,7 @@ compared(
 )
 
 # %% tags=["hide-cell"]
-shorter = [sign(m, f" ×{rho}") for rho in (2, 4) for m in ("YaRN", factor_alone)]
+shorter = [sign(m, f" ×{rho}") for rho in (2, 4) for m in ("YaRN", part_factor)]
 check("shorter extensions, YaRN and its factor alone", shorter, [1, 0, 1, -1])
 compared(
     {f"×{rho}": (f" ×{rho}", "loss", 0) for rho in (2, 4)},

@@ -197,8 +197,8 @@ def tuning(results: Results, panels: Mapping[str, str], field: str = "loss") -> 
     methods = list(dict.fromkeys(method for rows in found.values() for method in rows))
     if not methods:
         axes[0, 0].text(0.5, 0.5, results.provenance(), ha="center", fontsize=12)
-        for panel in axes[0]:
-            panel.set_axis_off()
+        for empty in axes[0]:
+            empty.set_axis_off()
         return figure
     left, right = _range(list(found.values()), field)
     panel: Axes
