@@ -673,15 +673,15 @@ table(
 # %% [markdown]
 # Why might that help? The second new thing at a longer length is that eight times as many keys share weights that sum
 # to one. How much that hurts depends on how large a score can become, and in the model of this chapter it cannot become
-# large. Its queries and keys are normalised to a root mean square of 1 before they are rotated (*QK-norm*, chapter 13),
-# so $\lvert q \rvert = \lvert k \rvert = \sqrt D$, and by Cauchy and Schwarz
+# large. Its queries and keys are normalised to a root mean square of 1 before they are rotated (*QK-norm*, chapter 13;
+# here without a gain), so $\lvert q \rvert = \lvert k \rvert = \sqrt D$, and by Cauchy and Schwarz
 #
 # $$ \lvert \langle R_m q, R_n k \rangle \rvert / \sqrt D \;\le\; \sqrt D , $$ (eq-15-16)
 #
 # here 6.3, whatever the weights learn. (With the learned gain of {cite:t}`henry2020` training can lift the cap; the section
-# *With three seeds, and with a gain* shows what the factor does then.) Take the best case, a key equal to its query, among $N - 1$ keys of random directions. Their scores have variance 1,
-# or $a^4$ with the factor, and are nearly Gaussian, so that $\mathrm{e}$ to a score is $\mathrm{e}^{a^4/2}$ on average,
-# and the perfect key gets the weight
+# *With three seeds, and with a gain* shows what the factor does then.) Take the best case, a key equal to its query, among
+# $N - 1$ keys of random directions. Their scores have variance 1, or $a^4$ with the factor, and are nearly Gaussian, so
+# that $\mathrm{e}$ to a score is $\mathrm{e}^{a^4/2}$ on average, and the perfect key gets the weight
 #
 # $$ w(N) \;\approx\; \frac{1}{1 + (N - 1)\, \mathrm{e}^{a^4/2 \,-\, a^2 \sqrt D}} . $$ (eq-15-17)
 
@@ -844,8 +844,8 @@ table(
 #
 # {cite:t}`wang2024nope` trace the failure of models *without* positions at longer lengths to distracted attention and
 # extend them with a temperature, but report that the same does not carry over to RoPE as it is. {cite:t}`zhong2024`
-# connect errors in retrieval under extended RoPE with attention that is spread out. Chapter 14 counts the keys over which
-# our models spread theirs. Log-n scaling is discussed in
+# connect errors in retrieval under extended RoPE with attention that is spread out. The experiment
+# `sharpness` counts the keys over which our models spread theirs. Log-n scaling is discussed in
 # [x-transformers#171](https://github.com/lucidrains/x-transformers/issues/171).
 # :::
 #
