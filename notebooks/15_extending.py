@@ -844,8 +844,8 @@ table(
 #
 # {cite:t}`wang2024nope` trace the failure of models *without* positions at longer lengths to distracted attention and
 # extend them with a temperature, but report that the same does not carry over to RoPE as it is. {cite:t}`zhong2024`
-# connect errors in retrieval under extended RoPE with attention that is spread out. The experiment
-# `sharpness` counts the keys over which our models spread theirs. Log-n scaling is discussed in
+# connect errors in retrieval under extended RoPE with attention that is spread out. Chapter 16
+# counts the keys over which our models spread theirs. Log-n scaling is discussed in
 # [x-transformers#171](https://github.com/lucidrains/x-transformers/issues/171).
 # :::
 #
