@@ -723,6 +723,10 @@ compared(
 )
 
 # %% [markdown]
+# The optimiser is worth most, and the encoding comes next: learned positions cost more than every other part that was
+# taken away from the model. QK-norm is worth a few hundredths; what the norm layers, the activation and the gain are worth at
+# the trained length, these seeds do not establish.
+#
 # And here is the whole recipe, compared with that of nanoGPT for a CPU {cite:p}`karpathy2022` (a GPT-2 with learned positions,
 # LayerNorm and GELU, AdamW, segments of 64 characters), rebuilt from its published settings in this package and trained here.
 # Our recipe is that of chapter 13, which has no gain, with as many updates.

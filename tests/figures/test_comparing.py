@@ -75,7 +75,7 @@ def made(experiment: str, seeds: int = 3, variants: slice = slice(None)) -> Resu
         for seed in range(seeds)
         for name in names
     ]
-    return Results(experiment, "cpu", records)
+    return Results(experiment, "cpu", records, {"0": {}})
 
 
 FIGURES: dict[str, tuple[str, Callable[[Results], Figure]]] = {
