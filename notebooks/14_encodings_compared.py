@@ -162,7 +162,7 @@ print(
 import torch.nn.functional as F
 from torch import Tensor
 
-from rope_lab.verify import check, check_at_most
+from rope_lab.verify import check
 
 torch.manual_seed(14)
 
@@ -248,7 +248,7 @@ label = "loss minus that of RoPE (nats per character)"
 paired(encodings, "RoPE", "val_loss", label=label)
 
 # %%
-from rope_lab.experiments.seeds import differences, interval, verdict
+from rope_lab.experiments.seeds import differences, verdict
 from rope_lab.figures.table import Table
 
 COLUMNS = ["", "difference", "verdict", "seeds that agree"]
@@ -288,7 +288,13 @@ for name in encodings.variants():
         rows.append([name, *verdict(early)[:2], *verdict(moved)[:2]])
 table(
     rows,
-    ["", f"after {brief} updates", "verdict", f"change until {long}", "verdict, change"],
+    [
+        "",
+        f"after {brief} updates",
+        "verdict",
+        f"change until {long}",
+        "verdict, change",
+    ],
     caption="Loss minus that of RoPE, and how that difference changes.",
     provenance=encodings.provenance(),
 )
