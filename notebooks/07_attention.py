@@ -626,15 +626,29 @@ print(f"free numbers per head: {free} of {D * L}")
 # $$ (eq-7-12)
 #
 # divided by $\sqrt{D + R}$. The first term is absorbed and the second is ordinary RoPE. The cache holds $c_n$ and
-# $R_n k^{\mathrm r}_n$, which is $L + R$ numbers. `LatentAttention` is this layer, in both forms:
+# $R_n k^{\mathrm r}_n$, which is $L + R$ numbers. `LatentAttention` is this layer. Here it is written out, in the absorbed form:
 
 # %%
 from rope_lab import LatentAttention
 
-mla = LatentAttention(C, H, latent_dim=L, position=RotaryEmbedding(8))
+R = 8
+mla = LatentAttention(C, H, latent_dim=L, position=RotaryEmbedding(R))
 mla.requires_grad_(False)
-whole = mla(x, absorb=False)
-check("eq. 7.12, absorbed", mla(x, absorb=True), whole)
+q_both = mla.query(x).unflatten(-1, (H, D + R)).transpose(1, 2)  # (B, H, N, D + R)
+latents, k_shared = mla.down(x)[:, None].split([L, R], dim=-1)  # (B, 1, N, L), (…, R)
+latents = mla.norm(latents)
+up_k, up_v = mla.up.weight.unflatten(0, (H, 2 * D)).split(D, dim=1)  # (H, D, L) each
+of_content = (q_both[..., :D] @ up_k) @ latents.mT
+few = frequencies(R)
+of_shared = turn(q_both[..., D:], at, few) @ turn(k_shared, at, few).mT
+future = torch.ones(N, N, dtype=torch.bool).triu(1)
+masked = ((of_content + of_shared) / (D + R) ** 0.5).masked_fill(future, -torch.inf)
+by_head = (masked.softmax(-1) @ latents) @ up_v.mT  # (B, H, N, D)
+written_out = mla.out(by_head.transpose(1, 2).flatten(-2))
+
+whole = mla(x, absorb=False)  # forms every key and value
+check("eq. 7.12, keys formed", whole, written_out)
+check("eq. 7.12, absorbed", mla(x, absorb=True), written_out)
 cache = mla.new_cache(N)
 one_by_one = [mla(token, cache=cache) for token in x.split(1, dim=1)]
 check("eq. 7.12, token by token", torch.cat(one_by_one, 1), whole)
