@@ -418,7 +418,7 @@ for name in ("queries and keys", "values, turned back"):
 # ### In every layer?
 #
 # No equation demands it. A layer without positions sees a bag of vectors (chapter 1), but these vectors may come from layers that
-# did see positions. In the records of chapter 14, small models without RoPE in every second layer end with a higher loss; for every
+# did see positions. In the records of chapter 16, small models without RoPE in every second layer end with a higher loss; for every
 # fourth layer, three seeds do not decide. Such layers have a section of their own below.
 #
 # ## Part of a head
@@ -1006,7 +1006,7 @@ check_carrier(carrier)
 # - {cite:t}`su2021`: RoPE in every layer and head.
 # - {cite:t}`labml2020`: RoPER, whose sum is checked above; its measurements are not repeated.
 # - {cite:t}`barbero2025`: p-RoPE; the frequencies are reproduced, the language models are not.
-# - {cite:t}`yang2025`: layers without positions. Chapter 14 trains small ones.
+# - {cite:t}`yang2025`: layers without positions. Chapter 16 trains small ones.
 # - {cite:t}`deepseek2024v2`, section 2.1, and {cite:t}`deepseek2024v3`, section 2.1.1: latent attention and decoupled RoPE. The
 #   layer is reproduced and agrees with that of transformers; the models are not.
 #

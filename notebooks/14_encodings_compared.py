@@ -15,10 +15,10 @@
 # (chapter-encodings-compared)=
 # # 14 · Encodings compared
 #
-# Chapter 13 trained four encodings once each and found an order. **Does it matter which encoding a model has, by how
+# Chapter 13 trained four encodings once each and found RoPE ahead. **Does it matter which encoding a model has, by how
 # much, and how would you know?** Here are ten of them in the same model, three times each. Each dot is a training run.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Ten rows, one per encoding, the lowest loss on top; in each row a dot for every training run and an upright stroke at their mean, with the mean written at the right. T5, RoPER, RoPE, xPos and the two that turn a quarter lie close together on top; learned vectors and sinusoids follow with a gap, then ALiBi, and far off the model without positions."}, "figure": {"caption": "Loss of ten encodings on text that no choice was made on, after the longer of two budgets: one dot per seed, and a vertical stroke at the mean. Each encoding has learning rates of its own. Dots that lie apart do not yet prove a difference, and dots that overlap do not yet rule one out; the statistics below decide.", "name": "fig-ten-encodings"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Ten rows, one per encoding, the lowest loss on top; in each row a dot for every training run and an upright stroke at their mean, with the mean written at the right. T5, RoPER, RoPE, xPos and the two that turn a quarter lie close together on top; learned vectors and sinusoids follow with a gap, then ALiBi, and far off the model without positions."}, "figure": {"caption": "Loss of ten encodings on the last tenth of the text, after the longer of two budgets: one dot per seed, and a vertical stroke at the mean. Each encoding has learning rates of its own. Dots that lie apart do not yet prove a difference, and dots that overlap do not yet rule one out; the statistics below decide.", "name": "fig-ten-encodings"}}
 from rope_lab.experiments.store import Results
 from rope_lab.figures.comparing import dots
 
@@ -26,10 +26,10 @@ encodings = Results.recorded("encodings")
 dots(encodings, "val_loss", label="loss (nats per character)")
 
 # %% [markdown]
-# These runs take hours, so they were made before this page, by `rope-lab reproduce encodings`, and come with the package.
-# A line below every table of recorded numbers says where they come from: seeds, text, processor, threads, versions and a
-# hash of the functions behind them. If one of these functions has changed since, each variant that was not run again with
-# the new code counts as `STALE`, and the line says how many are.
+# These runs take about an hour, so they were made before this page, by `rope-lab reproduce encodings`, and come with the
+# package. A line below every table of recorded numbers says where they come from: seeds, text, processor, threads, versions
+# and a hash of the functions behind them. If one of these has changed since, each variant that was not run again with the
+# new code counts as `STALE`, and the line says how many are.
 
 # %%
 import textwrap
@@ -48,7 +48,7 @@ origin(encodings)
 #   best factor. That is the same small grid for everyone.
 # - *Three parts of the text.* Rates are chosen by training on the first 81% of the characters and reading the loss on the
 #   next 9%. Results are then trained on the first 90% and read on the last 10%, the split of every table of this book.
-#   (The rates that are multiplied were once found with RoPE on that last tenth, so RoPE keeps a small advantage.)
+#   (The rates that are multiplied were once found with RoPE on that last tenth, which may favour RoPE a little.)
 # - *Budget.* Two numbers of updates, each with its own schedule down to zero, so that "it may catch up later" gets an
 #   answer. Rates are chosen with the shorter one.
 # - *Seeds.* Three. A difference counts if the 95% confidence interval of its mean does not contain zero.
@@ -75,9 +75,10 @@ config = preset("cpu", steps=long, qk_gain=True)
 shape = config.architecture(65)
 head_dim = shape.dim // shape.heads
 tried = Results.recorded("rates")
+budgets = [(record, record["short"]) for record in encodings.records]
 cost = [
-    sum(record["seconds"] for record in results.records) / 3600
-    for results in (tried, encodings)
+    sum(record["seconds"] for record in tried.records) / 3600,
+    sum(a["train_seconds"] + b["train_seconds"] for a, b in budgets) / 3600,
 ]
 table(
     [
@@ -97,7 +98,8 @@ table(
 # ## What is compared
 #
 # Most encodings enter a model by one of the three doors of chapter 1: the embeddings, the queries and keys, or the scores.
-# The model is that of chapter 13, and a single setting changes. With $m$ the position of a query, $n$ that of a key and $s = m - n$:
+# The model is that of chapter 13 with the gain, and a single setting changes. With $m$ the position of a query, $n$ that of a
+# key and $s = m - n$:
 #
 # | encoding | where | in one line | `RoFormerConfig(…)` |
 # |---|---|---|---|
@@ -271,8 +273,8 @@ def compared(results: Results, against: str, *path: str | int, caption: str) -> 
 compared(encodings, "RoPE", "val_loss", caption="Loss minus that of RoPE.")
 
 # %% [markdown]
-# Vectors that are added to the embedding, ALiBi (with three slopes) and no positions at all end above RoPE in every run.
-# T5, xPos, RoPER and RoPE on a quarter of the coordinates do not differ from it by what three seeds can establish.
+# Vectors that are added to the embedding, ALiBi (with two slopes), no positions and, by little, p-RoPE end above RoPE in
+# every run. T5, xPos, RoPER and RoPE on a quarter of the coordinates do not differ from it by what three seeds can establish.
 #
 # ### Does it catch up later?
 #
@@ -300,9 +302,8 @@ table(
 )
 
 # %% [markdown]
-# They do catch up. All four encodings that end decidedly above RoPE by more than a few hundredths have come closer to it,
-# learned vectors most: they have a vector to learn for every place. Whether they would close the gap, two budgets do not
-# say. T5 is decidedly below RoPE early and no longer later.
+# All four encodings that end decidedly above RoPE by more than a few hundredths have come closer to it; learned vectors
+# have made up the largest share of their distance. Whether they would close the gap, two budgets do not say. T5 is decidedly below RoPE early and no longer later.
 #
 # ### What the rates are worth
 
@@ -323,7 +324,7 @@ table(
 )
 
 # %% [markdown]
-# Had all encodings kept RoPE's rates, sinusoids would stand two fifths further from it and T5 above it instead of below:
+# Had all encodings kept RoPE's rates, sinusoids would be two thirds further from it here and T5 above it instead of below:
 # tuning one side alone can make an order or turn one round. A factor at the edge of this coarse grid may not be the best.
 #
 # ### What they cost in time
@@ -487,7 +488,7 @@ table(rows, {"L": ",d", "cut(L)": ".4f", "E": ".2f", "E/L": ".4f"})
 # are the recorded models, trained on segments of 128 characters. Sliding windows move by 64, and all lengths are evaluated on
 # the same targets. Learned vectors end where their table ends.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against segment length from 128 to 1,024 characters, cut on the left, sliding on the right, a line per encoding. T5, ALiBi and xPos stay nearly level in both panels; RoPE rises at four and eight times the length; NoPE and sinusoids rise at once and by more than a nat."}, "figure": {"caption": "Trained on 128 characters, evaluated further, means and ranges over the seeds; left and right are the same models on the same text. T5, ALiBi and xPos stay nearly level at eight times the length, in both panels. The others rise, and they rise more on the right, where only far places count.", "name": "fig-lengths"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of loss against segment length from 128 to 1,024 characters, cut on the left, sliding on the right, a line per encoding. T5, ALiBi and xPos stay nearly level in both panels; RoPE rises at four and eight times the length; NoPE and sinusoids rise at once and by about a nat or more."}, "figure": {"caption": "Trained on 128 characters, evaluated further, means and ranges over the seeds; left and right are the same models on the same text. T5, ALiBi and xPos stay nearly level at eight times the length, in both panels. The others rise, and they rise more on the right, where only far places count.", "name": "fig-lengths"}}
 from rope_lab.figures.comparing import lengths
 
 extrapolation = Results.recorded("extrapolation")
@@ -516,10 +517,10 @@ table(
 )
 
 # %% [markdown]
-# All three encodings that stay level make far tokens quieter: ALiBi and T5 by a bias, xPos by a factor that shrinks with
-# the distance. That is a pattern and not a proof, since for T5 the bias is learned, and it need not fall. RoPE on a quarter
-# of the coordinates, which is level with RoPE at the trained length, fails almost at once beyond it: a tie within the
-# context says nothing about what is outside.
+# All three encodings that stay nearly level can make far tokens quieter: ALiBi and T5 by a bias, xPos by a factor that
+# shrinks with the distance. That is a pattern and not a proof: for T5 the bias is learned, and it need not fall. RoPE on a
+# quarter of the coordinates, undecided against RoPE at the trained length, fails almost at once beyond it: a tie within
+# the context need not carry over.
 #
 # Two things are new beyond the trained length, positions and the number of keys, and a rise does not say which of them
 # it comes from. For RoPE chapter 15 takes them apart.
@@ -558,12 +559,13 @@ origin(extrapolation)
 #
 # ## The base
 #
-# The base $b$ sets how slowly the slowest pair turns. There are two arguments about it, for a smaller and a larger one. A pair that completes a turn within the trained
-# length has shown every angle; one that does not meets new angles beyond it, and a larger base has more of those. But in a
-# long text a small base cannot tell a match from a stranger, so the context that a model can use bounds its base from below
-# ({cite:t}`xu2024`, chapter 6). At a few hundred characters expect to see the first.
+# The base $b$ sets how slowly the slowest pair turns. There are two arguments about it, for a smaller and a larger one.
+# A pair that completes a turn within the trained length has shown every angle; one that does not meets new angles beyond
+# it, and a larger base has more of those. But in a long text a small base cannot tell a match from a stranger, so the
+# context that a model can use bounds its base from below ({cite:t}`xu2024`, chapter 6). At a few hundred characters
+# expect to see the first.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 100 to a million, logarithmic, three lines: at 128, 256 and 512 characters, a dot per seed."}, "figure": {"caption": "RoPE trained with five bases, each evaluated on the trained 128 characters and beyond, cut into segments. Compare the slope of the lowest line with its scatter before you tune the base, and look at the upper lines before you go further than trained.", "name": "fig-bases-trained"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 100 to a million, logarithmic, three lines: at 128, 256 and 512 characters, a dot per seed."}, "figure": {"caption": "RoPE trained with five bases, all with the rates chosen for 10,000, each evaluated on the trained 128 characters and beyond, cut into segments. Compare the slope of the lowest line with its scatter before you tune the base, and look at the upper lines before you go further than trained.", "name": "fig-bases-trained"}}
 from rope_lab.figures.comparing import bases
 
 base = Results.recorded("base")
@@ -573,7 +575,7 @@ bases(base)
 from rope_lab import frequencies
 
 rows = []
-for b in (100, 10_000, 1_000_000):
+for b in (100, 1_000, 10_000, 100_000, 1_000_000):
     turns = frequencies(head_dim, base=b) * shape.context / (2 * torch.pi)
     rows.append([b, int((turns >= 1).sum()), head_dim // 2])
 table(rows, {"base b": ",d", "pairs that complete a turn": "d", "of": "d"})
@@ -601,8 +603,8 @@ table(
 
 # %% [markdown]
 # At the trained length the seeds do not tell any base from 10,000, over four powers of ten. At four times that length only
-# the largest is decided, and it is worse. The one base of five at which most pairs never complete a turn is the one that
-# does not go further; but a rise at longer lengths has two possible causes here, too, and in these records no control
+# the largest is decided, and it is worse. The number of pairs that complete a turn does not explain this: from 100,000 to a
+# million it falls by one. And a rise at longer lengths has two possible causes here, too: in these records no control
 # separates new angles from the number of keys (chapter 15 says how to make one).
 #
 # ## Rules instead of texts
@@ -730,8 +732,8 @@ compared(
 
 # %% [markdown]
 # The optimiser is worth most, and the encoding comes next: learned positions cost more than every other part that was
-# taken away from the model. QK-norm is worth a few hundredths; what the norm layers, the activation and the gain are worth at
-# the trained length, these seeds do not establish.
+# taken away from the model. QK-norm with its gain is worth a few hundredths, the schedule a few thousandths; what the norm
+# layers, the activation and the gain alone are worth at the trained length, these seeds do not establish.
 #
 # And here is the whole recipe, compared with that of nanoGPT for a CPU {cite:p}`karpathy2022` (a GPT-2 with learned positions,
 # LayerNorm and GELU, AdamW, segments of 64 characters), rebuilt from its published settings in this package and trained here.
@@ -817,10 +819,10 @@ print(
 # %% [markdown]
 # ## Summary
 #
-# - Compare within seeds and state the confidence interval: three seeds establish most differences of a few standard
-#   deviations and few smaller ones; *undecided* is not *equal*.
-# - In these models, with rates for each side, T5, RoPE, xPos and RoPER end level. Vectors added to the embedding, ALiBi with
-#   three slopes and no encoding end above them, by less after more training.
+# - Compare within seeds and state the confidence interval: three seeds establish most differences of three standard
+#   deviations and few of one; *undecided* is not *equal*.
+# - In these models, with rates for each side, three seeds do not tell T5, RoPE, xPos and RoPER apart. Vectors added to the
+#   embedding, ALiBi with two slopes and no encoding end above them, by less after more training.
 # - A cut loss that falls at longer lengths may be $E/L$ alone; for an encoding of distances, a sliding loss that falls shows
 #   a view of more than $L - u$ characters. A loss that rises there does not tell new positions from more keys.
 #
@@ -1053,7 +1055,7 @@ check_agreeing(agreeing)
 # :label: ex-14-6
 #
 # You may add seeds: copy the folder `rope_lab/experiments/results` of your installation to where you are and run
-# `rope-lab reproduce encodings --seeds 6`. Only what is missing is trained, which takes hours, so think first. By how
+# `rope-lab reproduce encodings --seeds 6`. Only what is missing is trained; it takes about an hour, so think first. By how
 # much will the bars of {numref}`fig-paired` shrink, which of them do you expect to leave zero, may a bar cross over
 # to the other side, and may you go on adding seeds until a bar is clear of zero?
 # ```
@@ -1083,7 +1085,6 @@ check_agreeing(agreeing)
 # - {cite:t}`student1908`, {cite:t}`bouthillier2021`: what few runs can say.
 # - {cite:t}`vaswani2017`, {cite:t}`haviv2022`, {cite:t}`raffel2020`, {cite:t}`black2022`, {cite:t}`labml2020`: the other
 #   encodings of the table at the beginning. {cite:t}`karpathy2022`: the recipe compared with ours.
-# - {cite:t}`yang2025`, {cite:t}`gelberg2025`: layers without positions, and a rotation dropped after training.
-# - {cite:t}`henry2020`: normalised queries and keys, with the learned gain that most of these models lack.
+# - {cite:t}`henry2020`: normalised queries and keys with a learned gain.
 #
 # Full entries are on the page {doc}`/book/references`.

@@ -227,7 +227,7 @@ print(f"Llama 2, content in all pairs: {llama_2_holds}")
 # %% [markdown]
 # Most released models, Llama 2 among them, break the bound for content in all pairs at the contexts they state. With
 # content in the slowest quarter most meet it, and with content in the fastest quarter none does. That fits heads that
-# keep in slow pairs what they need from far away. It does not show that they do so; chapter 14 looks at a small model.
+# keep in slow pairs what they need from far away. It does not show that they do so; chapter 16 looks at a small model.
 # (The two families that stop their slow pairs meet the bound in all pairs, because in a pair that does not turn a match
 # agrees at every distance.)
 #

@@ -1,4 +1,4 @@
-"""Figures of chapter 14: recorded experiments, with every seed shown and differences taken seed by seed.
+"""Figures of chapters 14 and 16: recorded experiments, with every seed shown and differences taken seed by seed.
 
 Each figure takes the `Results` of one experiment and draws what is there: any number of seeds and variants.
 """
@@ -68,29 +68,6 @@ def paired(results: Results, against: str, *path: str | int, label: str) -> Figu
     axes.set_xlabel(label)
     axes.margins(y=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    return figure
-
-
-def courses(results: Results, names: Sequence[str] = SEVEN) -> Figure:
-    """Training loss of at most seven encodings against updates and against CPU time, means over the seeds."""
-    names = [name for name in names if name in results.variants()]
-    if not names:
-        return _nothing(results)
-    color = _COLOR if set(names) <= set(_COLOR) else dict(zip(names, COLORS.values(), strict=False))
-    figure, axes = new_figure(1, 2, size=(7.5, 4.0), sharey=True)
-    ends: _Ends = {}
-    for name in names:
-        histories: list[Any] = results.values(name, "history")
-        steps = np.array([point["step"] for point in histories[0]], dtype=float)
-        losses = np.mean([[point["loss"] for point in history] for history in histories], axis=0)
-        seconds = float(np.mean(results.values(name, "processor_seconds")))
-        axes[0].plot(steps, losses, color=color[name])
-        axes[1].plot(steps / steps[-1] * seconds, losses, color=color[name])
-        ends[_short(name)] = (seconds, float(losses[-1]), color[name])
-    last = [loss for _, loss, _ in ends.values()]
-    axes[0].set(xlabel="updates", ylabel=f"training {_LOSS}", ylim=(min(last) - 0.05, max(last) + 0.5))
-    axes[1].set(xlabel="CPU time (s)")
-    _name_ends(axes[1], ends)
     return figure
 
 

@@ -81,7 +81,6 @@ def made(experiment: str, seeds: int = 3, variants: slice = slice(None)) -> Resu
 FIGURES: dict[str, tuple[str, Callable[[Results], Figure]]] = {
     "dots": ("encodings", lambda r: comparing.dots(r, "val_loss")),
     "paired": ("encodings", lambda r: comparing.paired(r, "RoPE", "val_loss", label="difference")),
-    "courses": ("encodings", comparing.courses),
     "lengths": ("extrapolation", comparing.lengths),
     "places": ("extrapolation", comparing.places),
     "bases": ("base", comparing.bases),
