@@ -509,7 +509,7 @@ worst_cases(solved_at, {delta: value / (dim / 2) for delta, value in worst.items
 # heads that attend by position, to tokens nearby, and that the model prefers the lowest frequencies, which, they suspect, carry
 # meaning; they also argue that such slow pairs are not robust over long contexts. (This book has not repeated their study.)
 # In the small models of this book you can see for yourself: chapter 13 plots the attention of each head against distance
-# ({numref}`fig-heads`), and chapter 16 the scores of trained heads next to the bound ({numref}`fig-scores`).
+# ({numref}`fig-heads`), and chapter 16 the scores of trained heads ({numref}`fig-scores`).
 #
 # ## How far a match can be told from a stranger
 #

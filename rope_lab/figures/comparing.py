@@ -250,46 +250,6 @@ def caches(results: Results) -> Figure:
     return figure
 
 
-def scores(results: Results, kernel: Sequence[float], cap: float) -> Figure:
-    """Scores of all heads against distance: the bound and the largest score; the mean with its standard deviation.
-
-    Args:
-        results: of the experiment `decay`.
-        kernel: what the rotation alone makes of equal content at the recorded distances; drawn over the trained mean,
-            with its height and offset fitted.
-        cap: what no score over √D can exceed with queries and keys of that norm.
-    """
-    if not results.variants():
-        return _nothing(results)
-    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.8))
-    at = np.array(results.records[0]["distances"], dtype=float) + 1
-    for name, color in zip(results.variants(), (COLORS["orange"], COLORS["blue"]), strict=False):
-        rows = {  # a row per head and seed
-            key: np.array(results.values(name, key), dtype=float).reshape(-1, len(at))
-            for key in ("bound", "largest", "mean", "deviation")
-        }
-        left.plot(at, rows["bound"].mean(0), "--", color=color, linewidth=1.5)
-        left.plot(at, rows["largest"].max(0), color=color, label=name)
-        mean, deviation = rows["mean"].mean(0), rows["deviation"].mean(0)
-        right.plot(at, mean, color=color, label=name)
-        right.fill_between(at, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
-        if name == "trained":
-            slope, offset = np.polyfit(kernel, mean, 1)
-            fitted = slope * np.asarray(kernel) + offset
-            right.plot(at, fitted, ":", color=COLORS["black"], linewidth=1.8, label="kernel")
-    left.axhline(cap, color=GREY, linestyle=":", linewidth=1.5)
-    left.set(yscale="log", ylabel="score / √D")
-    left.set_title("bound (dashed), largest", loc="left", fontsize=12)
-    right.set_title("mean and standard deviation", loc="left", fontsize=12)
-    for panel in (left, right):
-        panel.set(xscale="log", xlabel="distance (characters)")
-        panel.set_xticks([1, 11, 101], ["0", "10", "100"])
-        panel.minorticks_off()
-    _plain(left)
-    right.legend(fontsize=12, frameon=False)
-    return figure
-
-
 def _nothing(results: Results) -> Figure:
     figure, axes = new_figure(size=(7.5, 1.2))
     axes.text(0.5, 0.5, results.provenance(), ha="center", va="center", color=GREY, fontsize=12)

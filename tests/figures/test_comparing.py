@@ -89,7 +89,6 @@ FIGURES: dict[str, tuple[str, Callable[[Results], Figure]]] = {
     "ablation": ("ablation", lambda r: comparing.paired(r, "everything", "val_loss", label="cost")),
     "windows": ("local", comparing.windows),
     "caches": ("cache", comparing.caches),
-    "scores": ("decay", lambda results: comparing.scores(results, [1.0, 0.2, -0.1], cap=6.3)),
 }
 
 

@@ -12,6 +12,8 @@ from rope_lab.figures.fingerprints import said as fingerprint_said
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
 from rope_lab.figures.rounding import POSITIONS, START, TYPES, rounding
 from rope_lab.figures.rounding import said as said_of_rounding
+from rope_lab.figures.shape import SHIFTS, score_shape
+from rope_lab.figures.shape import said as said_of_shape
 from rope_lab.figures.turning import KEY, QUERY, STEP, turning
 
 MOVE = """([name, value]) => {
@@ -96,4 +98,32 @@ def test_the_fingerprint_of_a_bug(browser: Browser, bug: str, first: int) -> Non
     page.get_by_label("bug").select_option(bug)
     page.evaluate(MOVE, ["first", first])
     assert page.locator(shown).all_inner_texts() == fingerprint_said(bug, first)
+    page.close()
+
+
+@pytest.mark.parametrize(("shift", "pairs"), [(1, 4), (0, 4), (SHIFTS, 3), (2, 1)])
+def test_a_curve_beside_trained_scores(browser: Browser, shift: int, pairs: int) -> None:
+    given = [0, 1, 2, 4, 8, 16, 32], [5.0, 7.5, 6.0, 2.0, 1.0, -3.0, 0.5], [1.0, 0.3, 0.1, 0.03]
+    page = browser.new_page()
+    page.set_content(f"<article>{score_shape(*given).data}</article>")
+    shown, line = ".rope-shape p", page.locator(".rope-shape .curve")
+    assert page.locator(shown).all_inner_texts() == said_of_shape(*given, 1, 4)
+    drawn = line.get_attribute("d")
+    page.evaluate(MOVE, ["d", shift])
+    page.evaluate(MOVE, ["p", pairs])
+    assert page.locator(shown).all_inner_texts() == said_of_shape(*given, shift, pairs)
+    assert (line.get_attribute("d") == drawn) == ((shift, pairs) == (1, 4))
+    page.close()
+
+
+def test_the_curve_without_javascript_is_the_one_that_the_script_draws(browser: Browser) -> None:
+    given = [0, 1, 2, 4, 8, 16, 32], [5.0, 7.5, 6.0, 2.0, 1.0, -3.0, 0.5], [1.0, 0.3, 0.1, 0.03]
+    page = browser.new_page()
+    page.set_content(f"<article>{score_shape(*given).data}</article>")
+    drawn = page.locator(".rope-shape .curve").get_attribute("d") or ""
+    numbers = [
+        [float(x) for x in re.findall(r"-?\d+\.\d+|-?\d+", path)]
+        for path in (drawn, score_shape(*given).data.split('d="M')[2])
+    ]
+    assert numbers[0] == pytest.approx(numbers[1][: len(numbers[0])], abs=0.11)
     page.close()
