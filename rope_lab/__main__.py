@@ -133,7 +133,7 @@ def _check_folder(name: str, folder: str | None) -> None:
             pass
     except OSError as error:
         must = "must be a folder that can be made and written to"
-        raise ValueError(f"{name} {must}, got {folder!r}: {_reason(error)}") from error
+        raise ValueError(f"{name} {must}, got {folder!r}: {error.strerror or error}") from error
 
 
 def _check_file(name: str, file: str | None) -> None:
@@ -151,10 +151,6 @@ def _check_file(name: str, file: str | None) -> None:
         )
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
 def _train(options: argparse.Namespace) -> None:
     from rope_lab.training import TrainConfig, checkpoint, preset, rank, resolved, train
 
@@ -170,10 +166,14 @@ def _train(options: argparse.Namespace) -> None:
     else:
         config = preset(options.preset or "cpu", **changes)
     folder = resolved(options.resume or options.run or f"runs/{config.name}")
+    corpus = _corpus(options.text)
+    model = config.architecture(len(corpus.vocab))
+    if model.depth > 1_000 and rank() == 0:
+        print(f"a model of {model.depth} layers of width {model.dim} takes a while to be made", flush=True)
     try:
         run = train(
             config,
-            _corpus(options.text),
+            corpus,
             folder=folder,
             device=options.device,
             resume=options.resume is not None,

@@ -99,7 +99,6 @@ def train(
         interruptible(terminated=team.launch is None) as interrupted,
         Tracker(folder, quiet=quiet or not team.first) as tracker,
     ):  # fmt: skip
-        tracker.say(f"training {config.architecture(1).depth} layers for {config.steps} steps")
         model = (start or RoFormer(config.architecture(len(corpus.vocab)))).to(team.device)
         optimizers = make_optimizers(model, config)
         run = Run(model, config, provenance(corpus, team.device) | team.record(), folder=folder)
