@@ -11,7 +11,7 @@ import torch
 from rope_lab.checks import check_integers
 from rope_lab.doctor import rules
 from rope_lab.doctor.battery import Battery, Property
-from rope_lab.doctor.box import AXES, Box, Refused
+from rope_lab.doctor.box import AXES, Box, Refused, Side
 from rope_lab.doctor.museum import KNOWN, Bug
 from rope_lab.doctor.probe import Reading, read
 from rope_lab.doctor.spectrum import Spectrum, recognise
@@ -148,11 +148,13 @@ def _diagnose(
         name = f"{AXES[box.strays]} index for position"
         return Diagnosis(dim, takes=takes, bugs=(KNOWN[name],), notes=("the rest cannot be told",))
     try:
-        q = read(box)
-        k = read(box, "k") if box.style != "x" else None
+        q, k = _sides(box)
     except Refused as refusal:
         bugs = tuple(KNOWN[name] for name in (refusal.bug,) if name)
-        properties = () if refusal.bug else tuple(Battery(box, None, None).run())
+        one_side = refusal.bug == "one side only"
+        tried = Battery(box, None, None).run() if one_side or not refusal.bug else []
+        # with one side at rest, the other properties would speak of queries alone
+        properties = tuple(one for one in tried if one.name == "relative" or not one_side)
         return Diagnosis(dim, str(refusal), takes, properties=properties, bugs=bugs)
     spectrum = recognise(q.frequencies, q.width, q.factor)
     properties = tuple(Battery(box, q, k).run())
@@ -167,6 +169,28 @@ def _diagnose(
     return Diagnosis(
         dim, "", takes, q, k, spectrum, properties, tuple(found), tuple(_notes(box, q, spectrum))
     )
+
+
+def _sides(box: Box) -> tuple[Reading, Reading | None]:
+    """What becomes of queries, and of keys if they are not one and the same function."""
+    if box.style == "x":
+        return read(box), None
+    found: dict[Side, Reading] = {}
+    still: dict[Side, Refused] = {}
+    sides: tuple[Side, Side] = ("q", "k")
+    for side in sides:
+        try:
+            found[side] = read(box, side)
+        except Refused as refusal:
+            if refusal.bug != "no rotation":
+                raise
+            still[side] = refusal
+    if len(still) == 2:
+        raise still["q"]
+    if still:
+        turns, stays = ("queries", "keys") if "k" in still else ("keys", "queries")
+        raise Refused(f"it turns {turns} and leaves {stays} as they are", "one side only")
+    return found["q"], found["k"]
 
 
 def _check_plain(box: Box) -> None:

@@ -95,6 +95,10 @@ def clockwise_queries(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, 
     return half(q, -angle(positions)), half(k, angle(positions))
 
 
+def keys_left(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    return half(q, angle(positions)), k  # the turned keys go to the cache alone
+
+
 def two_layouts(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     return neighbours(q, angle(positions)), half(k, angle(positions))
 
@@ -273,7 +277,8 @@ EXHIBITS = [
     Exhibit(no_minus, "sign", "pairs", "a rotate_half without its minus", real=False),
     Exhibit(xpos_of_the_other_layout, "xpos layout", "pairs", "rotary-embedding-torch 0.6.5"),
     Exhibit(clockwise_queries, "clockwise queries", "sides", "a sine with two signs", real=False),
-    Exhibit(two_layouts, "layouts differ", "sides", "flash-attention#862"),
+    Exhibit(keys_left, "one side only", "sides", "kvcache-ai/sglang#31"),
+    Exhibit(two_layouts, "layouts differ", "sides", "two defaults, flash-attention#862"),
     Exhibit(reordered_queries, "layouts differ", "sides", "one projection converted", real=False),
     Exhibit(two_bases, "frequencies differ", "sides", "two tables", real=False),
     Exhibit(row_index, "row index for position", "positions", "Megatron-LM#453"),

@@ -68,6 +68,14 @@ KNOWN: dict[str, Bug] = dict(
             "Use the same sign of the sine for queries and keys.",
         ),
         _bug(
+            "one side only",
+            "fault",
+            "Queries turn and keys do not, or the other way round, so scores depend on one position instead of the "
+            "distance.",
+            "Rotate both, and pass on both results: a kernel may have written one of them elsewhere.",
+            "kvcache-ai/sglang#31",
+        ),
+        _bug(
             "layouts differ",
             "fault",
             "Queries and keys are turned in different layouts, or one of them comes back in another order.",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 
 import pytest
+import torch
 
 from rope_lab.doctor import KNOWN, diagnose
-from rope_lab.doctor.exhibits import EXHIBITS, D, Exhibit
+from rope_lab.doctor.exhibits import EXHIBITS, D, Exhibit, keys_left
 
 
 @pytest.mark.parametrize("exhibit", EXHIBITS, ids=[f"{one.bug}: {one.seen}" for one in EXHIBITS])
@@ -37,3 +38,22 @@ def test_what_is_real_was_seen_somewhere():
         named = any(name in one.seen for name in names) and not one.seen.endswith(made_up)
         assert one.real == named, one.seen
     assert sum(one.real for one in EXHIBITS) >= 12
+
+
+def test_one_side_that_stands_still_is_not_taken_for_no_rotation():
+    """As in kvcache-ai/sglang#31: the doctor once said of turned queries and still keys that nothing turns."""
+    for turn, word in (
+        (keys_left, "queries"),
+        (lambda q, k, positions: keys_left(k, q, positions)[::-1], "keys"),
+    ):
+        found = diagnose(turn, D)
+        assert found.faults == ("one side only",)
+        assert found.refused.startswith(f"it turns {word} ")
+        assert found["relative"].holds is False
+        assert [one.name for one in found.properties] == ["relative"]
+    assert diagnose(lambda q, k, positions: (q, k), D).faults == ("no rotation",)
+
+    def with_a_short_table(q, k, positions):
+        return keys_left(q, k, torch.arange(300)[positions])
+
+    assert diagnose(with_a_short_table, D).faults == ("one side only",)
