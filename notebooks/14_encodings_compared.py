@@ -42,7 +42,7 @@ def origin(results: Results) -> None:
 origin(encodings)
 
 # %% [markdown]
-# ### The rule, written down before the runs
+# ## The rule, written down before the runs
 #
 # - *Rates.* Each variant is trained with the learning rates of the recipe of chapter 13 times 0.5, 1 and 2, and keeps the
 #   best factor. That is the same small grid for everyone.

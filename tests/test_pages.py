@@ -7,6 +7,7 @@ import pkgutil
 import re
 import shlex
 import statistics
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,14 @@ def test_what_a_chapter_cites_is_in_its_references(path: Path) -> None:
         for part in (text, references)
     )
     assert cited - listed == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9]*.py")), ids=lambda path: path.stem)
+def test_no_heading_skips_a_level(path: Path) -> None:
+    """Sphinx warns of it, which stops a build of several minutes."""
+    levels = [len(found[1]) for found in re.finditer(r"^# (#+) ", path.read_text("utf-8"), re.MULTILINE)]
+    assert levels[0] == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
 
 
 def test_no_two_figures_share_a_name() -> None:
