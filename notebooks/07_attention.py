@@ -202,7 +202,7 @@ table(
 # ### Not on the embeddings
 #
 # Chapter 3 rotates embeddings instead of queries and keys and finds that scores change when all positions shift. With $A =
-# W_q^\top W_k$, such a score is $x_m^\top R_m^\top A R_n x_n$ ({eq}`eq-3-26`), and the blame was put on $A$, which has to
+# W_q^\top W_k$, such a score is $x_m^\top R_m^\top A R_n x_n$ (see {eq}`eq-3-26`), and the blame was put on $A$, which has to
 # commute with the rotations and does not. Here is the control. Replace each $2 \times 2$ block of $A$ on the diagonal by the
 # nearest multiple of a rotation and all other blocks by zero. What is left, $\bar A$, commutes with every $R_t$ (chapter 2), and
 #

@@ -1289,7 +1289,7 @@ check_louder(louder)
 # :label: sol-10-6
 #
 # *The size of its scores.* Compute the standard deviation $\sigma$ of score/$\sqrt D$ for each head. Near 1, a faded
-# key keeps almost the share of attention that it has now ({eq}`eq-10-10` and the table below it), so xPos would
+# key keeps almost the share of attention that it has now (see {eq}`eq-10-10` and the table below it), so xPos would
 # change little about where the attention goes; near 4, fading would take most of it away from far keys.
 #
 # *The window as it is.* Attach the window without any training and measure the loss by place. If it stays level, as
@@ -1298,7 +1298,7 @@ check_louder(louder)
 #
 # *What far keys are good for.* Neither of these says whether anything far back is needed. Test with a question whose
 # answer is beyond 4,096 tokens. A window reaches it only through several layers (chapter 12). xPos still sees it, but
-# after eight times $B$ tokens the fast pairs are silent, and only content in slow pairs is left ({eq}`eq-10-6`).
+# after eight times $B$ tokens the fast pairs are silent, and only content in slow pairs is left (see {eq}`eq-10-6`).
 #
 # *The cost.* xPos needs keys that are cached unscaled and multiplied at every step, which a fused kernel may not
 # offer; a window makes the cache smaller.

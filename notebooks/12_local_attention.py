@@ -1316,12 +1316,12 @@ check_plan(plan)
 # :label: sol-12-7
 #
 # *Reach is not use.* {eq}`eq-12-7` says what can reach a token. For uniform averages the influence is a bell whose
-# width grows only with the root of the depth ({eq}`eq-12-8`), and in {numref}`fig-light-cones` the residual sum keeps
+# width grows only with the root of the depth (see {eq}`eq-12-8`), and in {numref}`fig-light-cones` the residual sum keeps
 # most of it much nearer still. One full layer sees a far token directly.
 #
 # *What would be saved.* For long texts most of the scores and of the cache belong to the six full layers, because
 # their scores grow with the square of the length and their cache with the length, whereas the scores of a window grow
-# with the length and its cache does not grow ({eq}`eq-12-6`, {eq}`eq-12-10`). So the gain is large, and the proposal
+# with the length and its cache does not grow (see {eq}`eq-12-6`, {eq}`eq-12-10`). So the gain is large, and the proposal
 # deserves a test.
 #
 # *The measurement.* Train both and compare them on a task that cannot be solved without a token further back than one

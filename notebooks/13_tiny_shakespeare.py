@@ -600,7 +600,7 @@ table(
 # %% [markdown]
 # With every new token at position 0 the text is broken at once. Counting the prompt twice is harder to notice: all new
 # tokens agree among themselves, only the gap to the prompt is wrong, and here the text could pass for that of a
-# slightly worse model. A test finds both in a line: decode with and without the cache, and compare ({eq}`eq-13-3`). The
+# slightly worse model. A test finds both in a line: decode with and without the cache, and compare (see {eq}`eq-13-3`). The
 # tests of this package do so for its encodings and several splits.
 #
 # ## Summary

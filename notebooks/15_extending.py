@@ -419,7 +419,7 @@ for at in (0, -1):
 # %% [markdown]
 # In these models, all trained with the rates chosen for 10,000, the largest base makes the longer texts *worse*. That does
 # not contradict the papers, which train at the long length, while these models met 512 characters for the first time when
-# they were evaluated. A larger base leaves more pairs without a full turn in training ({eq}`eq-15-1`), which may be the
+# they were evaluated. A larger base leaves more pairs without a full turn in training (see {eq}`eq-15-1`), which may be the
 # reason; {ref}`ex-15-5` makes a control.
 #
 # ## Dynamic NTK: the factor follows the text
@@ -1049,7 +1049,7 @@ check_at_most(f"{label}, interpolation", nearer[3:], [x / 2 for x in nearer[:3]]
 # within two hundredths of nothing scaled. Without it YaRN and its factor alone keep more than a tenth of a nat, and without
 # QK-norm the frequencies keep four hundredths. Interpolation has closed half of its gap or more. Do not read that as a
 # verdict on the method: a character model depends mostly on the nearest characters (chapter 13), and interpolation makes
-# neighbours harder to tell apart ({eq}`eq-15-5`).
+# neighbours harder to tell apart (see {eq}`eq-15-5`).
 #
 # :::{admonition} What these records cannot show
 # :class: warning

@@ -43,7 +43,7 @@ windows(local)
 # minute.
 #
 # These records, and those of the cache below, are older than the others of this chapter. Their models normalise queries
-# and keys without the learned gain ({eq}`eq-15-16`), and all have the rates of RoPE's recipe.
+# and keys without the learned gain (see {eq}`eq-15-16`), and all have the rates of RoPE's recipe.
 
 # %%
 from rope_lab.experiments.seeds import differences, verdict
@@ -69,7 +69,7 @@ table(
 # %% [markdown]
 # The narrowest of these windows, 64 characters, is best at both depths and in every run; chapter 12 goes down to 4. Why
 # wider ones are worse, these runs do not say: what they add may not have been learned yet, and with capped scores more keys
-# also mean thinner attention ({eq}`eq-15-17`). A global layer on top of local ones costs a little here. (That line is
+# also mean thinner attention (see {eq}`eq-15-17`). A global layer on top of local ones costs a little here. (That line is
 # decided by a hair, and among dozens of intervals such a one may be the one in twenty that misses.)
 #
 # On the right, time was measured by a clock on a machine that did other things as well, so the seeds made different numbers
@@ -592,7 +592,7 @@ table(
 #   open (*undecided*).
 # - It **cannot be seen at this size** if what is claimed needs more than these models have; the table says what.
 #
-# Chapter 14 describes the models and the rules *cut* and *sliding* ({eq}`eq-14-3`). Lines on extensions are about models
+# Chapter 14 describes the models and the rules *cut* and *sliding* (see {eq}`eq-14-3`). Lines on extensions are about models
 # without QK-norm, like those of the papers, unless they say otherwise.
 
 # %% tags=["hide-input"]

@@ -12,7 +12,7 @@ from rope_lab.doctor.probe import Reading
 if TYPE_CHECKING:
     from rope_lab.doctor.diagnosis import Diagnosis
 
-WIDTH = 100
+WIDTH = 86  # fits a page of the book
 MARKS = {True: "✓", False: "✗", None: "?"}
 
 
@@ -76,7 +76,8 @@ def _side(side: Reading, dim: int) -> str:
 
 def _property(one: Property) -> str:
     error = "" if one.error is None else f"{one.error:.1e}"
-    return textwrap.shorten(f"{MARKS[one.holds]} {one.name}", 24).ljust(24) + f"{error:9s}{one.says}".rstrip()
+    name = textwrap.shorten(f"{MARKS[one.holds]} {one.name}", 24).ljust(24)
+    return textwrap.fill(f"{name}{error:9s}{one.says}".rstrip(), WIDTH, subsequent_indent=" " * 33)
 
 
 def _bug(bug: Bug) -> list[str]:

@@ -23,6 +23,7 @@ def test_the_doctor_names_the_bug(exhibit: Exhibit):
     shown = " ".join(str(found).split())
     assert exhibit.bug in shown
     assert " ".join(bug.fix.split()) in shown
+    assert max(map(len, str(found).splitlines())) <= 88  # a page of the book shows no more of a line
 
 
 def test_the_museum_has_every_known_bug_but_those_that_are_tested_elsewhere():
