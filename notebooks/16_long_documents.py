@@ -715,7 +715,7 @@ CLAIMS = [
     ("Shang 2025: slow pairs are under-trained; a search by retrieval mends them", "", "",
      "", "needs a task of retrieval at several lengths"),
     ("Wang 2025: bfloat16 spoils RoPE in long contexts", "", "", "",
-     "needs contexts of many thousand tokens (chapter 8)"),
+     "needs contexts of many thousand tokens"),
     ("Gelberg 2025: dropped and recalibrated, level with the rotation", "dropped − kept",
      "drop", "level", differences(drop, "rotation dropped", "rotation kept", "short", 1)),
     ("Gelberg 2025: reads four times the length better than YaRN", "dropped − YaRN", "drop",
