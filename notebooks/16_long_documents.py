@@ -766,7 +766,7 @@ for claim, _, experiment, claimed, values in CLAIMS:
     ledger.append(
         [
             claim,
-            f"`{experiment}`" if experiment else "–",
+            "`" + experiment + "`" if experiment else "–",
             shows,
             judged(claimed, values),
         ]

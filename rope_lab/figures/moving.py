@@ -61,9 +61,8 @@ def moving(
     """
     from IPython.display import HTML
 
-    live = "".join(
-        f"<p{' aria-live=polite' if i == 0 else ''}>{escape(text)}</p>" for i, text in enumerate(said)
-    )
+    read_aloud = ' aria-live="polite"'
+    live = "".join(f"<p{read_aloud if i == 0 else ''}>{escape(text)}</p>" for i, text in enumerate(said))
     rules = _STYLE.replace("__DARK__", f"{_DARK}{dark}") + style
     return HTML(f"""<div class="rope-moving {name}" data-fresh><style>{rules}</style>
 <svg viewBox="{box}" role="img" aria-label="{escape(label, quote=True)}">{drawing}</svg>
