@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from rope_lab.experiments.source import behind, digest, function
-from rope_lab.experiments.source import behind as modules_behind
+from rope_lab.experiments.source import (
+    behind as modules_behind,  # as `Lab` calls it: a digest covers names, too
+)
 from rope_lab.experiments.store import Record, Results, file_of
 from rope_lab.model import RoFormer
 from rope_lab.training import Corpus, Run, TrainConfig, checkpoint, choose_device, preset, provenance, train
@@ -31,8 +33,9 @@ class Scale:
 
     Args:
         name: "smoke", "cpu" or "gpu".
-        steps: updates of a model in a comparison.
-        tuning: updates after which a fine-tuning in `extension` is measured, one stage after another.
+        steps: updates of a model in `local`, of the smoke run of `baseline`, and where nothing else is said. The
+            comparisons have two budgets of their own, in `rates`.
+        tuning: of older records, which fine-tuned in two stages; no experiment reads it now.
         task_steps: updates of a model in `algorithms`.
         characters: number of characters of the validation split on which evaluations beyond the context run. The
             split leaves nine times as many for training, which is enough for every experiment.
