@@ -20,6 +20,7 @@ from rope_lab.training import Stopped, TrainConfig, choose_device, make_optimize
 
 SYMBOLS, EQUALS, PLUS, PAD = 10, 10, 11, 12  # the ten digits are their own ids
 TASKS = {"copy": 10, "reverse": 10, "addition": 6}  # and the longest length of training
+TIMES = {"copy": 1, "reverse": 1, "addition": 3}  # the updates of the scale: addition is learned later
 _BATCH, _TESTS = 64, 256
 _DIM, _HEADS = 64, 4
 
@@ -68,7 +69,7 @@ def model_for(encoding: str, task: str) -> RoFormerConfig:
     longest = 2 * TASKS[task]
     context = 3 * longest + 3 if task == "addition" else 2 * longest + 1
     position = settings(encoding, _DIM // _HEADS)
-    return RoFormerConfig(PAD + 1, context=context, dim=_DIM, depth=2, heads=_HEADS, **position)
+    return RoFormerConfig(PAD + 1, context=context, dim=_DIM, depth=2, heads=_HEADS, qk_gain=True, **position)
 
 
 def solve(
@@ -131,7 +132,8 @@ def exact(model: RoFormer, task: str, length: int, generator: torch.Generator) -
 def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Train and test an encoding on a task."""
     task, encoding = variant.split(", ", 1)
-    return solve(model_for(encoding, task), task, seed, lab.scale.task_steps, choose_device(lab.device))
+    steps = TIMES[task] * lab.scale.task_steps
+    return solve(model_for(encoding, task), task, seed, steps, choose_device(lab.device))
 
 
 def table(results: Results) -> str:

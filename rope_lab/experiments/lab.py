@@ -17,9 +17,6 @@ import torch
 from torch import Tensor
 
 from rope_lab.experiments.source import behind, digest, function
-from rope_lab.experiments.source import (
-    behind as modules_behind,  # as `Lab` calls it: a digest covers names, too
-)
 from rope_lab.experiments.store import Record, Results, file_of
 from rope_lab.model import RoFormer
 from rope_lab.training import Corpus, Run, TrainConfig, checkpoint, choose_device, preset, provenance, train
@@ -35,8 +32,7 @@ class Scale:
         name: "smoke", "cpu" or "gpu".
         steps: updates of a model in `local`, of the smoke run of `baseline`, and where nothing else is said. The
             comparisons have two budgets of their own, in `rates`.
-        tuning: of older records, which fine-tuned in two stages; no experiment reads it now.
-        task_steps: updates of a model in `algorithms`.
+        task_steps: updates of a model in `algorithms`, three times as many for addition.
         characters: number of characters of the validation split on which evaluations beyond the context run. The
             split leaves nine times as many for training, which is enough for every experiment.
         long: length in characters of a long context in `local`.
@@ -45,7 +41,6 @@ class Scale:
 
     name: str
     steps: int
-    tuning: tuple[int, ...]
     task_steps: int
     characters: int
     long: int
@@ -53,9 +48,9 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale("smoke", 8, (2, 4), 8, 1_024, 256, 1.0),
-    "cpu": Scale("cpu", 300, (100, 1_000), 800, 16_384, 8_192, 30.0),
-    "gpu": Scale("gpu", 3_000, (100, 1_000), 5_000, 65_536, 8_192, 300.0),
+    "smoke": Scale("smoke", 8, 8, 1_024, 256, 1.0),
+    "cpu": Scale("cpu", 300, 800, 16_384, 8_192, 30.0),
+    "gpu": Scale("gpu", 3_000, 5_000, 65_536, 8_192, 300.0),
 }
 
 
@@ -99,7 +94,7 @@ class Lab:
         model = asdict(config.architecture(len(self.corpus.vocab)))
         del model["vocab_size"]
         config = config.change(**model)  # a setting that equals the default makes the same run
-        code = modules_behind(["rope_lab.training.loop"])
+        code = behind(["rope_lab.training.loop"])
         where = [
             self.corpus.sha256,
             code,
@@ -201,7 +196,7 @@ def walk(
             )
     origin = {
         key: value for key, value in provenance(corpus, choose_device(device)).items() if key != "vocab"
-    } | {"budget": asdict(lab.scale) | {"tuning": list(lab.scale.tuning)}}  # as JSON gives it back
+    } | {"budget": asdict(lab.scale)}
     found: list[Record] = []
     if check is not None:
         found = [record for record in results.records if check in ("", record["variant"])]

@@ -78,6 +78,11 @@ def _measure_long(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     }
 
 
+def kept(numbers: dict[str, Any]) -> dict[str, Any]:
+    """What a second run gives again: of a long context, whose number of updates the clock decides, only its shape."""
+    return {key: numbers[key] for key in ("kind", "length", "parameters")} if "kind" in numbers else numbers
+
+
 def _variants(scale: Scale) -> list[str]:
     grid = [f"window {w}, depth {d}" for d in DEPTHS for w in WINDOWS]
     mixed = [f"window {WINDOWS[0]}, depth {DEPTHS[-1]}, 1 global on top"]
@@ -148,7 +153,8 @@ def table_of_caches(results: Results) -> str:
 
 EXPERIMENTS = {
     "local": Experiment(
-        "Local attention: how wide a window is good enough?", _variants, measure_windows, table_of_windows
+        "Local attention: how wide a window is good enough?", _variants, measure_windows, table_of_windows,
+        kept=kept,
     ),
     "cache": Experiment(
         "How much faster does a model write with a key/value cache?",

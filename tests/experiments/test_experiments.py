@@ -30,7 +30,7 @@ from rope_lab.experiments.store import Results
 from rope_lab.model import RoFormer
 from rope_lab.training import Stopped, data
 
-TINY = Scale("smoke", 2, (1, 2), 2, 520, 64, 0.05)
+TINY = Scale("smoke", 2, 2, 520, 64, 0.05)
 
 
 def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rope_lab.experiments.source import behind, function
 from rope_lab.training import Corpus
 
 PACKAGE = Path(rope_lab.__file__).parent
-TINY = Scale("smoke", 5, (1, 2), 2, 520, 64, 0.05)
+TINY = Scale("smoke", 5, 2, 520, 64, 0.05)
 # That which runs when a module is imported or a class is made is no part of a measurement.
 AT_IMPORT = {"<module>", "__getattr__", "_fetch"}
 
