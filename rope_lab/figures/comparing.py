@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from rope_lab.experiments.algorithms import TASKS
 from rope_lab.experiments.rates import ENCODINGS
+from rope_lab.experiments.recipes import FIRST
 from rope_lab.experiments.seeds import differences, interval
 from rope_lab.experiments.store import Results
 from rope_lab.figures.style import COLORS, GREY, apart, direct_label, new_figure
@@ -182,7 +183,8 @@ def recipes(results: Results) -> Figure:
     if not results.variants():
         return _nothing(results)
     figure, axes = new_figure(size=(7.5, 3.6))
-    for name, color in zip(results.variants(), COLORS.values(), strict=False):
+    names = [name for name in results.variants() if not name.endswith(FIRST)]  # another tenth, another loss
+    for name, color in zip(names, COLORS.values(), strict=False):
         seconds, losses = (np.array(results.values(name, key)) for key in ("processor_seconds", "val_loss"))
         axes.plot(seconds, losses, "o", color=color, markersize=7, alpha=0.8)
         axes.annotate(

@@ -127,14 +127,7 @@ ARCHITECTURES = {
 
 _SMOKE = {"context": 32, "dim": 32, "depth": 2, "heads": 2, "qk_gain": True}
 _CPU = {"context": 128, "dim": 80, "depth": 4, "heads": 2, "qk_gain": True}
-_LAPTOP: dict[str, Any] = {
-    "context": 256,
-    "dim": 192,
-    "depth": 4,
-    "heads": 3,
-    "qk_gain": True,
-    "dropout": 0.1,
-}
+_LAPTOP = {"context": 256, "dim": 192, "depth": 4, "heads": 3, "dropout": 0.1}  # recorded before the gain
 _LAPTOP |= {name: LLAMA[name] for name in ("activation", "ff_mult", "ff_multiple")}
 _GPU: dict[str, Any] = {"context": 256, "dim": 384, "depth": 6, "heads": 6, "qk_gain": True}
 _GPU |= {"dropout": 0.2, "attention_dropout": 0.2}

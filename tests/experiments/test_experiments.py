@@ -196,6 +196,19 @@ class TestExperiments:
         peer = recipes.measure_recipe(tiny_lab, recipes.PEER, 0)
         assert peer["config"]["optimizer"] == "adamw"
 
+    def test_a_recipe_is_tested_on_another_tenth_of_the_text(self, tiny_lab: Lab):
+        text = tiny_lab.corpus.text
+        turned = recipes.turned(tiny_lab.corpus)
+        assert turned.val == text[: len(turned.val)]
+        assert sorted(turned.text) == sorted(text)
+        assert set(tiny_lab.corpus.val) <= set(turned.train)
+        one, other = (
+            recipes.measure_recipe(tiny_lab, recipes.OURS + tenth, 0) for tenth in ("", recipes.FIRST)
+        )
+        assert one["config"] == other["config"]
+        assert one["val_loss"] != other["val_loss"]
+        assert recipes.peer_of(recipes.OURS + recipes.FIRST) == recipes.PEER + recipes.FIRST
+
     def test_the_peers_recipes_are_as_published(self):
         config = recipes.peer(lab.SCALES["cpu"], 0)
         shape = config.architecture(65)
