@@ -54,7 +54,7 @@ test: $(READY)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 site-test: $(READY)
-	@$(BIN)/python -m pytest -p no:xdist tests/site
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/site
 
 lint: $(READY)
 	@$(BIN)/ruff check .

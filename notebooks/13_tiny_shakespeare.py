@@ -166,10 +166,11 @@ check("eq. 13.1", evaluate(untrained, piece), one_by_one, tolerance=1e-6)
 # blocks.
 #
 # A word on QK-norm, because it matters further on. {cite:t}`henry2020` normalise queries and keys and then multiply by
-# a *learned* number *instead of* dividing by $\sqrt D$. This model has no such number (the option `qk_gain` would add
-# it): it normalises and still divides by $\sqrt D$, so that $\lvert\langle q, k \rangle\rvert / \sqrt D \le \sqrt D$
-# whatever it learns. Within its trained length it trains well like this (chapter 14 measures what the normalisation is
-# worth); chapter 15 looks at what the cap does beyond that length.
+# a *learned* number *instead of* dividing by $\sqrt D$. This model does so with one number for each head, the *gain*
+# $g$. Its scores are $g\, \langle q, k \rangle / \sqrt D$ with $g = 1$ at the start: the division sets no more than the
+# scale from which $g$ departs. Without a gain, $\lvert\langle q, k \rangle\rvert / \sqrt D \le \sqrt D$ whatever the model
+# learns. Chapter 14 measures what the normalisation and the gain are worth within the trained length; chapter 15 looks at
+# what the cap does beyond it.
 
 # %%
 config = preset(budget)
@@ -208,6 +209,17 @@ learning_curve(
     [point.loss for point in run.history],
     ([point.step for point in measured], [point.val for point in measured]),
     levels,
+)
+
+# %% [markdown]
+# What has become of the gains? They started at 1. A head with a larger one looks at fewer keys, all else being equal:
+
+# %%
+gains = [block.attention.gain.tolist() for block in run.model.blocks]
+table(
+    [[f"{number}", *row] for number, row in enumerate(gains, 1)],
+    {"block": ""} | {f"head {h}": ".2f" for h in range(1, shape.heads + 1)},
+    caption="The learned gain of each head.",
 )
 
 # %% [markdown]

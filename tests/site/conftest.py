@@ -24,10 +24,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         """Quiet."""
 
 
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def pytest_sessionstart() -> None:
     if not PAGES:
         pytest.exit(f"there is no site in {SITE}: run `make book` first", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
     handler = functools.partial(Handler, directory=str(SITE))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
