@@ -110,7 +110,9 @@ def book(
     for name in ("requirements.txt", "_config.yml"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    welcome = f"# Welcome\n\n```{{checked}} {quoted}\n```\n"
+    rows = "\n".join(f"| {name[:2]} | Titled |" for name in chapters)
+    table = f"| Part I | The idea |\n|---|---|\n{rows}\n| 20 | Planned |"
+    welcome = f"# Welcome\n\n```{{checked}} {quoted}\n```\n\n```{{chapter-map}}\n{table}\n```\n"
     (folder / "book" / "index.md").write_text(welcome, encoding="utf-8")
     (folder / "book" / "ledger.md").write_text(
         "# Ledger\n\n```{ledger}\n```\n\n```{bibliography}\n```\n", encoding="utf-8"
@@ -165,6 +167,14 @@ def test_the_ledger_lists_the_check_and_links_its_equation(built):
 def test_the_welcome_page_quotes_a_line_of_this_build(built):
     page = (built / "_build/html/book/index.html").read_text(encoding="utf-8")
     assert "✓ eq. 3.1: max |difference| 0 over 2 values, float64" in page
+
+
+def test_the_map_of_the_welcome_page_links_what_is_there(built):
+    page = (built / "_build/html/book/index.html").read_text(encoding="utf-8")
+    drawn = page[page.index("<svg") : page.index("</svg>")]
+    assert re.findall(r'<a href="(.*?)"', drawn) == ["../notebooks/03_chapter.html"]
+    assert re.search(r'class="chapter planned">[^a]*<tspan class="number">20</tspan> Planned', drawn)
+    assert "<table" not in page
 
 
 def test_the_executed_notebook_is_published_and_linked(built):

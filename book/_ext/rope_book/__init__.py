@@ -8,6 +8,7 @@ ledger     lists every check of the build, and fails the build where a chapter h
 assets     MathJax served from the book itself, and no image without words for those who cannot see it
 figures    makes each figure a link to itself in full size, and lets none be heavy
 docstrings turns what reads well in an editor into what Sphinx reads
+chapter_map draws the chapters and what refers back to what, each a link
 mentions   links "chapter 5", and says of a chapter that does not exist that it is planned
 folds      names each fold after what is in it
 exercises  numbers exercises as their checkers do, and folds solutions
@@ -28,6 +29,7 @@ from sphinx.application import Sphinx
 from rope_book import (
     address,
     assets,
+    chapter_map,
     chapters,
     docstrings,
     exercises,
@@ -59,6 +61,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         assets,
         figures,
         docstrings,
+        chapter_map,
         mentions,
         folds,
         exercises,
