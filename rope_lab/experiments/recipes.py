@@ -144,6 +144,7 @@ EXPERIMENTS = {
     "presets": Experiment(
         "What does each preset reach, and how long does it take?",
         lambda scale: ["cpu", "laptop"] if scale.name == "cpu" else [scale.name], measure_preset, table_of_presets,
+        tolerance=0.01,  # 2,200 updates amplify another processor's rounding; 5e-3 was seen
     ),
     "baseline": Experiment(
         "Our recipe and a published one: which reaches the lower loss in the same time?",
