@@ -15,14 +15,15 @@
 # (chapter-real-models)=
 # # 19 · RoPE in real models
 #
-# The `config.json` of a released model has a few numbers about its rotation: a base, a share of the head, perhaps a
-# scaling, and a context length. **What do real models set, and what do these numbers say about the texts they can
-# read?**
+# The `config.json` of a released model has a few numbers about its rotation: the base $b$ of the frequencies, the share
+# of each head that turns, perhaps a scaling that slows some pairs for longer texts, and a context length. **What do
+# real models set, and what do these numbers say about the texts they can read?**
 #
-# `rope_lab.atlas` holds these settings for released families, each number with its source. Here is the slowest pair of
-# every family that states a context:
+# `rope_lab.atlas` holds these settings for released families, each number with its source. The wavelength of a pair is
+# the number of tokens in which it makes one full turn. Here is that of the slowest pair of every family that states a
+# context:
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Wavelength of the slowest pair against context, both logarithmic, a point per family. Almost all points are above the dashed diagonal, most by a factor of ten to several hundred, and scaled ones among the highest; two green triangles, LFM3 1.7B and Gemma 4 E2B, are far below it."}, "figure": {"caption": "Each point is a family; where several share a point, one is named. Above the dashed line, the slowest pair that turns does not finish a single turn in the context. All but two families are above it, at contexts from 1,536 tokens to a million. The two exceptions turn only their fastest pairs.", "name": "fig-slowest"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Wavelength of the slowest pair against context, both logarithmic, a point per family. Almost all points are above the dashed diagonal, most by a factor of ten to several hundred, and scaled ones among the highest; two green triangles, LFM3 1.7B and Gemma 4 E2B, are far below it."}, "figure": {"caption": "Each point is a family; a name that would cover something is left out. Above the dashed line, the slowest pair that turns does not finish a single turn in the context. All but two families are above it, at contexts from 1,536 tokens to a million. The two exceptions turn only their fastest pairs (p-RoPE).", "name": "fig-slowest"}}
 import math
 
 import mpmath
@@ -57,7 +58,7 @@ print(f"slowest pair slower than the context: {len(above)}")
 # ## One family by hand
 #
 # Llama 2 turns whole heads of $R = 128$ coordinates with base $b = 10{,}000$, in a context of $L = 4{,}096$ tokens.
-# Pair $i$ turns by $\theta_i = b^{-2i/R}$ per token, so its wavelength, the tokens of one full turn, is
+# Pair $i$ turns by $\theta_i = b^{-2i/R}$ per token, so its wavelength is
 #
 # $$ \lambda_i = \frac{2\pi}{\theta_i} = 2\pi\, b^{2i/R} . $$ (eq-19-1)
 #
@@ -100,7 +101,7 @@ llama_2 = atlas.find("llama-2")
 print(f"Llama 2: η·R/2 = {64 * eta_of(llama_2):.2f}, U = {llama_2.spectrum.unfinished}")
 
 # %% [markdown]
-# Divided by the number of pairs, $U$ is nearly a function of the context and the base alone. The floor costs less than
+# Divided by the number of pairs, $U$ is nearly a function of the context and the base alone. The floor costs at most
 # one pair:
 #
 # $$ 1 - \eta - \frac{2}{R} \;\le\; \frac{U}{R/2} \;\le\; 1 - \eta . $$ (eq-19-3)
@@ -113,7 +114,7 @@ shares = by_counting / pairs
 check_at_most("eq. 19.3, left", 1 - eta - 1 / pairs, shares)
 check_at_most("eq. 19.3, right", shares, 1 - eta)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of pairs that never finish a turn, 0 to 55 percent, against the context, with falling grey lines for bases 10,000, 500,000, one million and ten million. Unscaled families are near the lines. From a context of 2,000 to a million most points are between 20 and 50 percent; scaled families are among the highest, and two families that turn only their fastest pairs are at zero."}, "figure": {"caption": "Along a line the base is the same and the share falls with the context. Families with longer contexts moved to lines of larger bases, and the share did not vanish: in the two families near a million tokens it is still a fifth to a quarter. Scaled families (squares) have more unfinished pairs than their bases alone would give.", "name": "fig-unfinished"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of pairs that never finish a turn, 0 to 55 percent, against the context, with falling grey lines for bases 10,000, 500,000, one million and ten million. From a context of 2,000 to a million most points are between 20 and 50 percent; scaled families are among the highest, and two families that turn only their fastest pairs are at zero."}, "figure": {"caption": "Along a line the base is the same and the share falls with the context. The unscaled families with contexts above 40,000 tokens have bases of 500,000 and more, and the share did not vanish: in the two families near a million tokens it is still a fifth to a quarter. Scaled families (squares) have more unfinished pairs than their bases alone would give.", "name": "fig-unfinished"}}
 from rope_lab.figures.atlas import unfinished
 
 unfinished((1e4, 5e5, 1e6, 1e7))
@@ -144,7 +145,8 @@ table(
 
 # %% [markdown]
 # From the first period to the last, the median context grew by a factor of 64 and the median base by a hundred, whereas
-# the median share moved little. With the old base, at least half of the last contexts would leave no pair unfinished:
+# the median share moved little. With the old base, at least half of the unscaled families of the last period would have
+# no pair unfinished:
 
 # %%
 recent = [row for row in rows if row.year >= 2025 and row.scaling is None]
@@ -185,15 +187,16 @@ print(f"base over b_L: {times.min():.1f} to {times.max():.0f}")
 print(f"median: {times.median():.0f}")
 
 # %% [markdown]
-# Another idea is the one that chapter 6 tests: for content that is the same in all pairs, a key that matches beats a
-# stranger on average as long as the mean cosine $c(s) = \frac{2}{R}\sum_i \cos s\theta_i$ is positive, and this bounds
-# the context from above {cite:p}`xu2024`. The cell below asks every family whether that holds at all distances in its
-# context, and asks the same for content in the slowest or the fastest quarter of the pairs that turn:
+# Another idea is the one that chapter 6 tests: for content that is spread evenly over all pairs, a key that matches the
+# query scores higher on average than one that does not as long as the mean cosine
+# $c(s) = \frac{2}{R}\sum_i \cos s\theta_i$ is positive, and this bounds the context from above {cite:p}`xu2024`. The cell
+# below asks every family whether that holds at all distances that its layers see, and asks the same for content in the
+# slowest or the fastest quarter of the pairs that turn:
 
 
 # %%
 def holds(freqs: Tensor, context: int) -> bool:
-    """Whether c(s) > 0 at every distance below the context."""
+    """Whether c(s) > 0 at every distance below `context`."""
     start, step = 0, 1024
     while start < context:
         s = torch.arange(start, min(start + step, context)).double()
@@ -209,15 +212,20 @@ def quarters(freqs: Tensor) -> tuple[Tensor, Tensor]:
     return turning[: len(turning) // 4], turning[-(len(turning) // 4) :]
 
 
-cases = {(tuple(row.spectrum.freqs.tolist()), row.context) for row in rows}
+def seen(row: atlas.Family) -> int:
+    """The context, or the window or chunk where every layer that turns has one."""
+    return min(row.context, row.sees or row.context)
+
+
+cases = {(tuple(row.spectrum.freqs.tolist()), seen(row)) for row in rows}
 verdict = {(f, n): holds(torch.tensor(f), n) for f, n in cases}
-in_all = [verdict[tuple(row.spectrum.freqs.tolist()), row.context] for row in rows]
+in_all = [verdict[tuple(row.spectrum.freqs.tolist()), seen(row)] for row in rows]
 in_fast, in_slow = (
-    [holds(quarters(row.spectrum.freqs)[end], row.context) for row in rows]
+    [holds(quarters(row.spectrum.freqs)[end], seen(row)) for row in rows]
     for end in (0, 1)
 )
 print(
-    f"content in all pairs: c(s) > 0 up to the context in {sum(in_all)} of {len(rows)}"
+    f"content in all pairs: c(s) > 0 at all distances in {sum(in_all)} of {len(rows)}"
 )
 print(f"in the slowest quarter that turns: in {sum(in_slow)} of {len(rows)}")
 print(f"in the fastest quarter: in {sum(in_fast)} of {len(rows)}")
@@ -225,7 +233,7 @@ llama_2_holds = in_all[rows.index(llama_2)]
 print(f"Llama 2, content in all pairs: {llama_2_holds}")
 
 # %% [markdown]
-# Most released models, Llama 2 among them, break the bound for content in all pairs at the contexts they state. With
+# Most of these families, Llama 2 among them, break the bound for content in all pairs at the contexts they state. With
 # content in the slowest quarter most meet it, and with content in the fastest quarter none does. That fits heads that
 # keep in slow pairs what they need from far away. It does not show that they do so; chapter 16 looks at a small model.
 # (The two families that stop their slow pairs meet the bound in all pairs, because in a pair that does not turn a match
@@ -286,12 +294,15 @@ table(
 # In most rows the factor is the ratio of the lengths, and the slowest pair ends where it ended before. Llama 3.1
 # divides by 8 for a text 16 times as long, and its slow pairs reach twice their first angles; Llama 3.2 divides by 32
 # for the same ratio. So the factor need not be the ratio of the lengths, and code that computes one from the other is
-# wrong for these families. LongRoPE has one factor for each pair, and that of the slowest is larger than the factor in
+# wrong for these families. (The layers of Llama 4 Scout that turn see blocks of 8,192 tokens only, so its pairs reach a
+# sixteenth of what $L$ = 131,072 gives.) LongRoPE has one factor for each pair, and that of the slowest is larger than the factor in
 # the config: $\kappa < 1$.
 #
 # ## What else differs
 #
-# A base is not the only number that a reader of configs has to get right:
+# A base is not the only number that a reader of configs has to get right. Pairs are neighbouring coordinates in the
+# interleaved layout and half a head apart in the other (chapter 5); latent attention keeps the coordinates that turn
+# apart from the rest (chapter 7); layers with a window may have a base of their own:
 
 
 # %%
@@ -311,7 +322,8 @@ def numbers(first: int, last: int) -> list[int]:
 
 traits = (
     "any settings", "the interleaved layout", "part of a head turning",
-    "coordinates apart", "a scaling", "a local base", "layers without RoPE",
+    "turned coordinates apart", "a scaling", "a base for windows",
+    "layers without RoPE",
 )  # fmt: skip
 columns = [numbers(*years) for years in periods.values()]
 table(
@@ -332,7 +344,7 @@ table(
 #
 # $$ m^* = \frac{\varepsilon}{(2u + u^2)\,\theta_{\max}} , $$ (eq-19-6)
 #
-# whatever the base is, since the fastest pair decides. For $\theta_{\max} = 1$ and $\varepsilon = 0.01$ that is 83,886.
+# whatever the base is. For $\theta_{\max} = 1$ and $\varepsilon = 0.01$ that is 83,886.
 # The atlas looks at every position for the first that errs by more:
 
 # %%
@@ -341,6 +353,16 @@ first_32 = torch.tensor([row.spectrum.first_error() for row in atlas.FAMILIES]).
 fastest = torch.tensor([float(row.spectrum.freqs.max()) for row in atlas.FAMILIES])
 m_star = atlas.BOUND / ((2 * u + u * u) * fastest)
 check_at_most("eq. 19.6", m_star, first_32)
+
+
+def errs_first(row: atlas.Family) -> int:
+    m = torch.tensor(row.spectrum.first_error(), dtype=torch.float32)
+    exact = m.double() * row.spectrum.freqs
+    return int(((m * row.spectrum.freqs.float()).double() - exact).abs().argmax())
+
+
+pairs_first = sorted({errs_first(row) for row in plain})
+print("unscaled: the pair that errs first is one of", *pairs_first)
 
 
 def first_errors(dtype: torch.dtype) -> list[float]:
@@ -370,10 +392,12 @@ print("float32 errs before the context ends:")
 print(*(f"- {row.name}, {row.context:,}" for row in long), sep="\n")
 
 # %% [markdown]
-# In 16 bits every family errs within its first two hundred tokens, and the contexts of seven have grown past the limit
-# of float32. Chapter 8 shows what to do. (An error of 0.01 radians changes what a pair adds to a score by at most one
-# per cent of the most that this pair can add. What this costs a trained model is another question.) The folded table
-# has both numbers for each family:
+# In 16 bits every family errs within its first two hundred tokens, and in seven the context goes past the first error of
+# float32. Pair 0 of an unscaled family never errs there: its frequency is 1, so its angles are whole numbers. A first
+# error is not a border: after it most positions of Llama 2 are within the bound again, for a while. Chapter 8 shows
+# what to do. (An error of 0.01 radians in the angle of a query changes what a pair adds to a score by at most one per
+# cent of the most that this pair can add, and so does one in the angle of a key. What this costs a trained model is
+# another question.) The folded table has both numbers for each family:
 
 
 # %% tags=["hide-cell"]
@@ -395,8 +419,9 @@ table(
 # ## Paste a config
 #
 # Here is the same for a config of your own. Nothing is sent anywhere: the page computes it. "Twice the context"
-# compares the ways of chapter 15. A model type that is not known has its frequencies read and its layout left open; a
-# number that is missing is named, not guessed.
+# compares the ways of chapter 15. A model type that is not known has its frequencies read and its layout left open. A
+# field that is missing, or has the wrong kind of value, is named; but where the code of `transformers` has a value of
+# its own, such as the base 10,000 of a Llama or as many heads of keys as of queries, the form takes that.
 
 # %% tags=["hide-input"]
 from rope_lab.figures.paste import LLAMA_31, paste
@@ -407,7 +432,8 @@ paste()
 # In Python, `atlas.read_config("config.json").report()` gives the same lines, and so does
 # `rope-lab atlas --config config.json`. The form compares all layers with the whole context. In layers with a window no
 # distance exceeds the window, so for them fewer pairs finish a turn, and a longer text brings no new angle. The same
-# holds for a point of {numref}`fig-slowest` if every layer of that family has a window.
+# holds for a point of {numref}`fig-slowest` if every layer of that family that turns has a window or sees a block, as in
+# Mistral 7B v0.1 and Llama 4 Scout.
 #
 # What it would cost to double the context of Llama 3.1 8B, for which the form opens:
 
@@ -424,8 +450,8 @@ print(f"cache: {gib:.0f} GiB for {reading.context:,} tokens, then {2 * gib:.0f} 
 # ## What a misread number costs
 #
 # Suppose that code reads one field of this config wrongly, and turns pair $i$ by $\theta_i'$ per token instead of
-# $\theta_i$. For queries and keys of independent Gaussian coordinates each pair contributes equally, and an arrow of
-# chapter 6 that should be at the angle $s\theta_i$ is at $s\theta_i'$. The mean square of the difference of the scores
+# $\theta_i$. For queries and keys of independent Gaussian coordinates each pair contributes equally to the score on
+# average, and at distance $s$ its part is turned by $s\theta_i'$ instead of $s\theta_i$. The mean square of the difference of the scores
 # at distance $s$, divided by that of the scores, is
 #
 # $$ e(s)^2 = \frac{2}{R} \sum_{i} \big( 2 - 2 \cos s(\theta_i' - \theta_i) \big) . $$ (eq-19-7)
@@ -475,7 +501,7 @@ check(
 )  # fmt: skip
 check("the control, the config as transformers 5 writes it", control, right)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Error of the scores against distance, both logarithmic. Base 10,000 starts near 0.05 and reaches 1 within thirty tokens. Scaling dropped starts at 0.0003 and rises in a straight line, to 0.7 at three thousand. Factor 32 for 8 is nine times lower and reaches 0.7 only beyond 8,192."}, "figure": {"caption": "Error of untrained scores, content in all pairs, when one field of Llama 3.1's config is misread; 1 means as large as the scores. A wrong base shows within tens of tokens. A dropped scaling leaves an error below 1% for the first tens of tokens and below 10% for the first hundreds: a short prompt need not show it.", "name": "fig-misread"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Error of the scores against distance, both logarithmic. Base 10,000 starts near 0.05 and reaches 1 within thirty tokens. Scaling dropped starts at 0.0003 and rises in a straight line, to 0.7 at three thousand. Factor 32 for 8 is nine times lower and reaches 0.7 at thirty thousand."}, "figure": {"caption": "Error of untrained scores, content in all pairs, when one field of Llama 3.1's config is misread; 1 means as large as the scores. A wrong base shows within tens of tokens. A dropped scaling leaves an error below 1% for the first tens of tokens and below 10% for the first hundreds: a short prompt need not show it.", "name": "fig-misread"}}
 from rope_lab.figures.atlas import misread
 
 at_300 = torch.logspace(0, math.log10(131_072), 300).round().unique()
@@ -486,8 +512,13 @@ misread(at_300.tolist(), lines, {"length before scaling": 8192.0})
 
 # %%
 def reached(wrong: Tensor, level: float, pairs: slice) -> str:
-    over = (error(wrong, at_300, pairs) > level).nonzero()
-    return f"{int(at_300[over[0]]):,}" if len(over) else "–"
+    """The first distance with a larger error, of all up to the context."""
+    for start in range(1, reading.context, 8192):
+        s = torch.arange(start, min(start + 8192, reading.context)).double()
+        over = (error(wrong, s, pairs) > level).nonzero()
+        if len(over):
+            return f"{int(s[over[0]]):,}"
+    return "–"
 
 
 groups = {
@@ -533,12 +564,13 @@ table(
         "YaRN": ".4f",
         "in scores": ".2f",
     },
-    caption="Factor of cosine and sine, with the two numbers and without; its square.",
+    caption="Factor of cosine and sine by both formulas; square of the second.",
 )
 
 # %% [markdown]
 # An engine that ignored the two numbers multiplied cosine and sine of a Ministral by 1.277 instead of 1, and the model
-# repeated itself ([sglang#22711](https://github.com/sgl-project/sglang/pull/22711)). Another engine began to compute
+# repeated itself ([sglang#22711](https://github.com/sgl-project/sglang/pull/22711); corrected in
+# [#31232](https://github.com/sgl-project/sglang/pull/31232)). Another engine began to compute
 # the quotient, and models with both numbers at 1 lost their scaling: fluent text that did not follow the prompt
 # ([exllamav3#259](https://github.com/turboderp-org/exllamav3/issues/259)).
 #
@@ -553,8 +585,8 @@ table(
 #   share is $1 - \ln(L/2\pi)/\ln b$, to within one pair.
 # - No unscaled base lets all pairs finish, and most families break the bound for content in all pairs; most meet it for
 #   content in the slowest quarter.
-# - In untrained scores a misread base shows within tens of tokens, a dropped scaling after hundreds. What a field does
-#   is decided by the model's code.
+# - In untrained scores with Llama 3.1's config, a misread base shows within tens of tokens, a dropped scaling after
+#   hundreds. What a field does is decided by the model's code.
 #
 # ## Exercises
 #
@@ -742,7 +774,8 @@ check_misread_error(misread_error)
 # :label: sol-19-5
 #
 # - *What it tells.* The code will accept such texts. By {eq}`eq-19-2`, 15 of 64 pairs do not finish a turn in them, and
-#   by {eq}`eq-19-6` float32 angles err by less than 0.01 radians up to 83,886 at least.
+#   by {eq}`eq-19-6` float32 angles err by less than 0.01 radians up to 83,886 at least, if each frequency is rounded
+#   once.
 # - *What it does not.* At which length the model was trained: a class default or a later edit can state any number. If
 #   training used shorter texts, slow pairs meet new angles, and attention meets longer rows. It does not tell whether
 #   heads use far tokens.

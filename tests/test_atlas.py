@@ -130,7 +130,7 @@ def test_warnings_name_what_was_computed():
     precision, context = row.warnings
     first = row.spectrum.first_error(torch.float32)
     assert first < row.context
-    assert f"in float32 from position {first:,} on" in precision
+    assert f"float32 (first at position {first:,})" in precision
     assert f"{row.spectrum.unfinished} of 64 pairs" in context
     assert Spectrum(frequencies(4, 2.0), 3).warnings() == (
         "context: 2 of 2 pairs never finish a turn in 3 tokens; the slowest needs 9, so a longer text brings angles "

@@ -53,7 +53,7 @@ def report(family: Family) -> str:
         sources.setdefault(str(family.source_of(field)), []).append(field)
         lines.append(f"  {field:9} {_shown(family, field, value)}")
     lines += [f"  note      {family.note}"] if family.note else []
-    lines += ["", *describe(family.spectrum, "full attention" if family.local else "")]
+    lines += ["", *describe(family.spectrum, "full attention" if family.local else "", family.sees)]
     if family.local_spectrum is not None:
         local = family.local_spectrum
         lines.append(

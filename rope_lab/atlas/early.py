@@ -71,7 +71,8 @@ ROWS = (
     ),
     Family(
         name="Mistral 7B v0.1", aliases=("mistral-7b",), year=2023, model_type="mistral",
-        base=10_000, head_dim=128, layout="half", context=32_768, window=4096, source=MLC,
+        base=10_000, head_dim=128, layout="half", context=32_768, window=4096, limited=True,
+        source=MLC,
     ),
     Family(
         name="Mixtral 8x7B", aliases=("mixtral",), year=2023, model_type="mixtral",

@@ -149,6 +149,7 @@ class Family:
         local: of the layers of sliding-window attention where their rotation differs.
         window: tokens that a query of a local layer sees, itself included.
         chunk: tokens of a block that local layers attend in, in place of a window.
+        limited: whether every layer that turns has the window or chunk.
         without_rope: which attention layers do not turn anything.
         decoupled: whether the turned coordinates are apart from the others (multi-head latent attention): the last
             `rotated` of each head, and one key for all heads.
@@ -173,6 +174,7 @@ class Family:
     local: Rotation | None = None
     window: int | None = None
     chunk: int | None = None
+    limited: bool = False
     without_rope: str = ""
     decoupled: bool = False
     axes: int = 1
@@ -186,6 +188,8 @@ class Family:
         )
         if self.layout not in get_args(Layout):
             raise ValueError(f"layout must be one of {get_args(Layout)}, got {self.layout!r}")
+        if self.limited and self.sees is None:
+            raise ValueError(f"limited must be False without a window or chunk, got True for {self.name}")
         fields = type(self).__dataclass_fields__
         for name, _ in self.elsewhere:
             if name not in fields or getattr(self, name) is None:
@@ -256,7 +260,12 @@ class Family:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to expect of precision and of the context, computed from the spectrum."""
-        return self.spectrum.warnings()
+        return self.spectrum.warnings(sees=self.sees)
+
+    @property
+    def sees(self) -> int | None:
+        """Tokens that every layer that turns is limited to; None if one of them sees the whole context."""
+        return (self.window or self.chunk) if self.limited else None
 
 
 def _swap(found: tuple[Tensor, float], context: int | None) -> tuple[Tensor, int | None, float]:

@@ -47,9 +47,12 @@ def near(name: str, count: int = 6) -> list[str]:
     """Names of families that are spelled most like `name`, the nearest first."""
     plain = _plain(name)
     spelled = {_plain(one): row.name for row in FAMILIES for one in (*row.aliases, row.name)}
-    inside = [row for one, row in spelled.items() if plain and (plain in one or one in plain)]
-    like = [spelled[one] for one in difflib.get_close_matches(plain, spelled, n=2 * count, cutoff=0.0)]
-    return list(dict.fromkeys([*inside, *like]))[:count]
+
+    def distance(one: str) -> tuple[bool, float]:
+        inside = bool(plain) and (plain in one or one in plain)
+        return not inside, -difflib.SequenceMatcher(None, plain, one).ratio()
+
+    return list(dict.fromkeys(spelled[one] for one in sorted(spelled, key=distance)))[:count]
 
 
 def rows(families: Sequence[Family] = FAMILIES) -> list[dict[str, Any]]:
@@ -89,7 +92,7 @@ def _row(family: Family) -> dict[str, Any]:
         name: getattr(family, name)
         for name in (
             *("name", "year", "aliases", "model_type", "base", "head_dim", "rotated", "decoupled", "layout"),
-            *("axes", "backwards", "window", "chunk", "without_rope", "context", "note"),
+            *("axes", "backwards", "window", "chunk", "limited", "without_rope", "context", "note"),
         )
     }
     return settings | {

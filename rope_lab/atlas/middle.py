@@ -24,7 +24,8 @@ ROWS = (
     ),
     Family(
         name="StarCoder2 7B", aliases=("starcoder2",), year=2024, model_type="starcoder2",
-        base=1_000_000, head_dim=128, layout="half", context=16_384, window=4096, source=MLC,
+        base=1_000_000, head_dim=128, layout="half", context=16_384, window=4096, limited=True,
+        source=MLC,
     ),
     Family(
         name="JetMoE 8B", aliases=("jetmoe",), year=2024, model_type="jetmoe",
@@ -32,7 +33,7 @@ ROWS = (
     ),
     Family(
         name="RecurrentGemma 2B", aliases=("recurrentgemma", "griffin"), year=2024, model_type="recurrent_gemma",
-        base=10_000, head_dim=256, rotated=128, layout="half", context=None, window=2048,
+        base=10_000, head_dim=256, rotated=128, layout="half", context=None, window=2048, limited=True,
         source=default("RecurrentGemmaConfig"),
         note="its config states no context, because two layers of three are recurrent and the third has a window",
     ),
@@ -98,7 +99,8 @@ ROWS = (
     ),
     Family(
         name="Moshi", year=2024, model_type="moshi",
-        base=10_000, head_dim=128, layout="half", context=3000, window=3000, source=default("MoshiConfig"),
+        base=10_000, head_dim=128, layout="half", context=3000, window=3000, limited=True,
+        source=default("MoshiConfig"),
     ),
     Family(
         name="Qwen2-VL 72B", aliases=("qwen2-vl",), year=2024, model_type="qwen2_vl_text",

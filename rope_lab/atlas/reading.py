@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rope_lab.atlas.kinds import checked
 from rope_lab.atlas.lookup import FAMILIES
 from rope_lab.atlas.spectrum import Spectrum
 from rope_lab.encodings import Layout
@@ -32,7 +33,8 @@ class Reading:
         spectra: by layer type; under "" where all layers turn alike.
         layout: of the weights; None if unknown.
         missing: what could not be read, one sentence each.
-        cache_bytes: of keys and values per token in bfloat16, all layers; None if a field is missing for it.
+        cache_bytes: of keys and values per token in bfloat16, if all layers keep them; None if a field is missing.
+        cached: the numbers that `cache_bytes` is computed from, in words.
         like: names of the atlas's families with the same frequencies.
     """
 
@@ -43,6 +45,7 @@ class Reading:
     layout: Layout | None
     missing: tuple[str, ...]
     cache_bytes: int | None
+    cached: str
     like: tuple[str, ...]
 
     def report(self) -> str:
@@ -58,8 +61,9 @@ class Reading:
             total = self.cache_bytes * self.context / 2**30
             lines += [
                 "",
-                f"keys and values: {self.cache_bytes:,} bytes per token in bfloat16, {total:.2f} GiB for the "
-                f"context and {2 * total:.2f} GiB for twice the context, where attention takes four times the products",
+                f"keys and values: {self.cached}, {self.cache_bytes:,} bytes per token in bfloat16; if every layer "
+                f"keeps every token, {total:.2f} GiB for the context and {2 * total:.2f} GiB for twice the context, "
+                "where full attention takes four times the products",
             ]
         return "\n".join([*lines, *(f"missing: {reason}" for reason in self.missing)])
 
@@ -94,11 +98,8 @@ def read_config(config: Mapping[str, Any] | str | Path) -> Reading:
             raise ValueError(f"config must be a file of JSON, got {config!r}: {error}") from error
     if not isinstance(config, Mapping):
         raise ValueError(f"config must be a mapping, got {type(config).__name__}")
-    part = next((name for name in PARTS if isinstance(config.get(name), Mapping)), None)
-    config = config if part is None else config[part]
+    part, config = _text(config)
     context = field(config, *CONTEXT)
-    if context is not None and (isinstance(context, bool) or not isinstance(context, int) or context < 1):
-        raise ValueError(f"{CONTEXT[0]} must be a positive integer, got {context!r}")
     kind, missing, layout = field(config, "model_type"), [], None
     try:
         layout = huggingface.model_layout(config)
@@ -111,11 +112,22 @@ def read_config(config: Mapping[str, Any] | str | Path) -> Reading:
     for layer_type in kinds:
         freqs, factor = huggingface.frequencies(config, layer_type=layer_type, length=context)
         spectra[layer_type or ""] = Spectrum(freqs, context, factor)
-    return Reading(kind, part, context, spectra, layout, tuple(missing), _cache_bytes(config), _like(spectra))
+    return Reading(kind, part, context, spectra, layout, tuple(missing), *_cache(config), _like(spectra))
 
 
-def describe(spectrum: Spectrum, name: str = "") -> list[str]:
-    """Lines of text on one spectrum."""
+def _text(config: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """The part of a config that reads text, checked, and where it is."""
+    path: list[str] = []
+    while (
+        inner := next((name for name in PARTS if isinstance(config.get(name), Mapping)), None)
+    ) is not None:
+        path.append(inner)
+        config = config[inner]
+    return ".".join(path) or None, checked(config)
+
+
+def describe(spectrum: Spectrum, name: str = "", sees: int | None = None) -> list[str]:
+    """Lines of text on one spectrum; `sees` as in `Spectrum.warnings`."""
     pairs = spectrum.wavelengths.numel()
     head = f"{name}: " if name else ""
     still = f", {spectrum.still} more do not" if spectrum.still else ""
@@ -123,9 +135,9 @@ def describe(spectrum: Spectrum, name: str = "") -> list[str]:
     lines = [
         f"{head}{pairs} pairs turn{still}; wavelengths {spectrum.fastest:,.1f} to {spectrum.slowest:,.0f} "
         f"tokens{factor}",
-        *(f"  {warning}" for warning in spectrum.warnings()),
+        *(f"  {warning}" for warning in spectrum.warnings(sees=sees)),
     ]
-    if spectrum.context is None or not pairs:
+    if spectrum.context is None or sees is not None or not pairs:
         return lines
     cost = spectrum.doubling()
     lines.append(f"  twice the context, {cost.length:,} tokens:")
@@ -136,11 +148,14 @@ def describe(spectrum: Spectrum, name: str = "") -> list[str]:
         f"    position interpolation: no new angle, but neighbouring tokens are {cost.fastest_step:.3g} radians "
         f"apart in the fastest pair instead of {2 * cost.fastest_step:.3g}"
     )
-    if cost.base_factor is not None:
-        lines.append(
-            f"    NTK-aware: the base times {cost.base_factor:.4g}; the fastest pair stays the same, the slowest is "
-            "halved"
-        )
+    if cost.base_factor is None:
+        return [
+            *lines,
+            "    NTK-aware and YaRN: they start from the powers of one base, which these frequencies are not",
+        ]
+    lines.append(
+        f"    NTK-aware: the base times {cost.base_factor:.4g}; the fastest pair stays the same, the slowest is halved"
+    )
     lines.append(
         f"    YaRN: {cost.kept} pairs of more than 32 turns stay the same, {cost.divided} of less than one are "
         f"halved, {cost.blended} are blended; cosine and sine times {cost.attention_factor:.4g}"
@@ -180,15 +195,18 @@ def _like(spectra: Mapping[str, Spectrum]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _cache_bytes(config: Any) -> int | None:
+def _cache(config: Any) -> tuple[int | None, str]:
+    """Bytes per token, and what they are computed from."""
     layers = field(config, "num_hidden_layers", "n_layer", "n_layers")
     latent, turned = field(config, "kv_lora_rank"), field(config, "qk_rope_head_dim")
-    heads = field(config, "num_key_value_heads", "num_attention_heads", "n_head", "n_heads")
-    queries, width = (
-        field(config, "num_attention_heads", "n_head", "n_heads"),
-        field(config, "hidden_size", "n_embd"),
-    )
-    size = field(config, "head_dim") or (width // queries if width and queries else None)
     if layers and latent and turned:
-        return 2 * layers * (latent + turned)
-    return 4 * layers * heads * size if layers and heads and size else None
+        return 2 * layers * (latent + turned), f"{layers} layers of {latent} + {turned} shared coordinates"
+    queries = field(config, "num_attention_heads", "n_head", "n_heads")
+    heads = field(config, "num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads") or queries
+    if field(config, "multi_query") is True and field(config, "new_decoder_architecture") is not True:
+        heads = 1  # Falcon 7B
+    width = field(config, "hidden_size", "n_embd")
+    size = field(config, "head_dim") or (width // queries if width and queries else None)
+    if not (layers and heads and size):
+        return None, ""
+    return 4 * layers * heads * size, f"{layers} layers, {heads} heads of {size}"

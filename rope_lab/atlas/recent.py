@@ -49,7 +49,7 @@ ROWS = (
     Family(
         name="Llama 4 Scout", aliases=("llama-4",), year=2025, model_type="llama4_text",
         base=500_000, head_dim=128, layout="interleaved", context=131_072, scaling=Llama3(16.0, 1.0, 1.0, 8192),
-        chunk=8192, without_rope="every 4th", source=default("Llama4TextConfig"),
+        chunk=8192, limited=True, without_rope="every 4th", source=default("Llama4TextConfig"),
         elsewhere=(("scaling", TORCHTUNE_LLAMA4),),
         note="the release promises 10,485,760 tokens; the layers without RoPE see all tokens, the others chunks",
     ),
@@ -176,7 +176,7 @@ ROWS = (
     ),
     Family(
         name="Beam 501B-A23B", aliases=("beam",), year=2026, model_type="beam",
-        base=10_000, head_dim=128, layout="half", context=8192, window=512, without_rope="of full attention",
-        source=default("BeamConfig"),
+        base=10_000, head_dim=128, layout="half", context=8192, window=512, limited=True,
+        without_rope="of full attention", source=default("BeamConfig"),
     ),
 )  # fmt: skip

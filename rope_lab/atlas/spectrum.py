@@ -15,7 +15,9 @@ from torch import Tensor
 from rope_lab.checks import check_integers, check_positive
 from rope_lab.encodings import YaRN
 
-BOUND = 0.01  # radians: an angle that is off by more changes what its pair adds to a score by up to 1 %
+BOUND = (
+    0.01  # radians: so much in one angle changes what its pair adds to a score by 1 % of the most it can add
+)
 FAR = 10_000_000  # positions that a search for an error looks at, unless told otherwise
 _UNIT = {
     torch.float32: 2.0**-24,
@@ -33,9 +35,10 @@ class Doubling:
         new_angles: number of pairs that would reach angles that no distance in the context has, if nothing is changed.
         fastest_step: radians between neighbouring tokens in the fastest pair after position interpolation.
         base_factor: what NTK-aware scaling multiplies the base by; None for a single pair, and where the frequencies
-            are not the powers of one base.
+            are not the powers of one base from 1 on.
         kept, blended, divided: number of pairs that make more than 32 turns in the context, 1 to 32, and less than
-            one: YaRN leaves the first alone and divides the last by 2.
+            one: YaRN leaves the first alone and divides the last by 2. None where `base_factor` is, because YaRN counts
+            turns by the base.
         attention_factor: of YaRN, by which it multiplies cosine and sine.
     """
 
@@ -43,9 +46,9 @@ class Doubling:
     new_angles: int
     fastest_step: float
     base_factor: float | None
-    kept: int
-    blended: int
-    divided: int
+    kept: int | None
+    blended: int | None
+    divided: int | None
     attention_factor: float
 
 
@@ -81,10 +84,11 @@ class Spectrum:
 
     @property
     def geometric(self) -> bool:
-        """Whether all pairs turn, and each slower than the one before by the same factor."""
+        """Whether the frequencies are the powers of one base: 1, then each less than the one before by one factor."""
         logs = self.freqs.abs().log()
         steps = logs.diff()
         even = steps.numel() > 0 and bool(torch.isfinite(logs).all())
+        even = even and abs(float(logs[0])) <= 1e-9
         return even and torch.allclose(steps, steps.mean().expand_as(steps), rtol=1e-9, atol=0)
 
     @property
@@ -144,32 +148,45 @@ class Spectrum:
             raise ValueError("context must be known to say what twice of it takes, got None")
         turning, turns = self.freqs[self.freqs != 0].abs(), self.context / self.wavelengths
         pairs, kept, divided = turns.numel(), int((turns > 32).sum()), int((turns < 1).sum())
+        geometric = self.geometric
         return Doubling(
             length=2 * self.context,
             new_angles=divided,
             fastest_step=float(turning.max()) / 2 if pairs else 0.0,
-            base_factor=2.0 ** (pairs / (pairs - 1)) if self.geometric else None,
-            kept=kept,
-            blended=pairs - kept - divided,
-            divided=divided,
+            base_factor=2.0 ** (pairs / (pairs - 1)) if geometric else None,
+            kept=kept if geometric else None,
+            blended=pairs - kept - divided if geometric else None,
+            divided=divided if geometric else None,
             attention_factor=YaRN(2.0, self.context)(turning, 1)[1] if pairs > 1 else 1.0,
         )
 
-    def warnings(self, bound: float = BOUND) -> tuple[str, ...]:
-        """Sentences on precision and on turns that the context does not finish; empty where there is nothing to say."""
+    def warnings(self, bound: float = BOUND, *, sees: int | None = None) -> tuple[str, ...]:
+        """Sentences on precision and on turns that the context does not finish; empty where there is nothing to say.
+
+        Args:
+            bound: in radians.
+            sees: tokens that every layer that turns is limited to, by a window or a chunk; None without a limit.
+        """
         if self.context is None:
             return ()
         found, early = [], []
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
             first = self.first_error(dtype, bound, before=self.context)
             if first is not None:
-                early.append(f"in {str(dtype).removeprefix('torch.')} from position {first:,} on")
+                early.append(f"{str(dtype).removeprefix('torch.')} (first at position {first:,})")
         if early:
             found.append(
                 f"precision: before the context of {self.context:,} tokens ends, angles err by more than {bound:g} "
-                f"radians if they are formed {', '.join(early)}"
+                f"radians if they are formed in {', '.join(early)}"
             )
-        if self.unfinished:
+        if sees is not None and sees <= self.context:
+            late = int((self.wavelengths > sees).sum())
+            if late:
+                found.append(
+                    f"context: {late} of {self.wavelengths.numel()} pairs never finish a turn in the {sees:,} tokens "
+                    "that the layers that turn see; a longer text brings no new distance"
+                )
+        elif self.unfinished:
             found.append(
                 f"context: {self.unfinished} of {self.wavelengths.numel()} pairs never finish a turn in "
                 f"{self.context:,} tokens; the slowest needs {self.slowest:,.0f}, so a longer text brings angles "

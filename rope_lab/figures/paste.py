@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rope_lab.atlas import BOUND, FAMILIES, Family, Spectrum, find, read_config
+from rope_lab.atlas import BOUND, FAMILIES, Family, Spectrum, find, kinds, read_config
 from rope_lab.atlas.family import scaling_parameters
 from rope_lab.atlas.reading import CONTEXT, PARTS
 from rope_lab.figures.pasted import REPORT
@@ -141,6 +141,10 @@ def _data() -> dict[str, Any]:
     }
     return {name: sorted(values) for name, values in lists.items()} | {
         "bound": BOUND,
+        "outside": kinds.OUTSIDE,
+        "inside": kinds.INSIDE,
+        "wanted": kinds.WANTED,
+        "most": kinds.MOST,
         "parts": PARTS,
         "base": configs.BASE,
         "layouts": {kind: model_layout({"model_type": kind}) for kind in sorted(known)},

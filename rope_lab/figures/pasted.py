@@ -41,13 +41,14 @@ REPORT = r"""
   function geometric(s) {
     var logs = s.freqs.map(function (t) { return Math.log(t); }), count = logs.length - 1;
     var mean = (logs[count] - logs[0]) / count;
-    return count > 0 && logs.every(function (x, i) {
+    return count > 0 && Math.abs(logs[0]) <= 1e-9 && logs.every(function (x, i) {
       return isFinite(x) && (!i || Math.abs(x - logs[i - 1] - mean) <= 1e-9 * Math.abs(mean));
     });
   }
 
   // the lines that report it
   function fixed(x, digits) {  // a tie goes to the even digit, as in Python
+    if (x >= 1e21) return String(BigInt(x)) + (digits ? "." + "0".repeat(digits) : "");
     var text = x.toFixed(digits), power = Math.pow(10, digits), last = Math.floor(x * power);
     return x * power - last === 0.5 ? ((last + last % 2) / power).toFixed(digits) : text;
   }
@@ -72,10 +73,10 @@ REPORT = r"""
     if (s.context === null) return found;
     TYPES.forEach(function (type) {
       var first = s.turning.length ? firstError(s, type) : null;
-      if (first !== null) early.push("in " + type[0] + " from position " + comma(first) + " on");
+      if (first !== null) early.push(type[0] + " (first at position " + comma(first) + ")");
     });
     if (early.length) found.push("  precision: before the context of " + comma(s.context) +
-      " tokens ends, angles err by more than " + BOUND + " radians if they are formed " + early.join(", "));
+      " tokens ends, angles err by more than " + BOUND + " radians if they are formed in " + early.join(", "));
     if (s.unfinished) found.push("  context: " + s.unfinished + " of " + pairs + " pairs never finish a turn in " +
       comma(s.context) + " tokens; the slowest needs " + comma(s.slowest) +
       ", so a longer text brings angles that no distance in the context has");
@@ -88,7 +89,11 @@ REPORT = r"""
       " pairs reach angles that no distance in the context has");
     found.push("    position interpolation: no new angle, but neighbouring tokens are " + short(step / 2, 3) +
       " radians apart in the fastest pair instead of " + short(step, 3));
-    if (geometric(s)) found.push("    NTK-aware: the base times " + short(Math.pow(2, pairs / (pairs - 1)), 4) +
+    if (!geometric(s)) {
+      return found.concat("    NTK-aware and YaRN: they start from the powers of one base, which these frequencies " +
+        "are not");
+    }
+    found.push("    NTK-aware: the base times " + short(Math.pow(2, pairs / (pairs - 1)), 4) +
       "; the fastest pair stays the same, the slowest is halved");
     found.push("    YaRN: " + kept + " pairs of more than 32 turns stay the same, " + divided +
       " of less than one are halved, " + (pairs - kept - divided) + " are blended; cosine and sine times " +
@@ -115,40 +120,50 @@ REPORT = r"""
       });
     }).map(function (row) { return row.name; });
   }
-  function cacheBytes(c) {
+  function cache(c) {  // bytes per token, and what they are computed from
     var layers = field(c, "num_hidden_layers", "n_layer", "n_layers");
     var latent = field(c, "kv_lora_rank"), turned = field(c, "qk_rope_head_dim");
+    if (layers && latent && turned) {
+      return [2 * layers * (latent + turned), layers + " layers of " + latent + " + " + turned + " shared coordinates"];
+    }
     var queries = field(c, "num_attention_heads", "n_head", "n_heads"), width = field(c, "hidden_size", "n_embd");
-    var heads = field(c, "num_key_value_heads") || queries;
+    var heads = field(c, "num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads") || queries;
+    if (field(c, "multi_query") === true && field(c, "new_decoder_architecture") !== true) heads = 1;  // Falcon 7B
     var size = field(c, "head_dim") || (width && queries ? Math.floor(width / queries) : null);
-    if (layers && latent && turned) return 2 * layers * (latent + turned);
-    return layers && heads && size ? 4 * layers * heads * size : null;
+    if (!(layers && heads && size)) return null;
+    return [4 * layers * heads * size, layers + " layers, " + heads + " heads of " + size];
   }
   function read(text) {
     var c;
     try {
-      c = JSON.parse(text);
+      c = JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|\bInfinity\b/g, function (found) {  // as transformers writes files
+        return found === "Infinity" ? "1e999" : found;
+      }));
     } catch (error) {
       refuse("this is not JSON: " + error.message);
     }
     if (!isMap(c)) refuse("config must be a mapping, such as {\"model_type\": …}, got " + shown(c));
-    var part = DATA.parts.filter(function (name) { return isMap(field(c, name)); })[0] || null;
-    if (part) c = c[part];
-    var context = field.apply(null, [c].concat(LONGEST)), kind = field(c, "model_type");
-    if (context !== null && !whole(context)) refuse(LONGEST[0] + " must be a positive integer, got " + shown(context));
-    var judged = missing(c, context), types = layerTypes(c), spectra = {};
+    var path = [], inner = true;
+    while (inner) {
+      inner = DATA.parts.filter(function (name) { return isMap(field(c, name)); })[0];
+      if (inner) path.push(inner);
+      if (inner) c = c[inner];
+    }
+    checkKinds(c);
+    var part = path.join("."), context = field.apply(null, [c].concat(LONGEST)), kind = field(c, "model_type");
+    var judged = missing(c, context), types = layerTypes(c), spectra = Object.create(null);
     (types.length ? types : [null]).forEach(function (layer) { spectra[layer || ""] = spectrum(c, layer, context); });
     var out = ["model type " + (kind === null ? "None" : kind) + (part ? " (its " + part + ")" : "") + ", layout " +
       (judged[0] || "unknown") + ", context " + (context ? comma(context) + " tokens" : "unknown")];
     var main = spectra[""] || spectra.full_attention, like = main ? alike(main) : [];
     if (like.length) out.push("frequencies as in " + like.join(", "));
     Object.keys(spectra).forEach(function (name) { out = out.concat(lines(spectra[name], name)); });
-    var bytes = cacheBytes(c);
-    if (bytes && context) {
-      var total = bytes * context / Math.pow(2, 30);
-      out.push("keys and values: " + comma(bytes) + " bytes per token in bfloat16, " + fixed(total, 2) +
-        " GiB for the context and " + fixed(2 * total, 2) +
-        " GiB for twice the context, where attention takes four times the products");
+    var cached = cache(c);
+    if (cached && context) {
+      var total = cached[0] * context / Math.pow(2, 30);
+      out.push("keys and values: " + cached[1] + ", " + comma(cached[0]) + " bytes per token in bfloat16; if every " +
+        "layer keeps every token, " + fixed(total, 2) + " GiB for the context and " + fixed(2 * total, 2) +
+        " GiB for twice the context, where full attention takes four times the products");
     }
     return {spectra: spectra, lines: out.concat(judged[1].map(function (why) { return "missing: " + why; }))};
   }

@@ -17,11 +17,17 @@ READ = r"""<script>
     return null;
   }
   function full(x) { return isMap(x) ? Object.keys(x).length > 0 : Boolean(x); }
+  function quoted(x) {  // as Python writes a string
+    var mark = has(x, "'") && !has(x, '"') ? '"' : "'";
+    x = x.replace(/\\/g, "\\\\").replace(/\n/g, "\\n").replace(/\r/g, "\\r").replace(/\t/g, "\\t");
+    return mark + (mark === "'" ? x.replace(/'/g, "\\'") : x) + mark;
+  }
   function shown(x) {
     if (x === null || x === undefined) return "None";
+    if (x === Infinity || x === -Infinity) return x > 0 ? "inf" : "-inf";
     if (x === true || x === false) return x ? "True" : "False";
     if (Array.isArray(x)) return "[" + list(x) + "]";
-    if (typeof x !== "object") return typeof x === "string" ? "'" + x + "'" : String(x);
+    if (typeof x !== "object") return typeof x === "string" ? quoted(x) : String(x);
     return "{" + Object.keys(x).map(function (key) { return shown(key) + ": " + shown(x[key]); }).join(", ") + "}";
   }
   function list(names) { return names.map(shown).join(", "); }
@@ -43,6 +49,46 @@ READ = r"""<script>
       var wanted = least === 1 ? "finite and at least 1" : "positive and finite";
       refuse(name + " must be " + wanted + ", got " + shown(x));
     }
+  }
+
+  // the kind of value of each field, as in rope_lab.atlas.kinds
+  function isKind(kind, x) {
+    if (kind === "name") return typeof x === "string";
+    if (kind === "flag") return typeof x === "boolean";
+    if (kind === "mapping") return isMap(x);
+    if (kind === "list") return Array.isArray(x) && x.every(function (one) { return isKind("positive", one); });
+    if (typeof x !== "number" || !isFinite(x)) return false;
+    if (DATA.most[kind]) return whole(x) && x <= DATA.most[kind];
+    return kind === "not negative" ? x >= 0 : x > 0 && (kind !== "share" || x <= 8);
+  }
+  function checkFields(c, table) {
+    Object.keys(table).forEach(function (kind) {
+      table[kind].forEach(function (name) {
+        var value = field(c, name);
+        if (value !== null && !isKind(kind, value)) {
+          refuse(name + " must be " + DATA.wanted[kind] + ", got " + shown(value));
+        }
+      });
+    });
+  }
+  function checkKinds(c) {
+    checkFields(c, DATA.outside);
+    ["rope_parameters", "rope_scaling"].forEach(function (name) {
+      var p = field(c, name);
+      if (p === null) return;
+      checkFields(p, DATA.inside);
+      Object.keys(p).forEach(function (key) { if (isMap(p[key])) checkFields(p[key], DATA.inside); });
+    });
+    var types = field(c, "layer_types"), apart = field(c, "per_layer_config") || {};
+    var listed = Array.isArray(types) && types.every(function (one) { return typeof one === "string"; });
+    if (types !== null && !listed) refuse("layer_types must be a list of strings");
+    Object.keys(apart).forEach(function (index) {
+      if (!/^[0-9]+$/.test(index) || (types && types.length && +index >= types.length)) {
+        refuse("per_layer_config must have numbers of layers as names, got " + shown(index));
+      }
+      if (!isMap(apart[index])) refuse("per_layer_config must hold mappings, got " + shown(apart[index]));
+      checkFields(apart[index], DATA.outside);
+    });
   }
 
   // what a config says
@@ -235,6 +281,7 @@ READ = r"""<script>
       return each(function (t, i) { return pairs < 2 ? t : t * Math.pow(by, -i / (pairs - 1)); });
     }
     if (kind === "proportional") {
+      if (p.partial_rotary_factor > 1) refuse("p must lie in [0, 1], got " + p.partial_rotary_factor);
       var turning = Math.trunc((p.partial_rotary_factor || 1) * pairs);
       number("factor", factor || 1, 1);
       return each(function (t, i) { return i < turning ? t / (factor || 1) : 0; });
@@ -244,6 +291,7 @@ READ = r"""<script>
     if (kind === "longrope") factor = Math.max(factor, 1);
     number("factor", factor, 1);
     number("original_length", original, 1);
+    if (kind === "longrope" && original < 2) refuse("original_length must be at least 2, got " + original);
     if (kind === "llama3") {
       var low = p.low_freq_factor, high = p.high_freq_factor;
       number("low_freq_factor", low);

@@ -227,3 +227,17 @@ def test_layers_without_positions_are_those_of_the_config(name: str) -> None:
     else:
         assert row.without_rope == "of full attention"
         assert config.rope_parameters["full_attention"] is None
+
+
+@pytest.mark.parametrize(
+    "name", [row.name for row in atlas.FAMILIES if (row.window or row.chunk) and row.local is None]
+)
+def test_a_family_is_limited_where_all_layers_that_turn_are(name: str) -> None:
+    row = ROWS[name]
+    config = classes(row)[0]()
+    kinds = set(getattr(config, "layer_types", None) or [])
+    if row.model_type == "llama4_text":
+        kinds = {kind for kind, turns in zip(config.layer_types, config.no_rope_layers, strict=True) if turns}
+    elif row.without_rope == "of full attention":
+        kinds -= {"full_attention"}
+    assert row.limited == ("full_attention" not in kinds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,14 @@ READ: dict[str, dict[str, Any]] = {
         },
     },
     "a part for text": {"model_type": "mllama", "text_config": LLAMA_31},
+    "a part in a part": {"model_type": "omni", "thinker_config": {"model_type": "thinker", "text_config": LLAMA_31}},
+    "whole numbers with a point": PLAIN | {"max_position_embeddings": 2048.0, "head_dim": 64.0},
+    "a number that JSON does not have": PLAIN | {"time_step_limit": [0.0, math.inf]},
+    "a slowest pair of 24 digits": PLAIN | {"rope_theta": 1e25},
+    "one key for all heads": PLAIN | {
+        "model_type": "falcon", "multi_query": True, "num_attention_heads": 71, "num_hidden_layers": 32,
+    },
+    "a name with a quote": PLAIN | {"model_type": "it's"},
     "an axis of a grid": {
         "model_type": "dinov3_vit", "hidden_size": 384, "num_attention_heads": 6, "rope_theta": 100.0,
     },
@@ -83,6 +92,30 @@ READ: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 REFUSED: dict[str, Any] = {
     "a list": [1],
+    "a width in words": PLAIN | {"head_dim": "64"},
+    "a width of hidden coordinates in words": {
+        "model_type": "llama", "hidden_size": "64", "num_attention_heads": 4, "rope_theta": 1e4,
+    },
+    "layers in words": PLAIN | {"num_hidden_layers": "4", "num_attention_heads": 8},
+    "a share in words": PLAIN | {"model_type": "phi", "partial_rotary_factor": "0.5"},
+    "a share of nothing": PLAIN | {"model_type": "phi", "partial_rotary_factor": 0},
+    "a base without end": PLAIN | {"rope_theta": math.inf},
+    "heads as wide as a book": PLAIN | {"head_dim": 1e9},
+    "a negative mscale": scaled(**YARN, mscale=-1, mscale_all_dim=1),
+    "an attention factor in words": scaled(**YARN, attention_factor="1.5"),
+    "no factor for a pair": scaled(
+        rope_type="longrope", factor=2.0, short_factor=[1.0] * 31 + [0], long_factor=[1.0] * 32
+    ),
+    "a factor instead of a list": scaled(rope_type="longrope", factor=2.0, short_factor=3, long_factor=[1.0] * 32),
+    "two model types": PLAIN | {"model_type": ["llama"]},
+    "a rope type in a list": scaled(rope_type=["yarn"], factor=2.0),
+    "a list of parameters": PLAIN | {"rope_parameters": []},
+    "a share above 1 of p-RoPE": scaled(rope_type="proportional", partial_rotary_factor=2.0),
+    "a layer that is not there": {
+        "model_type": "gemma4_text", "head_dim": 16, "layer_types": ["full_attention"],
+        "per_layer_config": {"9": {"head_dim": 32}},
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e6}},
+    },
     "nothing": {},
     "no rotation": {"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2},
     "a context in words": PLAIN | {"max_position_embeddings": "long"},
