@@ -690,8 +690,7 @@ bases(
 
 # %% [markdown]
 # Models for long contexts are in fact trained with larger bases. The authors of one of them, who went from 10,000 to 500,000,
-# give the decay as their reason {cite:p}`xiong2024`. Chapter 11 (planned) is to
-# compare the ways to do it.
+# give the decay as their reason {cite:p}`xiong2024`. Chapter 11 compares the ways to give a trained model longer texts.
 #
 # ## In the wild: the base of another model
 #

@@ -17,6 +17,7 @@ HELD = [
     "05_layouts",
     "07_attention",
     "08_precision",
+    "11_longer_contexts",
     "16_long_documents",
     "18_bugs",
     "19_real_models",

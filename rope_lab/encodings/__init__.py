@@ -31,6 +31,7 @@ from rope_lab.encodings.bias import (
     t5_buckets,
 )
 from rope_lab.encodings.layouts import convert_layout, convert_projection
+from rope_lab.encodings.longrope2 import LongRoPE2, critical_pair, starting_factors
 from rope_lab.encodings.rotary import (
     Layout,
     RotaryEmbedding,
@@ -64,6 +65,7 @@ __all__ = [
     "Llama3",
     "LogN",
     "LongRoPE",
+    "LongRoPE2",
     "NTKAware",
     "NoPE",
     "PRoPE",
@@ -90,6 +92,7 @@ __all__ = [
     "axial_frequencies",
     "convert_layout",
     "convert_projection",
+    "critical_pair",
     "frequencies",
     "grid_coordinates",
     "interleaved_mrope_frequencies",
@@ -101,6 +104,7 @@ __all__ = [
     "relative_positions",
     "rotate",
     "sinusoidal",
+    "starting_factors",
     "t5_buckets",
     "table_device",
     "token_positions",

@@ -15,6 +15,9 @@ from rope_lab.figures.rounding import said as said_of_rounding
 from rope_lab.figures.shape import SHIFTS, score_shape
 from rope_lab.figures.shape import said as said_of_shape
 from rope_lab.figures.turning import KEY, QUERY, STEP, turning
+from rope_lab.figures.wavelengths import NAMES, STEPS, wavelengths
+from rope_lab.figures.wavelengths import START as EIGHT_TIMES
+from rope_lab.figures.wavelengths import said as said_of_wavelengths
 
 MOVE = """([name, value]) => {
   const slider = document.querySelector(`[data-role=${name}]`);
@@ -126,4 +129,19 @@ def test_the_curve_without_javascript_is_the_one_that_the_script_draws(browser: 
         for path in (drawn, score_shape(*given).data.split('d="M')[2])
     ]
     assert numbers[0] == pytest.approx(numbers[1][: len(numbers[0])], abs=0.11)
+    page.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("step", [0, 3, STEPS])
+def test_wavelengths_under_a_scaling(browser: Browser, name: str, step: int) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{wavelengths().data}</article>")
+    shown = ".rope-waves p"
+    assert page.locator(shown).all_inner_texts() == said_of_wavelengths(NAMES[0], EIGHT_TIMES)
+    page.get_by_label("scaling").select_option(name)
+    page.evaluate(MOVE, ["n", step])
+    sentences = said_of_wavelengths(name, step)
+    assert page.locator(shown).all_inner_texts() == sentences
+    assert page.locator(".rope-waves .out").count() == int(sentences[0].split(": ")[1].split()[0])
     page.close()
