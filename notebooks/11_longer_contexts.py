@@ -548,8 +548,8 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# There are two cures that are exact in a model of any depth. **Fix the length** before the first token; then nothing changes
-# while the text grows, and short texts are read with the frequencies of long ones. Or **read the text again** whenever the
+# There are two cures that are exact in a model of any depth. *Fix the length* before the first token; then nothing changes
+# while the text grows, and short texts are read with the frequencies of long ones. Or *read the text again* whenever the
 # frequencies change. For LongRoPE2 that is once. For dynamic NTK it is at every token beyond $L$. A cache of unrotated keys is
 # exact for one layer only ({eq}`eq-15-11` and the cells below it). In a model of three layers:
 
