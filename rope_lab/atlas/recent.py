@@ -168,6 +168,8 @@ ROWS = (
         name="MiniMax-M3", year=2026, model_type="minimax_m3_vl_text",
         base=5_000_000, head_dim=128, rotated=64, layout="half", context=524_288,
         source=default("MiniMaxM3VLTextConfig"),
+        note="the 64 is the rotary_dim of its class, which the code of transformers does not read: without a "
+        "partial_rotary_factor in the config it turns whole heads",
     ),
     Family(
         name="LFM3 1.7B", aliases=("lfm3",), year=2026, model_type="lfm3",

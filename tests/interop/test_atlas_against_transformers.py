@@ -241,3 +241,11 @@ def test_a_family_is_limited_where_all_layers_that_turn_are(name: str) -> None:
     elif row.without_rope == "of full attention":
         kinds -= {"full_attention"}
     assert row.limited == ("full_attention" not in kinds)
+
+
+def test_a_share_that_the_code_does_not_read_is_noted() -> None:
+    """The doctor finds that MiniMax-M3 turns whole heads by default, whereas its class says 64 of 128."""
+    row = ROWS["MiniMax-M3"]
+    cos, _ = table(row, classes(row)[0](), torch.arange(2), None)
+    assert (cos.shape[-1], row.rotated) == (row.head_dim, 64)
+    assert "rotary_dim" in row.note
