@@ -730,6 +730,12 @@ table(
 # The last column compares with keys and values of 128 coordinates. Its 2.25 for latents is the number in the paper
 # {cite:p}`deepseek2024v2`.
 
+# %%
+smaller = 4096 * numbers["8 key heads (GQA)"] / numbers["latent (MLA)"]
+print(
+    f"8 key heads with a window of 4,096: smaller than latents from {smaller:,.0f} tokens on"
+)
+
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Size of one layer's cache against the length of a text, both on logarithmic scales from 1,000 to a million tokens. Four lines: all heads highest, then 8 key heads, then latent, all rising in proportion; a window of 4,096 with 8 key heads rises with them at first and is flat from 4,096 tokens on."}, "figure": {"caption": "The cache of one layer of this size, in bfloat16. Fewer key heads, or latents, lower the line and keep its slope. A window of 4,096 tokens makes it flat, and from about 15,000 tokens on it is the smallest of the four; but the layer no longer sees what is further away (chapter 12).", "name": "fig-cache-sizes"}}
 from rope_lab.figures.attention import caches
 

@@ -39,6 +39,7 @@ distances = torch.logspace(0, 5, 700, dtype=torch.float64)
 plain = angles(distances, freqs).cos()
 faded = plain * zeta ** (distances[:, None] / B)
 half_lives = B * math.log(2) / -zeta.log()
+print(f"at 100 tokens the pairs keep {(zeta ** (100 / B)).mean():.0%} on average")
 fading_map(distances, faded, plain, half_lives)
 
 # %% [markdown]

@@ -355,6 +355,33 @@ opinion(diagnose(exhibits.half_positions, D))
 relatives("precision", shown=("half_positions",))
 
 # %% [markdown]
+# ALiBi, which rotates nothing and lowers each score by a slope times the distance, meets the same rounding. flash-attention
+# cast its slopes to float16 together with the module; its kernel, which expects float32, raised an error
+# ([flash-attention#845](https://github.com/Dao-AILab/flash-attention/issues/845)). Of the rounding itself the author of the
+# correction says that its effect looked negligible. That can be tested without a model: from one key to the next, the bias
+# has to change by one slope.
+
+# %%
+from rope_lab.encodings import alibi_slopes
+
+source(exhibits.half_slopes)
+slopes, spots = alibi_slopes(12), torch.arange(3000, 3200)
+biases = {
+    "slopes": slopes.half().double()[:, None] * spots,
+    "product": exhibits.half_slopes(slopes, spots).double(),
+}
+for name, bias in biases.items():
+    steps = bias.diff() / slopes[:, None]
+    same, worst = (steps == 0).double().mean(), (steps - 1).abs().max()
+    print(
+        f"{name} in float16: {same:.0%} of the steps are 0, they err by up to {worst:.1g}"
+    )
+
+# %% [markdown]
+# At these positions, rounded slopes are indeed harmless; a product in float16 makes neighbouring keys equal. The doctor
+# cannot help here, since it probes rotations.
+
+# %% [markdown]
 # ## Settings: the right rotation of another model
 #
 # All tests so far ask whether something is a RoPE. But every base, every share of the head, either layout and either
@@ -429,7 +456,33 @@ table(
 )
 
 # %% [markdown]
-# `diagnose` finds nothing here, because the rotation is right. What finds it is the comparison of one layer's queries, or
+# A norm over the coordinates of a head divides by their root mean square, which has no order, and multiplies by gains $g$,
+# which have one: $P (g \odot x) = Pg \odot Px$.
+
+# %%
+gain = torch.rand(D, dtype=torch.float64) + 0.5
+sides, m_200 = torch.randn(2, 200, D, dtype=torch.float64), torch.arange(200)
+
+
+def normed(x: Tensor, gain: Tensor) -> Tensor:
+    return gain * x / x.square().mean(-1, keepdim=True).sqrt()
+
+
+def converted(gain: Tensor) -> Tensor:
+    q_half, k_half = exhibits.whole(normed(sides[..., to_half], gain), m_200)
+    return q_half @ k_half.mT
+
+
+q_before, k_before = exhibits.neighbours(normed(sides, gain), exhibits.angle(m_200))
+scores_before = q_before @ k_before.mT
+check("gains moved along", converted(gain[to_half]), scores_before)
+error = (converted(gain) - scores_before).std() / scores_before.std()
+print(f"gains left behind: an error of {error:.0%}")
+opinion(diagnose(exhibits.norms_left_behind, D))
+
+# %% [markdown]
+# The doctor sees gains where the function that it probes contains them, and does not know the order of the weights. In such
+# conversions `diagnose` finds no fault, because the rotation is right. What finds it is the comparison of one layer's queries, or
 # of the logits for one prompt, before and after. Do not stop at the first few tokens: a wrong layout of both sides, a
 # wrong base or a wrong share costs nothing at distance 0 (chapter 5).
 #

@@ -159,10 +159,10 @@ def _diagnose(
     spectrum = recognise(q.frequencies, q.width, q.factor)
     properties = tuple(Battery(box, q, k).run())
     names = rules.bugs_of_sides(q, k)
-    left_out = rules.CONSEQUENCES if q.fault or (k is not None and k.fault) else set()
-    if not names and not own:
+    left_out = rules.CONSEQUENCES if {side.fault for side in (q, k) if side} - {"", "gain"} else set()
+    if set(names) <= {"gain"} and not own:
         names += rules.bugs_of_spectrum(spectrum, q.width)
-    if not names and expected is not None:
+    if set(names) <= {"gain"} and expected is not None:
         names += rules.bugs_against(q, spectrum, expected)
     names += [one.bug for one in properties if one.holds is False and one.bug and one.bug not in left_out]
     found = sorted((KNOWN[name] for name in dict.fromkeys(names)), key=lambda bug: bug.level)

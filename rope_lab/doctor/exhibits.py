@@ -83,6 +83,15 @@ def no_minus(x: Tensor, positions: Tensor) -> Tensor:
     return x * a.cos().to(x.dtype) + torch.cat((second, first), dim=-1) * a.sin().to(x.dtype)
 
 
+def norms_left_behind(x: Tensor, positions: Tensor) -> Tensor:  # a conversion reordered the projection alone
+    gain = torch.linspace(0.5, 1.5, D)  # in the order of the interleaved layout
+    return half(x * gain.to(x.dtype), angle(positions))
+
+
+def norms_after(x: Tensor, positions: Tensor) -> Tensor:
+    return half(x, angle(positions)) * torch.linspace(0.5, 1.5, D).to(x.dtype)
+
+
 def xpos_of_the_other_layout(q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     zeta = ((torch.arange(0, D, 2) / D + 0.4) / 1.4).double()
     scale = torch.cat((zeta, zeta)) ** (positions[..., None].double() / 512)
@@ -245,6 +254,11 @@ def zeros(x: Tensor, positions: Tensor) -> Tensor:
     return half(x, angle(positions, torch.zeros(D // 2)))
 
 
+def half_slopes(slopes: Tensor, positions: Tensor) -> Tensor:
+    """ALiBi, which rotates nothing: what is added to the scores of the keys at these positions, (heads, keys)."""
+    return slopes.half()[:, None] * positions.half()
+
+
 def widens(x: Tensor, positions: Tensor) -> Tensor:
     return half(x.float(), angle(positions))
 
@@ -274,6 +288,8 @@ def squared(x: Tensor, positions: Tensor) -> Tensor:
 EXHIBITS = [
     Exhibit(half_tables, "half tables", "pairs", "transformers#47328, ark-nlp#47"),
     Exhibit(interleaved_tables, "interleaved tables", "pairs", "how-to-train-your-gpt#6"),
+    Exhibit(norms_left_behind, "gain", "settings", "the gain of a norm left behind", real=False),
+    Exhibit(norms_after, "gain after", "pairs", "the gain of a norm behind the rotation", real=False),
     Exhibit(no_minus, "sign", "pairs", "a rotate_half without its minus", real=False),
     Exhibit(xpos_of_the_other_layout, "xpos layout", "pairs", "rotary-embedding-torch 0.6.5"),
     Exhibit(clockwise_queries, "clockwise queries", "sides", "a sine with two signs", real=False),

@@ -48,6 +48,21 @@ KNOWN: dict[str, Bug] = dict(
             "Give both coordinates of a pair the same cosine and sine.",
         ),
         _bug(
+            "gain",
+            "limit",
+            "Each coordinate is multiplied by a number of its own before it turns, such as the gain of a norm. Whether "
+            "these numbers are in the order of the weights, the rotation alone cannot tell.",
+            "If the rows of the projections were reordered for another layout, reorder the gains with them, "
+            "`gain[order]`, and compare one layer before and after.",
+        ),
+        _bug(
+            "gain after",
+            "fault",
+            "Each coordinate is multiplied by a number of its own after it turned, such as the gain of a norm, so "
+            "scores depend on more than the distance.",
+            "Multiply before the rotation, or by one number for both coordinates of a pair.",
+        ),
+        _bug(
             "sign",
             "fault",
             "Both sines have the same sign: a pair is reflected or stretched instead of turned.",

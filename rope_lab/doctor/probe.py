@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rope_lab.doctor.box import Box, Refused, Side
 
-Fault = Literal["", "angles", "sign", "scales"]
+Fault = Literal["", "angles", "sign", "scales", "gain", "gain after"]
 NOTHING = 1e-7  # what is smaller in the image of a unit vector is not there
 LOOSE = 0.02  # up to this, a table in bfloat16 is a rotation
 STEPS = [0, 1, *(2**k for k in range(1, 11))]  # positions 0 to 1,024, each twice the last
@@ -31,7 +31,8 @@ class Reading:
         start: the position as which the first token is turned.
         order: where each coordinate is found in the result, shape (D,).
         fault: "angles" if the two coordinates of a pair turn by different angles, "sign" if by opposite ones,
-            "scales" if they grow by different scales.
+            "scales" if they grow by different scales, "gain" or "gain after" if they turn together and each is
+            multiplied by a number of its own before or after.
         angles: of both coordinates of each pair at position 1, shape (P, 2).
         growth: logarithm of the scale of each coordinate per position, shape (P, 2).
         furthest: the largest position probed.
@@ -93,17 +94,17 @@ def read(box: Box, side: Side = "q") -> Reading:
     pairs = _pairs(linked)
     a, b = pairs.T
     blocks = turned[:, pairs[:, :, None], pairs[:, None, :]].double()  # (M, P, 2, 2), rows are inputs
-    angle = torch.stack(
-        (
-            torch.atan2(-blocks[..., 1, 0], blocks[..., 0, 0]),
-            torch.atan2(blocks[..., 0, 1], blocks[..., 1, 1]),
-        ),
-        dim=-1,
-    )
-    scale = blocks.square().sum(-2).sqrt()  # of each output coordinate
-    first = 0.0 if start_known else angle[0]
+    gain = blocks[0].diagonal(dim1=-2, dim2=-1)  # (P, 2)
+    first, fault, angle, scale, growth = _measured(blocks, start_known, steps[-1])
+    if start_known and _uneven(gain):
+        freed = _measured(blocks / gain[..., None], start_known, steps[-1])
+        if not freed[1] and freed[-1].abs().max() < 1e-5:
+            first, fault, angle, scale, growth = freed[0], "gain", *freed[2:]
+        elif (
+            not fault and growth.abs().max() < 1e-5
+        ):  # an angle is read from one coordinate of the results, in which a later gain cancels
+            fault = "gain after"
     thetas = _frequencies(wrap(angle - first), steps)
-    growth = (scale[-1] / scale[0]).clamp(min=1e-30).log() / steps[-1]
     start = 0.0
     if not start_known:
         start = float((angle[0] / wrap(angle[1] - angle[0])).median())
@@ -117,11 +118,33 @@ def read(box: Box, side: Side = "q") -> Reading:
         factor=float(scale[0].mean()),
         start=start,
         order=order,
-        fault=_fault(wrap(angle - first), scale, growth),
+        fault=fault,
         angles=angle[1],
         growth=growth,
         furthest=steps[-1],
     )
+
+
+def _uneven(gain: Tensor) -> bool:
+    """Whether coordinates come back at position 0 multiplied by different numbers."""
+    return bool(gain.abs().min() > LOOSE) and bool((gain / gain.mean() - 1).abs().max() > LOOSE)
+
+
+def _measured(
+    blocks: Tensor, start_known: bool, last: int
+) -> tuple[Tensor | float, Fault, Tensor, Tensor, Tensor]:
+    """What the angles count from, the fault, and angles, scales and growth of both coordinates of each pair."""
+    angle = torch.stack(
+        (
+            torch.atan2(-blocks[..., 1, 0], blocks[..., 0, 0]),
+            torch.atan2(blocks[..., 0, 1], blocks[..., 1, 1]),
+        ),
+        dim=-1,
+    )
+    scale = blocks.square().sum(-2).sqrt()  # of each output coordinate
+    first = 0.0 if start_known else angle[0]
+    growth = (scale[-1] / scale[0]).clamp(min=1e-30).log() / last
+    return first, _fault(wrap(angle - first), scale, growth), angle, scale, growth
 
 
 def wrap(angle: Tensor) -> Tensor:

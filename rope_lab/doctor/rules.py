@@ -36,6 +36,8 @@ def _bugs_of(side: Reading) -> list[str]:
         return ["sign"]
     if side.fault == "scales":
         return ["xpos layout"]
+    if side.fault in {"gain", "gain after"}:
+        return [side.fault]
     if side.fault == "angles":
         by_coordinate = torch.zeros(int(side.pairs.max()) + 1, dtype=torch.float64)
         by_coordinate[side.pairs] = side.angles

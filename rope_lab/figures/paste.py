@@ -92,7 +92,7 @@ def _page(config: Mapping[str, Any]) -> str:
         if line
     )
     options = "".join(f"<option>{html.escape(name)}</option>" for name in examples())
-    names = ("1", "1,000", "1,000,000", "10<sup>9</sup> tokens")
+    names = ("1 token", "1,000", "1,000,000", "10<sup>9</sup>")
     scale = "".join(f'<span style="left:{100 * i / 3:.1f}%">{text}</span>' for i, text in enumerate(names))
     scale += "<em>One mark per pair, at its wavelength. Tall marks do not finish a turn in the context (solid line); "
     scale += "the dashed line is twice the context.</em>"

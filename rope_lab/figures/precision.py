@@ -42,8 +42,8 @@ def angle_errors(
         y, bound = np.asarray(error, dtype=float), np.asarray(bounds[name], dtype=float)
         axes.plot(x, bound, "--", color=color, linewidth=1.2)
         axes.plot(x, np.where(y > 0, y, np.nan), ".", color=color, markersize=4)
-        last = np.flatnonzero(np.isfinite(bound))[-1]
-        direct_label(axes, float(x[last]), float(bound[last]), name, color)
+        dots = np.flatnonzero(np.isfinite(y) & (y > 0))[-5:]  # to the right of them, the height is free
+        direct_label(axes, float(x[dots[-1]]), float(np.median(y[dots])), name, color)
     _ten(axes, float(x[-1]))
     axes.set(xlabel=_POSITION, ylabel="largest error of an\nangle (radians)", yscale="log")
     axes.set_xlim(1, float(x[-1]) * 8)

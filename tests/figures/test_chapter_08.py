@@ -7,6 +7,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from rope_lab.encodings import frequencies
 from rope_lab.figures.precision import angle_errors, losses_by_position, shifts
 from rope_lab.figures.rounding import PAIRS, POSITIONS, START, TYPES, off, rounded, rounding, said
 
@@ -30,6 +31,33 @@ def test_each_is_a_figure_that_can_be_drawn(figure: Figure, axes: int) -> None:
 def test_a_pair_has_the_colour_of_its_shifts() -> None:
     left, right = shifts([1, 4, 64], {"a": line, "b": 2 * line}, {"b": line}, line).axes
     assert right.lines[1].get_color() == left.lines[1].get_color() != left.lines[0].get_color()
+
+
+def test_no_label_is_on_a_dot_or_on_the_line_at_half_a_turn() -> None:
+    """As in the chapter: bfloat16, float16 up to 65,504, float32."""
+    at = (torch.logspace(0, 7, 180).long() | 1).unique()
+    exact = np.multiply.outer(at.numpy().astype(np.longdouble), frequencies(128).numpy())
+    errors, bounds = {}, {}
+    for name, digits in TYPES.items():
+        dtype = getattr(torch, name)
+        formed = (at.to(dtype)[:, None] * frequencies(128).to(dtype)).double().numpy()
+        largest = np.abs(formed - exact).max(-1).astype(float)
+        errors[name] = np.where(np.isfinite(largest), largest, np.nan)
+        bounds[name] = np.where(np.isfinite(largest), 3 * 2.0**-digits * at.numpy(), np.nan)
+    figure = angle_errors(at, errors, bounds)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert {*TYPES} < {*boxes}
+    for name, box in boxes.items():
+        for line in axes.lines:
+            x, y = np.broadcast_arrays(line.get_xdata(), line.get_ydata())
+            if line.get_linestyle() == "None":
+                assert not any(
+                    box.contains(*dot) for dot in axes.transData.transform(np.stack((x, y), -1))
+                ), name
+        half_a_turn = axes.transData.transform((1, np.pi))[1]
+        assert not box.y0 < half_a_turn < box.y1, name
 
 
 def test_an_error_of_zero_is_left_out_of_a_logarithmic_axis() -> None:

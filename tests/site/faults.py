@@ -44,6 +44,19 @@ BARE = r"""() => {
   }
   return found;
 }"""
+# Labels of drawings that are written in the page: their boxes are apart.
+LABELS = """() => [...document.querySelectorAll('.bd-article :is(svg, .text_html)')].flatMap(drawing => {
+  const plain = box => [...box.children].every(child => ['SUP', 'SUB', 'tspan'].includes(child.tagName));
+  const shown = [...drawing.querySelectorAll('text, span, em, b')]
+    .filter(box => !box.closest('table, pre, mjx-container') && plain(box) && box.textContent.trim())
+    .filter(box => box.tagName === 'text' || getComputedStyle(box).position === 'absolute')
+    .filter(box => box.checkVisibility({opacityProperty: true, visibilityProperty: true}))
+    .map(box => [box.textContent.trim(), box.getBoundingClientRect()]);
+  return shown.flatMap(([said, one], i) => shown.slice(0, i)
+    .filter(([, other]) => Math.min(one.right, other.right) - Math.max(one.left, other.left) > -2
+      && Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 2)
+    .map(([other]) => `${other} | ${said}`));
+})"""
 UNNAMED_FOLDS = """() => [...document.querySelectorAll('.bd-article summary')]
   .filter(fold => fold.ariaLabel || !fold.innerText.trim()).map(fold => fold.outerHTML.slice(0, 90))"""
 
@@ -62,6 +75,10 @@ def bare(page: Page) -> list[str]:
 
 def unnamed_folds(page: Page) -> list[str]:
     return [f"a fold without a name of its own: {fold}" for fold in page.evaluate(UNNAMED_FOLDS)]
+
+
+def labels(page: Page) -> list[str]:
+    return [f"two labels touch: {both}" for both in page.evaluate(LABELS)]
 
 
 def inaccessible(page: Page) -> list[str]:

@@ -12,12 +12,13 @@ CHECKS = {
         faults.sideways,
         faults.bare,
         faults.unnamed_folds,
+        faults.labels,
         faults.inaccessible,
         faults.cut_equations,
     ),
     "dark": (faults.inaccessible,),
-    "phone": (faults.bars, faults.sideways, faults.inaccessible, faults.cut_equations),
-    "small": (faults.bars, faults.sideways),
+    "phone": (faults.bars, faults.sideways, faults.labels, faults.inaccessible, faults.cut_equations),
+    "small": (faults.bars, faults.sideways, faults.labels),
 }
 
 
