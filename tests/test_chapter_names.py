@@ -14,6 +14,7 @@ HELD = [
     "01_why_position",
     "02_sinusoidal",
     "03_deriving_rope",
+    "04_many_dimensions",
     "05_layouts",
     "07_attention",
     "08_precision",

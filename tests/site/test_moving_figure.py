@@ -10,6 +10,9 @@ from playwright.sync_api import Browser
 from rope_lab.figures.fingerprints import BUGS, fingerprint
 from rope_lab.figures.fingerprints import said as fingerprint_said
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
+from rope_lab.figures.roots import FADE, SHEAR, TURN, roots
+from rope_lab.figures.roots import START as ROOT_START
+from rope_lab.figures.roots import said as said_of_roots
 from rope_lab.figures.rounding import POSITIONS, START, TYPES, rounding
 from rope_lab.figures.rounding import said as said_of_rounding
 from rope_lab.figures.shape import SHIFTS, score_shape
@@ -144,4 +147,34 @@ def test_wavelengths_under_a_scaling(browser: Browser, name: str, step: int) -> 
     sentences = said_of_wavelengths(name, step)
     assert page.locator(shown).all_inner_texts() == sentences
     assert page.locator(".rope-waves .out").count() == int(sentences[0].split(": ")[1].split()[0])
+    page.close()
+
+
+@pytest.mark.parametrize("fade", [0, 1, FADE])
+@pytest.mark.parametrize("turn", [0, 3, TURN])
+@pytest.mark.parametrize("shear", [0, SHEAR])
+def test_a_root_on_the_map(browser: Browser, fade: int, turn: int, shear: int) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{roots().data}</article>")
+    shown = ".rope-roots p"
+    assert page.locator(shown).all_inner_texts() == said_of_roots(*ROOT_START)
+    for name, value in (("fade", fade), ("turn", turn), ("shear", shear)):
+        page.evaluate(MOVE, [name, value])
+    assert page.locator(shown).all_inner_texts() == said_of_roots(fade, turn, shear)
+    assert page.locator(".rope-roots .ring").first.is_visible() == (shear > 0)
+    drawn = page.locator(".rope-roots .root").evaluate_all("all => all.map(g => g.getAttribute('transform'))")
+    assert len(set(drawn)) == (2 if turn else 1)  # a real root is one point
+    page.close()
+
+
+def test_the_root_without_javascript_is_the_one_that_the_script_draws(browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{roots().data}</article>")
+    before = roots().data.split("<script>")[0]
+    for what, name in ((".curve", "d"), (".root", "transform")):
+        drawn = page.locator(f".rope-roots {what}").first.get_attribute(name) or ""
+        still = re.search(rf'class="{what[1:]}" {name}="([^"]*)"', before)
+        assert still is not None
+        both = [[float(x) for x in re.findall(r"-?\d+\.?\d*", text)] for text in (drawn, still[1])]
+        assert both[0] == pytest.approx(both[1], abs=0.11)
     page.close()
