@@ -336,7 +336,7 @@ table(
 # $$
 # \begin{aligned}
 # c_m &= \sum_{l \le m} a(x_l) , \\
-# m - n &\;\longrightarrow\; c_m - c_n = \sum_{l=n+1}^{m} a(x_l) .
+# m - n &\;\to\; c_m - c_n = \sum_{l=n+1}^{m} a(x_l) .
 # \end{aligned}
 # $$ (eq-4-5)
 #
@@ -364,7 +364,7 @@ from torch.nn.functional import logsigmoid, normalize
 C = 24  # model width
 w_gate, w_turn, w_path = (
     torch.randn(C) / 5,
-    torch.randn(C, D // 2) / 10,
+    torch.randn(C, D // 2) / 4,
     torch.randn(C, D),
 )
 look_up = torch.randn(N + 2, D)  # the vectors e of CoPE
@@ -376,7 +376,8 @@ def fox(x, q, k):
 
 
 def selective(x, q, k):
-    c = (x @ w_turn).cumsum(0)  # (N, D/2)
+    step = 2 * torch.sigmoid(x @ w_turn)  # 1 in the mean, (N, D/2)
+    c = (step * frequencies(D)).cumsum(0)
     return rotate(q, c) @ rotate(k, c).mT / D**0.5
 
 
@@ -419,7 +420,7 @@ def turns(x: Tensor) -> Tensor:
 
 # %% [markdown]
 # With equal tokens the first three fall back onto the map. FoX with one gate $\gamma$ is ALiBi with the slope
-# $-\ln\gamma$, Selective RoPE with the angles $\theta_i$ is RoPE, and PaTH with one $w$ and one $\beta$ is a $T_1$ with the
+# $-\ln\gamma$, Selective RoPE with equal steps is RoPE, and PaTH with one $w$ and one $\beta$ is a $T_1$ with the
 # eigenvalues 1 and $1 - \beta$. With different tokens these three can still be *stamped*: $c_m$ and the product
 # $H_1 \cdots H_m$ depend on a token and those before it, so a key is stamped once. (For PaTH the stamp needs the inverse,
 # which exists unless a $\beta_l$ is 1. It is badly conditioned in a long text, as the last line below shows, so it is
@@ -437,10 +438,9 @@ check(
     fox(alike, q_c, k_c)[triangle],
     (content - gate_slope * steps)[triangle],
 )
-constant = frequencies(D).expand(N, D // 2).cumsum(0)
 check(
-    "eq. 4.5, equal turns are RoPE",
-    rotate(q_c, constant) @ rotate(k_c, constant).mT / D**0.5,
+    "eq. 4.5, equal steps are RoPE",
+    selective(0 * tokens, q_c, k_c),
     schemes["RoPE"](tokens, q_c, k_c),
 )
 H = reflections(alike)[0]
@@ -813,7 +813,7 @@ table(
 # one common step $\delta$ repeats:
 #
 # $$
-# \theta_i = (i + 1)\,\delta \quad\Longrightarrow\quad c(s + 2\pi/\delta) = c(s) .
+# \theta_i = (i + 1)\,\delta \quad\Rightarrow\quad c(s + 2\pi/\delta) = c(s) .
 # $$ (eq-4-11)
 
 

@@ -81,7 +81,7 @@ def _place(fade: int, turn: float) -> tuple[float, float]:
 def _drawing() -> str:
     x, middle = _place(0, 0)
     plane = f'<path class="axis" d="M0 {middle}H{WIDTH}M{x} 0V{PLANE}"/>'
-    words = f'<text x="{x - 90}" y="{middle + 14}">fades</text><text x="{x + 26}" y="10">turns</text>'
+    words = f'<text x="16" y="{middle + 14}">fades</text><text x="{x + 26}" y="10">turns</text>'
     dots = "".join(
         '<g class="root" transform="translate({:.1f} {:.1f})"><circle class="ring" r="9"/><circle r="5"/></g>'.format(
             *_place(START[0], sign * START[1])
