@@ -27,6 +27,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         *(ROOT / "notebooks").glob("[0-9]*.py"),
         ROOT / "book" / "references.bib",
         *(ROOT / "rope_lab" / "experiments" / "results").glob("*/*.json"),
+        *(
+            path
+            for kind in ("json", "safetensors", "mjs")
+            for path in (ROOT / "rope_lab/conformance").rglob(f"*.{kind}")
+        ),
         ROOT / "tests" / "conftest.py",  # must not get in
     ]:
         copy = source / path.relative_to(ROOT)

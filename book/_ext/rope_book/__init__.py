@@ -13,6 +13,7 @@ mentions   links "chapter 5", and says of a chapter that does not exist that it 
 folds      names each fold after what is in it
 exercises  numbers exercises as their checkers do, and folds solutions
 pages      gives a page a description, fewer scripts, and images that keep their place
+conformance the table of properties that the installed libraries have
 address    the repository's buttons, canonical addresses, the sitemap and the page for wrong addresses
 """
 
@@ -31,6 +32,7 @@ from rope_book import (
     assets,
     chapter_map,
     chapters,
+    conformance,
     docstrings,
     exercises,
     figures,
@@ -65,6 +67,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         mentions,
         folds,
         exercises,
+        conformance,
         pages,
         address,
         publish,

@@ -1,0 +1,116 @@
+"""The table: what it says of the installed libraries, how it is shown, and what it says where a library is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from broken import BROKEN, CORRECT, plain
+
+from rope_lab import conformance
+from rope_lab.conformance.libraries import LIBRARIES
+from rope_lab.conformance.report import cell, number
+from rope_lab.doctor import Property
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return conformance.table()
+
+
+def test_this_package_meets_every_property(whole):
+    assert {one.name: one.holds for one in whole["rope_lab"].values()} == dict.fromkeys(
+        (question.name for question in conformance.QUESTIONS), True
+    )
+
+
+def test_what_the_page_says_of_the_others_is_what_they_do(whole):
+    """The tables of differences on the page, and what the adapters' docstrings say."""
+    theirs = whole["rotary-embedding-torch"]
+    assert not theirs["bfloat16"].holds
+    assert theirs["stateless"].says == "a call in bfloat16 changes the next"
+    assert not theirs["float64"].holds
+    assert theirs["nothing saved"].says == "freqs"
+    assert whole["labml_nn"]["dtype kept"].says.startswith("bfloat16 becomes float32")
+    assert whole["local-attention"]["partial rotation"].holds is None
+    llama = whole["transformers, Llama"]
+    assert not llama["exact at 1,000,000"].holds
+    assert (llama["exact at 1,000,000"].error or 0) > 0.01
+    for name in ("positions per row", "both shapes", "cached = full", "compiles", "gradient"):
+        assert llama[name].holds
+
+
+def test_every_library_is_a_rotation_of_the_plain_kind(whole):
+    """A mistake in how a library is called here would show in what each of them must meet."""
+    for subject in whole.subjects:
+        found = whole[subject.name]
+        for name in ("distance only", "norm kept", "first token unchanged", "angles add", "gradient"):
+            assert found[name].holds, (subject.name, found[name])
+        assert subject.version
+        assert subject.how
+
+
+def test_it_fits_a_page_and_a_phone(whole):
+    text = str(whole)
+    assert max(map(len, text.splitlines())) <= 88
+    assert text.count("✓") > 50
+    page = whole._repr_html_()
+    assert page.count('<th scope="row"') == len(conformance.QUESTIONS)
+    for subject in whole.subjects:
+        assert len(subject.head) <= 9
+    assert max(len(cell(one)) for column in whole.found for one in column) <= 7
+    plain_values = json.loads(json.dumps(whole.as_dict()))
+    assert plain_values["libraries"]["rope_lab"]["properties"][0]["name"] == "distance only"
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch):
+    for name in (
+        "local_attention.rotary",
+        "labml_nn.transformers.rope",
+        "torchtune.modules.position_embeddings",
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("rope_lab.conformance.report.answers", lambda subject, dim: ())
+    monkeypatch.setattr("rope_lab.conformance.report.QUESTIONS", (conformance.QUESTIONS[0],) * 0)
+    found, missing = conformance.libraries.installed()
+    assert {"labml_nn", "local-attention", "torchtune"} <= set(missing)
+    assert {subject.name for subject in found} | set(missing) == set(LIBRARIES)
+    assert "rope_lab" not in missing
+
+
+def test_rotations_of_ones_own_have_a_column_each():
+    found = conformance.table(plain, CORRECT, BROKEN["norm kept"], dim=32)
+    assert [subject.name for subject in found.subjects] == ["plain", "correct", "broken"]
+    assert not found["broken"]["norm kept"].holds
+    assert "not installed" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("one", "shown"),
+    [
+        (Property("x", True, "", 1e-9), "✓"),
+        (Property("x", None, "it takes none"), "–"),
+        (Property("x", False), "✗"),
+        (Property("x", False, "", 0.0218), "✗ 0.022"),
+        (Property("x", False, "", 3.05e-5), "✗ 3e-5"),
+        (Property("x", False, "", 1.0), "✗ 1"),
+    ],
+)
+def test_a_cell_shows_the_failing_number(one, shown):
+    assert cell(one) == shown
+
+
+def test_large_numbers_stay_short():
+    assert number(123456.0) == "1.2e+05"
+
+
+@pytest.mark.parametrize("name", ["torchtune", "KerasHub"])
+def test_the_libraries_that_need_not_be_installed(name):
+    try:
+        subject = LIBRARIES[name]()
+    except Exception as error:
+        pytest.skip(f"{name} cannot be imported: {error}")
+    found = {one.name: one for one in conformance.answers(subject)}
+    for must in ("distance only", "norm kept", "first token unchanged", "angles add", "positions per row"):
+        assert found[must].holds, found[must]
