@@ -18,9 +18,10 @@
 # A chat model has read a prompt of eight tokens. Their keys and values are in a cache, and four more tokens arrive in a
 # tensor of their own. **At which positions are the four, and what has to be rotated again?**
 #
-# Each square below is the score of one query (row) and one key (column); the darker the blue, the nearer the key seems to
-# be. Faint rows were computed by the first call. Move the cut between the two calls. Then let the new tokens count from 0,
-# as a tensor by itself suggests:
+# Each square below is the score of one query (row) and one key (column); the darker the square, the nearer the key seems to
+# be. Faint rows were computed by the first call. An outline marks a wrong distance, and orange a key that seems to be
+# *ahead* of its query. Move the cut between the two calls. Then let the new tokens count from 0, as a tensor by itself
+# suggests:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.pieces import pieces
@@ -29,12 +30,14 @@ pieces()
 
 # %% [markdown]
 # If the new tokens continue to count where the cache ends, the cut changes nothing. If they start again at 0, every distance
-# to a cached key is wrong by the length of the cache, and some keys seem to be ahead of the query (orange). The distances
-# among the new tokens are correct in both cases, so a test of a single call cannot see the mistake.
+# to a cached key is too small by the length of the cache. The distances among the new tokens are correct in both cases, so
+# a test with an empty cache cannot see the mistake.
 #
 # ## Two scores by hand
 #
-# Let a head have one pair that makes a quarter turn per token. The keys $(3, 4)$ at position 0 and $(1, 1)$ at position 1 are
+# RoPE takes the coordinates of a query or key in pairs and turns pair $i$ of the token at position $m$ by the angle
+# $m\theta_i$; all these turns together are the rotation $R_m$. Let a head have a single pair that makes a quarter turn per
+# token. The keys $(3, 4)$ at position 0 and $(1, 1)$ at position 1 are
 # in the cache as $(3, 4)$ and, after a quarter turn, $(-1, 1)$. The query $(1, 2)$ arrives at position 2; half a turn makes
 # it $(-1, -2)$, and the scores are $-3 - 8 = -11$ and $1 - 2 = -1$. At position 0 it would stay $(1, 2)$, with the scores
 # 11 and 1: the signs are wrong, and no error is raised.
@@ -77,8 +80,9 @@ check("two scores by hand", hand_query @ hand_keys.mT, [[-11.0, -1.0]])
 #
 # A causal mask hides later tokens, so $v_n$ and the rotated key $R_n k_n$ are final as soon as token $n$ has been read. They
 # are computed once and kept. (Without the mask only those of the first layer are final: the others come from outputs that
-# change with every new token.) A later call projects and rotates its own tokens only, at positions that start
-# from the number of tokens in the cache; nothing in the cache is rotated again. For any cut at $a$, a layer, and therefore a stack of layers, gives the new tokens what a single pass gives them:
+# change with every new token.) A later call projects and rotates its own tokens only, at positions that start from the
+# number of tokens in the cache; nothing in the cache is rotated again. For any cut at $a$, a layer, and therefore a stack of
+# layers, gives the new tokens what a single pass gives them:
 #
 # $$ f(x_{a}, \dots, x_{b} \mid \text{cache}) = f(x_0, \dots, x_b)_{a, \dots, b} . $$ (eq-7-2)
 #
@@ -103,7 +107,7 @@ check(
 
 
 def model_with(position: str, **fields) -> RoFormer:
-    """Two layers whose random weights are large enough for attention to prefer some keys."""
+    """Two layers with random weights, larger than before a training: attention changes logits more."""
     torch.manual_seed(1)
     config = RoFormerConfig(32, dim=64, depth=2, heads=4, position=position, **fields)
     model = RoFormer(config)
@@ -132,7 +136,7 @@ check(
 
 # %% [markdown]
 # The argument used that $R_n$ never changes. A scaling whose frequencies follow the length of the text breaks it (chapter 15),
-# and so does a fading factor whose centre moves (chapter 10).
+# and so does the fading factor of xPos, if its centre moves (chapter 10).
 #
 # ### Rows of unequal length
 #
@@ -233,7 +237,7 @@ def change(after: Tensor, before: Tensor) -> float:
     return float((after - before).norm() / before.norm())
 
 
-A = torch.randn(C, C) / C
+A = torch.randn(C, C) / C  # of one head as wide as the model
 A_bar = relative_part(A)
 check("eq. 7.3", embedding_scores(A_bar, 1000), embedding_scores(A_bar, 0))
 table(
@@ -246,8 +250,9 @@ table(
 )
 
 # %% [markdown]
-# This confirms the cause: with a commuting matrix, rotated embeddings are as relative as rotated queries and keys. But a layer
-# would have to give up most of $A$ for it. If the rotation comes *after* the projections, nothing is in between, and $A$ is free.
+# This confirms the cause: with a commuting matrix, the scores of rotated embeddings are as relative as those of rotated
+# queries and keys. But a layer would have to give up most of $A$ for it. If the rotation comes *after* the projections,
+# nothing is in between, and both projections are free.
 #
 # ### Not on the values, or back again
 #
@@ -273,8 +278,10 @@ check("eq. 7.4, turned back", turn(values_turned, -at, freqs), relative_sum)
 # ### In every head
 #
 # Rotating all $C$ coordinates of a query *before* they are cut into heads also keeps scores relative. But then each head has a
-# slice of one spectrum: the first head the fastest pairs and the last one the slowest. With the rotation after the cut, every
-# head has fast and slow pairs. Here are all these places in one table, for a layer with random weights:
+# slice of one spectrum, as the row of all frequencies is called: the first head the fastest pairs and the last one the
+# slowest. With the rotation after the cut, every head has fast and slow pairs. Here are all these places in one table, for a
+# layer with random weights that reads the same vectors at other positions: all moved by 1,000, or all doubled, which doubles
+# the distances too.
 
 # %%
 from rope_lab import PositionEncoding
@@ -338,7 +345,7 @@ for h in (0, H - 1):
     print(f"cut afterwards, head {h}: {cut[0]:,.0f} to {cut[-1]:,.0f} tokens per turn")
 table(
     rows,
-    {"rotated": "", "shift by 1,000": ".0e", "gaps doubled": ".0e"},
+    {"rotated": "", "moved by 1,000": ".0e", "doubled": ".0e"},
     caption="Change of a layer's output over its norm, random weights.",
 )
 
@@ -348,7 +355,7 @@ table(
 #
 # ### An experiment: shift what has been learned
 #
-# Does an absolute trace in the values do harm, or does a model learn to live with it? Models of one layer with the rotation in
+# Does the absolute trace in the values do harm, or does a model learn to live with it? Models of one layer with the rotation in
 # four places learn to repeat eight random tokens. They are trained at positions 0 to 14 and then read texts at other positions.
 # All have the same learning rate and 100 updates, and three seeds each. We compare each model with itself at shift 0; which
 # place learns fastest is another question, for which each would need a learning rate of its own.
@@ -370,13 +377,15 @@ def repeat_loss(model: RoFormer, once: Tensor, shift: int = 0) -> Tensor:
     return cross_entropy(logits[:, 7:].mT, once)
 
 
-def trained(position: PositionEncoding, seed: int) -> RoFormer:
+def trained(position: PositionEncoding, seed: int, furthest: int = 0) -> RoFormer:
+    """Each batch begins at 0, or at a random position up to the furthest."""
     torch.manual_seed(seed)
     config = RoFormerConfig(16, context=16, dim=32, depth=1, heads=2)
     model = RoFormer(config, position).float()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(100):
-        loss = repeat_loss(model, torch.randint(16, (16, 8)))
+        start = int(torch.randint(furthest + 1, ())) if furthest else 0
+        loss = repeat_loss(model, torch.randint(16, (16, 8)), start)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -398,7 +407,7 @@ for name, make in makers.items():
         runs = [[repeat_loss(m, probe, shift) for shift in shifts] for m in models]
     losses[name] = torch.tensor(runs)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the shift of all positions, from 0 to 1,000, three lines for each of four places of the rotation. Queries and keys, and values turned back: six flat lines at or below 1. Values without turning back: near 0 at shift 0 and above a guess from 100 on. Embeddings: between 0.2 and 2.3 at shift 0, near a guess at 1,000."}, "figure": {"caption": "Models of one layer after 100 updates at positions 0 to 14, read at shifted positions (three seeds each). With the rotation on queries and keys, and with RoPER, the lines are flat: the shift is invisible. With values that are not turned back the models learn the task too, but are worse than a guess at a shift of 100 or more. Turning the output back is the only difference between the two. Of the models with rotated embeddings two have learned little after 100 updates, and what the third has learned is lost with the shift as well.", "name": "fig-shifted-learned"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the shift of all positions, from 0 to 1,000, three lines for each of four places of the rotation. Queries and keys, and values turned back: six flat lines at about 1 or below. Values without turning back: near 0 at shift 0 and above a guess from 100 on. Embeddings: between 0.2 and 2.3 at shift 0, near a guess at 1,000."}, "figure": {"caption": "Models of one layer after 100 updates at positions 0 to 14, read at shifted positions (three seeds each). With the rotation on queries and keys, and with RoPER, the lines are flat: the shift is invisible. With values that are not turned back the models learn the task too, but are worse than a guess at a shift of 100 or more. Turning the output back is the only difference between the two. What the models with rotated embeddings have learned, which is more or less by seed, is lost with the shift as well.", "name": "fig-shifted-learned"}}
 from rope_lab.figures.attention import shifted
 
 shifted(shifts, losses, math.log(16))
@@ -415,6 +424,30 @@ for name in ("queries and keys", "values, turned back"):
     )
 
 # %% [markdown]
+# Is the harm in the trace, or in the few positions of the training? Train the models whose values are not turned back again,
+# now with every batch at another start between 0 and 1,000:
+
+# %%
+wide_shifts = (0, 100, 1000, 3000)
+anywhere = [trained(ValuesTurned(16), seed, furthest=1000) for seed in range(3)]
+with torch.no_grad():
+    rows = [[repeat_loss(m, probe, shift) for shift in wide_shifts] for m in anywhere]
+found = torch.tensor(rows)
+moved = (found[:, 1:3] - found[:, :1]).abs()
+check_at_most("values too, shifted within the training", moved, 0.25)
+check_at_most(
+    "values too, worse than a guess at 3,000", math.log(16), found[:, 3].min()
+)
+table(
+    [[f"seed {seed}", *row] for seed, row in enumerate(rows)],
+    {"values too": ""} | {f"shifted by {shift:,}": ".2f" for shift in wide_shifts},
+    caption="Loss of models that were trained at random positions up to 1,014.",
+)
+
+# %% [markdown]
+# Within these positions a shift changes the loss by less than a quarter of a nat now, so a model can learn to live with the
+# trace. But at 3,000 all three are worse than a guess again. With RoPE and RoPER, the positions 0 to 14 were enough.
+#
 # ### In every layer?
 #
 # No equation demands it. A layer without positions sees a bag of vectors (chapter 1), but these vectors may come from layers that
@@ -423,9 +456,10 @@ for name in ("queries and keys", "values, turned back"):
 #
 # ## Part of a head
 #
-# Many models rotate only $R$ of the $D$ coordinates, and there are two ways to do it. *Partial rotation* treats the first $R$
-# coordinates as a small head, with frequencies $b^{-2i/R}$. *p-RoPE* keeps the frequencies of the whole head and turns only the
-# share $p$ of pairs with the highest {cite:p}`barbero2025`. On one spectrum the difference is plain, since
+# Many models rotate only $R$ of the $D$ coordinates. *Partial rotation* treats the first $R$ coordinates as a small head, with
+# frequencies $b^{-2i/R}$ (the field `rotary_dim` of `RoFormerConfig`). *p-RoPE* keeps the frequencies of the whole head and
+# turns only the share $p$ of pairs with the highest {cite:p}`barbero2025` (`proportion`). On one spectrum the difference is
+# plain, since
 #
 # $$ b^{-2i/R} = b^{-2 (i D/R) / D} = \theta_{i D/R} . $$ (eq-7-5)
 #
@@ -439,7 +473,7 @@ check("eq. 7.5", partial, full[::4])
 fastest, _ = PRoPE(0.25)(full, 0)  # the others get frequency 0
 check("p-RoPE", fastest, torch.cat((full[:16], torch.zeros(48))))
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of dots over wavelengths from 6 to 54,000 tokens. Full: 64 filled dots. Partial, R = 32: 16 filled dots, every fourth one, over the whole range. p-RoPE, p = 1/4: the 16 fastest filled, up to about 54 tokens. The other dots are hollow."}, "figure": {"caption": "A head of 128 coordinates, b = 10,000. Both schemes turn 16 of 64 pairs (filled) and leave 48 to content alone (hollow). Partial rotation keeps the whole range of wavelengths, more coarsely; p-RoPE ends at some 54 tokens.", "name": "fig-kept-pairs"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three rows of dots over wavelengths from 6 to 54,000 tokens. Full: 64 filled dots. Partial, R = 32: 16 filled dots, every fourth one, over nearly the whole range. p-RoPE, p = 1/4: the 16 fastest filled, up to about 54 tokens. The other dots are hollow."}, "figure": {"caption": "A head of 128 coordinates, b = 10,000. Both schemes turn 16 of 64 pairs (filled) and leave 48 to content alone (hollow). Partial rotation keeps nearly the whole range of wavelengths, more coarsely; p-RoPE ends at some 54 tokens. The dashed line is the length for which turns are counted below.", "name": "fig-kept-pairs"}}
 from rope_lab.figures.attention import kept_pairs
 
 waves = 2 * math.pi / full
@@ -461,24 +495,27 @@ kept_pairs(
 for name, spectrum in {"partial": partial, "p-RoPE": full[:16]}.items():
     turns = 2 * math.pi / spectrum  # tokens per turn
     done = int((turns <= 4096).sum())
-    print(f"{name}: slowest pair {turns[-1]:,.0f} tokens per turn,", end=" ")
-    print(f"{done} of {len(turns)} pairs complete a turn in 4,096 tokens")
+    print(f"{name}: slowest pair {turns[-1]:,.0f} tokens per turn;", end=" ")
+    print(f"{done} of {len(turns)} complete a turn in 4,096 tokens")
 
 # %% [markdown]
 # Which one is better is a matter of training. For a Gemma of 2 billion parameters the authors report a slightly lower
-# perplexity for p-RoPE than for partial rotation at $p = 0.75$ {cite:p}`barbero2025`; this book has not repeated that.
+# perplexity for p-RoPE than for partial rotation at $p = 0.75$ {cite:p}`barbero2025`; this book has not repeated that. With
+# $p = 0.25$, as drawn here, they report a higher perplexity than with all pairs, and small models in chapter 16 have a higher
+# loss, too.
 #
 # ## Layers without positions
 #
 # RNoPE leaves the rotation out of some layers {cite:p}`yang2025`. SmolLM3 does so in every fourth layer, and so does Llama 4, which
-# calls it iRoPE. In `RoFormerConfig` it is the field `nope_every`. To such a layer a key at distance 100,000 looks like a key next
-# door. But its softmax is shared by more keys as the text grows. If one key has the scaled score $a$ and $l - 1$ others
-# have 0, its weight is
+# calls it iRoPE and lets its other layers see no further than their chunk of 8,192 tokens. In `RoFormerConfig` it is the
+# field `nope_every`. To a layer without positions a key at distance 100,000 looks like a key next door. But like every softmax
+# over all keys, its softmax is shared by more of them as the text grows. If one key has the scaled score $a$ (after the
+# division by $\sqrt D$) and $l - 1$ others have 0, its weight is
 #
 # $$ w = \frac{\mathrm{e}^{a}}{\mathrm{e}^{a} + l - 1} , $$ (eq-7-6)
 #
-# which falls with $l$, because $a$ does not depend on it. Llama 4 multiplies the queries of these layers by a temperature
-# that is 1 at first and then grows in steps:
+# which falls with $l$, because $a$ does not depend on it. Llama 4 multiplies the queries of these layers by a factor, called a
+# temperature, that is 1 at first and then grows in steps:
 #
 # $$ \kappa_m = 1 + 0.1 \ln \big( 1 + \lfloor (m + 1) / 8192 \rfloor \big) . $$ (eq-7-7)
 
@@ -503,17 +540,20 @@ check("eq. 7.6", plain, [math.exp(12) / (math.exp(12) + n - 1) for n in lengths]
 factors = [float(steps(torch.tensor([n - 1]))) for n in lengths]
 table(
     [
-        [n, one, factor, weight_of_match(n, factor)]
-        for n, one, factor in zip(lengths, plain, factors, strict=True)
+        [n, kappa, *(weight_of_match(n, x, a) for a in (12, 8) for x in (1.0, kappa))]
+        for n, kappa in zip(lengths, factors, strict=True)
     ],
-    {"keys": ",d", "weight": ".3f", "κ": ".2f", "with κ": ".3f"},
-    caption="Weight of one key with scaled score 12 among keys with score 0.",
+    {"keys": ",d", "κ": ".2f"}
+    | {f"a = {a}{how}": ".3f" for a in (12, 8) for how in ("", ", with κ")},
+    caption="Weight of one key with scaled score a among keys with score 0.",
 )
 
 # %% [markdown]
-# In this example the temperature keeps the weight above 0.97. It acts on the query alone, so the cache is not affected. But a layer
-# with it sees where a text starts. The field `nope_temperature` gives it to the layers that `nope_every` picks. Without it, such a
-# model is as relative as one with RoPE in every layer:
+# With $a = 12$ the temperature keeps the weight above 0.97; with $a = 8$ it falls all the same, only later. For
+# $\mathrm{e}^{a\kappa}$ contains the factor $(1 + \lfloor (m + 1) / 8192 \rfloor)^{0.1 a}$, which grows as fast as the number of
+# keys if $a = 10$, and more slowly below that. The temperature acts on the query alone, so the cache is not affected. But
+# with it, a layer's output depends on the position at which the text starts. The field `nope_temperature` gives it to the
+# layers that `nope_every` picks. Without it, such a model is as relative as one with RoPE in every layer:
 
 # %%
 mixed = model_with("rope", nope_every=2)
@@ -531,9 +571,9 @@ print(
 # %% [markdown]
 # ## A smaller cache: latent attention
 #
-# A cache of keys and values grows by $2 H_k D$ numbers per token and layer. Multi-head latent attention (MLA), introduced with
-# DeepSeek-V2 {cite:p}`deepseek2024v2` and used in V3 {cite:p}`deepseek2024v3`, stores a single short vector instead, the *latent*
-# $c_n$ with $L$ coordinates. From it every head makes its keys and values:
+# A cache of keys and values grows by $2 H_k D$ numbers per token and layer, with $H_k$ heads of keys. Multi-head latent
+# attention (MLA), introduced with DeepSeek-V2 {cite:p}`deepseek2024v2` and used in V3 {cite:p}`deepseek2024v3`, stores a
+# single short vector instead, the *latent* $c_n$ with $L$ coordinates. From it every head makes its keys and values:
 #
 # $$
 # \begin{aligned}
@@ -661,8 +701,8 @@ check("eq. 7.12, shifted by 1,000", later_on, whole, tolerance=1e-11)
 #
 # To form a key and a value costs $L (D + D_v)$ multiplications per key and head, where $D_v$ is the width of a value. Absorbing
 # costs the same per *query*, but its scores and sums have $2L + R$ multiplications for each query and key instead of
-# $D + R + D_v$. With many keys, absorbing is therefore the cheaper form for few new tokens, and forming keys for many new tokens.
-# `absorb=None` chooses by this count.
+# $D + R + D_v$. Where $2L$ is larger than $D + D_v$, absorbing is therefore the cheaper form for few new tokens and many keys,
+# and forming keys for many new tokens. `absorb=None` chooses by this count.
 # :::
 
 # %% tags=["hide-input"]
@@ -674,8 +714,10 @@ print(f"sizes of DeepSeek-V3, very many keys: up to {int(limit)} new tokens")
 # %% [markdown]
 # ### What a token costs
 #
-# To count without a formula, hand each layer a cache that notes what it is given. The sizes are those of DeepSeek-V3 ($C = 7168$,
-# $H = D = 128$, $L = 512$, $R = 64$), with two bytes per number. The device `meta` has shapes but no memory:
+# Heads can also share keys and values: several query heads one head of keys (grouped-query attention, GQA), or all of them
+# the only one (multi-query attention, MQA), instead of one each (multi-head attention, MHA). To count without a formula, hand
+# each layer a cache that notes what it is given. The sizes are those of DeepSeek-V3 ($C = 7168$, $H = D = 128$, $L = 512$,
+# $R = 64$), with two bytes per number. The device `meta` has shapes but no memory:
 
 # %%
 from rope_lab import KVCache
@@ -722,13 +764,14 @@ check(
 )
 table(
     [[name, 2 * count, count / 256] for name, count in numbers.items()],
-    {"cache": "", "bytes per token": ",d", "as many key heads": ".2f"},
-    caption="One layer, two bytes per number.",
+    {"cache": "", "bytes per token": ",d", "in key heads": ".2f"},
+    caption="One layer, two bytes per number; the last column is in units of one key head "
+    "with its values.",
 )
 
 # %% [markdown]
-# The last column compares with keys and values of 128 coordinates. Its 2.25 for latents is the number in the paper
-# {cite:p}`deepseek2024v2`.
+# The 2.25 for latents is the number in the paper {cite:p}`deepseek2024v2`. (Not counted are a position and a document id per
+# token, which `KVCache` keeps too, 8 bytes each.)
 
 # %%
 smaller = 4096 * numbers["8 key heads (GQA)"] / numbers["latent (MLA)"]
@@ -736,7 +779,7 @@ print(
     f"8 key heads with a window of 4,096: smaller than latents from {smaller:,.0f} tokens on"
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Size of one layer's cache against the length of a text, both on logarithmic scales from 1,000 to a million tokens. Four lines: all heads highest, then 8 key heads, then latent, all rising in proportion; a window of 4,096 with 8 key heads rises with them at first and is flat from 4,096 tokens on."}, "figure": {"caption": "The cache of one layer of this size, in bfloat16. Fewer key heads, or latents, lower the line and keep its slope. A window of 4,096 tokens makes it flat, and from about 15,000 tokens on it is the smallest of the four; but the layer no longer sees what is further away (chapter 12).", "name": "fig-cache-sizes"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Size of one layer's cache against the length of a text, both on logarithmic scales from 1,000 to a million tokens. Four lines: all heads highest, then 8 key heads, then latent, all rising in proportion; a window of 4,096 with 8 key heads rises with them at first and is flat from 4,096 tokens on."}, "figure": {"caption": "The cache of one layer of this size, in bfloat16. Fewer key heads, or latents, only lower the line: the cache still grows in proportion to the text. A window of 4,096 tokens makes it flat, and from about 15,000 tokens on it is the smallest of the four; but the layer no longer sees what is further away (chapter 12).", "name": "fig-cache-sizes"}}
 from rope_lab.figures.attention import caches
 
 tokens = torch.logspace(3, 6, 100)
@@ -748,7 +791,7 @@ caches(tokens, sizes)
 # %% [markdown]
 # ## In the wild: half of the decoupled coordinates
 #
-# Ling-2.6-flash mixes layers of linear attention, whose heads of 128 coordinates rotate half of them, with MLA layers, whose 64
+# Ling-2.6-flash mixes layers of linear attention (without a softmax), whose heads of 128 coordinates rotate half of them, with MLA layers, whose 64
 # decoupled coordinates all rotate. One field of its config, `partial_rotary_factor=0.5`, was read for both kinds, so that only 32 of
 # the 64 rotated in the MLA layers ([vllm#41185](https://github.com/vllm-project/vllm/pull/41185)). No shape is wrong, and the
 # scores are still relative, so a test of shifts passes:
@@ -779,8 +822,8 @@ print(f"scores differ by {wrong:.0%} of their norm; {still} coordinates never mo
 #
 # ## Summary
 #
-# - A key is rotated once and cached rotated. A later call has to know where its tokens are in their own text; behind a mask,
-#   padding, packing and the position of the first token do not matter.
+# - A key is rotated once and cached rotated. A later call has to know where its tokens are in their own text. Behind a mask,
+#   packing, padding on the left and the position of a text's first token do not matter.
 # - Queries and keys are rotated after the projections, so that no matrix is between the two rotations. Values that are rotated
 #   have to be turned back.
 # - A cache of latents puts a matrix between the two again. Decoupled RoPE rotates other coordinates, and the matrix is absorbed.
@@ -884,8 +927,7 @@ check_relative_values(relative_values)
 #
 # `absorbed_scores` should return the scaled scores of {eq}`eq-7-12`, shape `(H, N, N)`, without forming a key. The inputs are
 # `q` of shape `(H, N, D)`, the rotated `q_r` of shape `(H, N, R)`, the latents `c` of shape `(N, L)`, the rotated shared keys
-# `k_r` of shape `(N, R)`, and `W` of shape `(H, D, L)`. A model with this code writes fluent text that is slightly off. Correct
-# the code.
+# `k_r` of shape `(N, R)`, and `W` of shape `(H, D, L)`. No shape is wrong and no error is raised. Correct the code.
 
 # %%
 from rope_lab.exercises.ch07 import check_absorbed_scores
@@ -935,7 +977,7 @@ check_absorbed_scores(absorbed_scores)
 # "A key projection can never be absorbed if the keys are rotated." Equation {eq}`eq-7-11` says otherwise. When is there such a
 # matrix? Write `carrier(freqs, latent_freqs)`: a real `W` of shape `(D, L)`, not zero, with $R_n W = W R'_n$ for all $n$, where
 # $R_n$ turns interleaved pairs with `freqs`, shape `(D/2,)`, and $R'_n$ with `latent_freqs`, shape `(L/2,)`. All frequencies are
-# between 0 and 1. Return `None` where there is none.
+# above 0 and at most 1. Return `None` where there is none.
 
 # %%
 from rope_lab.exercises.ch07 import check_carrier
@@ -958,7 +1000,7 @@ check_carrier(carrier)
 # Look at the block of $W$ from latent pair $j$ to key pair $i$. Every $2 \times 2$ block is a sum of two parts: $z \mapsto a z$
 # with a complex number $a$, and $z \mapsto b \bar z$, which contains a mirror. The condition reads $\mathrm{e}^{\mathrm{i} n
 # \theta_i} a = a\, \mathrm{e}^{\mathrm{i} n \theta'_j}$ for the first and $\mathrm{e}^{\mathrm{i} n \theta_i} b = b\,
-# \mathrm{e}^{-\mathrm{i} n \theta'_j}$ for the second. With $n = 1$ and frequencies between 0 and 1, the first holds with $a \ne
+# \mathrm{e}^{-\mathrm{i} n \theta'_j}$ for the second. With $n = 1$ and frequencies above 0 and at most 1, the first holds with $a \ne
 # 0$ only if $\theta_i = \theta'_j$, and the second only with $b = 0$. So there is a $W$ exactly if a frequency occurs in both.
 
 
@@ -998,7 +1040,9 @@ check_carrier(carrier)
 #   from outputs of attention that have never seen the preamble. The result is a model whose prompt cannot read what comes
 #   before it; it may be good enough, which is to be measured, but it is not {eq}`eq-7-2`.
 # - *Without positions:* there is nothing to turn in such a layer; the same error remains. A temperature acts on queries, which
-#   are not cached, so later queries need their new positions.
+#   are not cached, so later queries need their new positions. But the prompt's own queries had the temperature of their old
+#   positions. Where that differs, so do the outputs of the layer, and the keys of the next one are wrong in another way.
+#   (Negative positions are no way out here: from −2 on, the formula of Llama 4 takes the logarithm of 0.)
 # - *MLA:* the latents are used as they are, and only the $R$ shared coordinates are turned.
 # - *A window* of $W$ tokens hides the preamble from all but the first $W - 1$ tokens of the prompt in the first layer, and a stack
 #   carries it one window further per layer (chapter 12). So with narrow windows the later part of the cache is exact.

@@ -17,8 +17,9 @@
 #
 # Large models store most of their numbers in 16 bits. **Can their positions have 16 bits, too?**
 #
-# Below is one pair of a head of 128 coordinates, as the hand of a clock. The dashed hand is exact. For the other one the
-# position, the frequency and their product are rounded to the number type. Move the position:
+# RoPE turns pair $i$ of the token at position $m$ by the angle $m\theta_i$, position times frequency. Below is one of the 64
+# pairs of a head as the hand of a clock, at first pair 0, the fastest, which turns by one radian per token. The dashed hand
+# is exact. For the other one the position, the frequency and their product are rounded to the number type. Move the position:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.rounding import rounding
@@ -26,7 +27,8 @@ from rope_lab.figures.rounding import rounding
 rounding()
 
 # %% [markdown]
-# A hand at position 1,001 has made 159 full turns, which do not matter, and a remainder, which is all that matters. A number
+# The hand of pair 0 has made 159 full turns at position 1,001, which do not matter, and a remainder, which is all that matters.
+# A number
 # type keeps the leading digits, and these describe the turns. This chapter works out at which position each type has lost
 # the remainder, which other roundings are harmless, and what each of them costs a trained model.
 #
@@ -44,8 +46,8 @@ rounding()
 # $$ \underbrace{2^p + 1}_{0, \dots, 2^p} \;+\; a\, 2^{p-1} . $$ (eq-8-2)
 #
 # The normal range of float16 is narrow, from $2^{-14} \approx 6.1 \cdot 10^{-5}$ to 65,504. Smaller numbers have fewer
-# digits in it, such as the slowest frequencies of base 500,000. Here the base is 10,000, whose frequencies are all above
-# that.
+# digits in it. The frequencies are $\theta_i = b^{-2i/D}$ with a base $b$, from 1 down to almost $1/b$: with $b = 10{,}000$,
+# as here, all are in that range, whereas with 500,000 the slowest are below it.
 #
 # The exact values in this chapter come from mpmath, which rounds to any number of digits and uses nothing of
 # the package:
@@ -266,8 +268,10 @@ table(
 # because it hands over angles, in float32. At a billion tokens float64 begins to run out as well.
 #
 # A device without float64 gets its table from the CPU. A kernel that has float32 only can do without: split the position,
-# $m = 4096\, m_1 + m_0$, look up one rotation for each part in two short tables that were formed in float64, and multiply
-# them. Both numbers have length 1, so each of these steps costs only the rounding of float32.
+# $m = 4096\, m_1 + m_0$. The rotation by both angles is one after the other, and as complex numbers their product,
+# $\mathrm{e}^{\mathrm{i}m\theta} = \mathrm{e}^{\mathrm{i} 4096 m_1 \theta}\, \mathrm{e}^{\mathrm{i} m_0 \theta}$. Each factor
+# is looked up in a short table that was formed in float64. Both have length 1, so each of these steps costs only the
+# rounding of float32.
 
 # %%
 low = angles(torch.arange(4096), theta)
@@ -333,16 +337,17 @@ exact_scores = by_mpmath.real / D**0.5  # (draws, N, N), of standard deviation 1
 causal = torch.ones(N, N, dtype=torch.bool).tril()
 
 # %% [markdown]
-# **1. Inside an angle.** Let the angles of query and key be off by $\delta_m$ and $\delta_n$. With $h_i = q_i \bar k_i$ as in
-# chapter 6, the score changes by at most
+# **1. Inside an angle.** With pairs as complex numbers and $h_i = q_i \bar k_i$, a score is
+# $\operatorname{Re} \sum_i h_i\, \mathrm{e}^{\mathrm{i}(m\theta_i - n\theta_i)}$ (chapter 6). If the angles of query and
+# key are off by $\delta_m$ and $\delta_n$, it changes by at most
 #
 # $$ \sum_i |h_i|\, \big|\delta_{m,i} - \delta_{n,i}\big| , $$ (eq-8-4)
 #
 # and {eq}`eq-8-3` allows every $\delta$ to grow with the position, however near the two tokens are.
 #
 # **2. In the frequency alone.** A rounded frequency is another frequency. The result is exact RoPE with
-# $\theta_i' = \operatorname{fl}(\theta_i)$: relative, additive, the same at every position. Compared with the intended one, the
-# score at distance $s$ is off by at most
+# $\theta_i' = \operatorname{fl}(\theta_i)$: scores depend on the distance alone, at every position. Compared with the intended
+# one, the score at distance $s$ is off by at most
 #
 # $$ \sum_i |h_i|\, |s|\, |\theta_i' - \theta_i| \;\le\; 2^{-p} |s| \sum_i |h_i|\, \theta_i . $$ (eq-8-5)
 #
@@ -389,8 +394,9 @@ for dtype in (bf16, f16):
 # %% [markdown]
 # The bounds say what cannot happen. Here is what does happen, for Gaussian queries and keys at distances up to 63.
 # (Chapter 2 has a table of cosines; this one is about scores.) Scores are scaled to standard deviation 1, and each entry
-# is the root mean square of the error against mpmath. *Angles* in a type means that position, frequency and product are
-# rounded to it, with all their turns; *reduced angles* are exact until the turns are gone, and rounded then:
+# is the root mean square of the error against mpmath. The number before a name is the kind of rounding. *Angles* in a type
+# means that position, frequency and product are rounded to it, with all their turns; *reduced angles* are exact until the
+# turns are gone, and rounded then:
 
 # %%
 recipes = {

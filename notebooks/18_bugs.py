@@ -30,8 +30,8 @@ fingerprint()
 
 # %% [markdown]
 # Three things happen. Two of the bugs spoil the diagonals immediately. One is invisible until the text begins at about
-# 250. And with another base no diagonal is ever uneven and no shift changes anything: that map belongs to a correct
-# RoPE, only to that of another model.
+# 250. And with another *base*, the number that sets how fast each pair of coordinates turns, no diagonal is ever uneven and
+# no shift changes anything: that map belongs to a correct RoPE, only to that of another model.
 #
 # This chapter is a museum of real bugs, each reduced to a few lines and sorted by its cause: a pair, two sides,
 # positions, memory, number types, settings. For each cause it shows a test that finds it. The exhibits are in
@@ -124,8 +124,8 @@ def relatives(*causes: str, shown: tuple[str, ...] = ()):
 # ## A pair: two coordinates, two angles
 #
 # Take a head of $D = 4$ coordinates at position 1. The pairs are neighbours and turn by $\theta_0 = 1$ and
-# $\theta_1 = 0.01$. Code that was written for the other layout (chapter 5) repeats the row of angles as a whole,
-# $(1, 0.01, 1, 0.01)$. So the first coordinate of pair 0 gets the angle 1 and its partner gets 0.01, and the vector
+# $\theta_1 = 0.01$. In the other common layout (chapter 5) the partner of a coordinate is half a head further on, and code
+# that was written for it repeats the row of angles as a whole, $(1, 0.01, 1, 0.01)$. So the first coordinate of pair 0 gets the angle 1 and its partner gets 0.01, and the vector
 # $(1, 0)$ becomes $(\cos 1, \sin 0.01) = (0.54, 0.01)$. Almost half of its length is gone.
 #
 # In general let the two coordinates of a pair turn by $a$ and $b$:
@@ -384,7 +384,7 @@ for name, bias in biases.items():
 # %% [markdown]
 # ## Settings: the right rotation of another model
 #
-# All tests so far ask whether something is a RoPE. But every base, every share of the head, either layout and either
+# All tests so far ask whether something is a RoPE. But any base, any number of rotated coordinates, either layout and either
 # direction gives one. Two models of Qwen3.5 rotate a quarter of each head; MaxText dropped that setting on one path
 # and rotated all of it ([maxtext#4616](https://github.com/AI-Hypercomputer/maxtext/issues/4616)). No property fails.
 # You have to say what you expect, and the doctor compares:
@@ -400,7 +400,8 @@ opinion(compared)
 # %% [markdown]
 # On the command line the expectation is a config: `rope-lab doctor my_code.py:rotate --config config.json`.
 #
-# YaRN multiplies cosine and sine by a factor $c$, and so, where whole heads rotate, every score by $c^2$. One config gave
+# YaRN, which fits a model to longer texts (chapter 15), multiplies cosine and sine by a factor $c$, and so, where whole heads
+# rotate, every score by $c^2$. One config gave
 # this factor ready-made, and the code took it as something to multiply its own factor with
 # ([sglang#33558](https://github.com/sgl-project/sglang/pull/33558)). For an extension by $\rho = 128$,
 #
@@ -424,7 +425,8 @@ relatives("settings")
 # ## Conversion: what the doctor cannot see
 #
 # Suppose the rotation is right and the weights were reordered for it (chapter 5). Whatever has one number for each
-# coordinate of a query must move along: biases, the gains of a norm, and the scales of quantised rows,
+# coordinate of a query must move along: biases, the gains of a norm, and the scales of quantised rows. Such a projection is
+# stored as whole numbers $Z$ and one scale per row, $W = \operatorname{diag}(z)\, Z$, and with the permutation $P$ of the rows
 #
 # $$ P W = P\, (\operatorname{diag}(z)\, Z) = \operatorname{diag}(P z)\; P Z . $$ (eq-18-6)
 #
@@ -489,7 +491,9 @@ opinion(diagnose(exhibits.norms_left_behind, D))
 # ## What a bug costs
 #
 # A small RoFormer learns to repeat, as in chapter 5: it reads 16 random tokens and then the same 16 again. Give the trained
-# model one bug after the other and read 512 new texts. Then train it *with* the bug.
+# model one bug after the other and read 512 new texts. Then train it *with* the bug. With
+# *two bases* keys turn with another base than queries; with *new tokens one late* the whole second reading is one position
+# too far, as if the tokens in a cache had been miscounted.
 
 # %%
 import math
@@ -581,7 +585,7 @@ for name in list(bugs)[:5]:
     from_start[name] = nats(model), nats(model, 3000)
 guess = math.log(16)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss in nats per token for ten bugs. Squares, for a bug that enters after training: near 0 for none, for bfloat16 positions in a text that begins at 0 and for YaRN's factor once more; close to the dashed line of a guess for two bases; far to the right of it for the others. Dots, for models trained with the bug: near 0 for half tables, two bases and the other layout, between 0 and the guess for clockwise queries. Open dots, the same models read from position 3,000: unchanged for none and the other layout, slightly higher for half tables and clockwise queries, and far to the right for two bases."}, "figure": {"caption": "One model each, 150 updates, 512 new texts. A bug that enters after training mostly costs more than a guess. Trained with a bug, the model can be as good as with none, and then a wrong rotation stays unnoticed until the text is somewhere else (open dots).", "name": "fig-bug-costs"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss in nats per token for ten bugs. Squares, for a bug that enters after training: near 0 for none, for bfloat16 positions in a text that begins at 0 and for YaRN's factor once more; close to the dashed line of a guess for two bases; far to the right of it for the others. Dots, for models trained with the bug: near 0 for half tables, two bases and the other layout, between 0 and the guess for clockwise queries. Open dots, the same models read from position 3,000: unchanged for none and the other layout, slightly higher for half tables and clockwise queries, and far to the right for two bases."}, "figure": {"caption": "One model each, 150 updates, 512 new texts. With a bug that enters after training, the loss is mostly above that of a guess (dashed). Trained with a bug, the model can be as good as with none, and then a wrong rotation stays unnoticed until the text is somewhere else (open dots).", "name": "fig-bug-costs"}}
 from rope_lab.figures.bugs import costs
 
 costs(swapped, from_start, guess)

@@ -257,9 +257,10 @@ class MultiHeadAttention(nn.Module):
             (B, N, C).
 
         Raises:
-            ValueError: if a shape or dtype does not fit, both `segments` and `mask` are given, segments are given at
-                some calls of a cache but not at all, the cache is full or drops tokens that this layer sees, or there
-                is a cache but `causal` is False.
+            ValueError: if a shape, or the dtype of `segments` or `mask`, does not fit, both are given, segments are
+                given at some calls of a cache but not at all, the cache is full or drops tokens that this layer sees,
+                or there is a cache but `causal` is False. (Where `x` and the weights differ in dtype, torch raises a
+                RuntimeError.)
         """
         q, k, v, positions, mask = self._project(x, positions, segments, mask, cache)
         k_positions, count = positions, x.shape[1]

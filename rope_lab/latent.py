@@ -128,8 +128,9 @@ class LatentAttention(nn.Module):
             (B, N, C).
 
         Raises:
-            ValueError: if a shape or dtype does not fit, both `segments` and `mask` are given, or the cache is not a
-                `KVCache`, is full or was filled by another layer.
+            ValueError: if a shape, or the dtype of `segments` or `mask`, does not fit, both are given, or the cache is
+                not a `KVCache`, is full, was filled by another layer or in another dtype. (Where `x` and the weights
+                differ in dtype, torch raises a RuntimeError.)
         """
         if x.ndim != 3 or x.shape[-1] != self.down.in_features:
             raise ValueError(f"x must have shape (B, N, {self.down.in_features}), got {tuple(x.shape)}")

@@ -24,6 +24,8 @@ from rope_lab import (
 from rope_lab.encodings import (
     ALiBi,
     GrowingRotaryEmbedding,
+    LogN,
+    QueryTemperature,
     RotaryValueEmbedding,
     SinusoidalEmbedding,
     XPos,
@@ -199,7 +201,7 @@ def test_the_form_with_fewer_multiplications_is_taken(latent_dim: int, queries: 
     assert count(None) == min(count(True), count(False))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_other_precisions_stay_near_and_keep_their_dtype(dtype: torch.dtype) -> None:
     net, exact, x = layer("latent queries", dtype), layer("latent queries"), tokens(dtype)
     for absorb in (False, True):
@@ -209,6 +211,30 @@ def test_other_precisions_stay_near_and_keep_their_dtype(dtype: torch.dtype) -> 
             x.double()
         )
         torch.testing.assert_close(out.double(), near, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.15)
+
+
+@pytest.mark.parametrize("absorb", [False, True])
+def test_under_autocast_decoding_is_near_the_full_pass_and_weights_get_gradients(absorb: bool) -> None:
+    net, x = layer(dtype=torch.float32), tokens(torch.float32)
+    exact, cache = net(x), net.new_cache(N)
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = net(x, absorb=absorb)
+        steps = [net(token, cache=cache, absorb=absorb) for token in x.split(1, 1)]
+        whole.float().square().sum().backward()
+    assert whole.dtype == torch.bfloat16
+    for out in (whole, torch.cat(steps, 1)):
+        torch.testing.assert_close(out.float(), exact, rtol=0, atol=0.15)
+    assert all(weight.grad is not None and weight.grad.any() for weight in net.parameters())
+
+
+def test_after_right_padding_each_row_goes_on_at_its_own_place() -> None:
+    net, x = layer(), tokens()
+    mask, cache = torch.tensor([[True] * 4 + [False] * 2, [True] * 6]), net.new_cache(N)
+    with torch.no_grad():
+        net(x[:, :6], mask=mask, positions=torch.arange(6).expand(B, -1), cache=cache)
+        new = net(x[:, 6:], positions=torch.tensor([[4], [6]]), cache=cache)
+        alone = net(torch.cat((x[:1, :4], x[:1, 6:]), 1))[:, -1:]
+    torch.testing.assert_close(new, torch.cat((alone, net(x[1:])[:, -1:])), rtol=0, atol=1e-12)
 
 
 def test_a_scaling_with_its_own_factor_of_the_scores() -> None:
@@ -257,6 +283,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"position": ALiBi(4)}, "got ALiBi, which fills `bias`"),
     ({"position": RotaryValueEmbedding(4)}, "got RotaryValueEmbedding, which fills `unrotate`"),
     ({"position": GrowingRotaryEmbedding(4)}, "got GrowingRotaryEmbedding, which fills `relate`"),
+    (  # it would multiply the rotated coordinates of a query and not its content
+        {"position": QueryTemperature(RotaryEmbedding(4), temperature=LogN(4))},
+        "got QueryTemperature, which fills `relate`",
+    ),
 ]
 
 
