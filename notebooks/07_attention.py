@@ -107,7 +107,7 @@ check(
 
 
 def model_with(position: str, **fields) -> RoFormer:
-    """Two layers with random weights, larger than before a training: attention changes logits more."""
+    """Two layers with random weights, larger than those a training starts from."""
     torch.manual_seed(1)
     config = RoFormerConfig(32, dim=64, depth=2, heads=4, position=position, **fields)
     model = RoFormer(config)
@@ -432,11 +432,11 @@ wide_shifts = (0, 100, 1000, 3000)
 anywhere = [trained(ValuesTurned(16), seed, furthest=1000) for seed in range(3)]
 with torch.no_grad():
     rows = [[repeat_loss(m, probe, shift) for shift in wide_shifts] for m in anywhere]
-found = torch.tensor(rows)
-moved = (found[:, 1:3] - found[:, :1]).abs()
-check_at_most("values too, shifted within the training", moved, 0.25)
+at_shifts = torch.tensor(rows)
+within = (at_shifts[:, 1:3] - at_shifts[:, :1]).abs()
+check_at_most("values too, shifted within the training", within, 0.25)
 check_at_most(
-    "values too, worse than a guess at 3,000", math.log(16), found[:, 3].min()
+    "values too, worse than a guess at 3,000", math.log(16), at_shifts[:, 3].min()
 )
 table(
     [[f"seed {seed}", *row] for seed, row in enumerate(rows)],
@@ -765,7 +765,7 @@ check(
 table(
     [[name, 2 * count, count / 256] for name, count in numbers.items()],
     {"cache": "", "bytes per token": ",d", "in key heads": ".2f"},
-    caption="One layer, two bytes per number; the last column is in units of one key head "
+    caption="One layer, two bytes per number; last column: in units of a key head "
     "with its values.",
 )
 
