@@ -1138,6 +1138,8 @@ compared(
 #
 # ## The others in one table
 #
+# Chapter 11 draws what each of them does to the wavelengths of all pairs, and adds LongRoPE2.
+#
 # | | $\theta'_i/\theta_i$ | depends on $N$ | attention factor |
 # |---|---|---|---|
 # | {class}`~rope_lab.encodings.scaling.PositionInterpolation` | $1/\rho$ | no | 1 |

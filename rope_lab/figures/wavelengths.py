@@ -138,7 +138,7 @@ def _drawing(name: str, step: int) -> str:
         for kind, n in (("trained", TRAINED), ("now", TRAINED * factor))
     )
     marks = "".join(
-        f'<text class="mark" x="-16" y="{_height(10**p):.1f}">10{_POWERS[p]}</text>' for p in _POWERS
+        f'<text class="mark" x="-17" y="{_height(10**p):.1f}">10{_POWERS[p]}</text>' for p in _POWERS
     )
     words = f'<text class="mark" x="{WIDTH / 2}" y="{HEIGHT + 22}">pair, fast to slow</text>'
     names = f'<text x="6" y="{_height(TRAINED) + 10:.1f}">L</text>'
@@ -158,7 +158,7 @@ _STYLE = """.rope-waves .before{fill:var(--faint)}
 .rope-waves .out{fill:var(--ground);stroke:var(--k);stroke-width:2}
 .rope-waves .trained{stroke:var(--ink);stroke-dasharray:5 4}
 .rope-waves .now{stroke:var(--ink)}
-.rope-waves text{fill:var(--ink);font-size:13px}
+.rope-waves text{fill:var(--ink);font-size:15px}
 .rope-waves .mark{font-weight:normal}
 """
 

@@ -73,7 +73,7 @@ def test_without_a_script_the_drawing_is_that_of_its_words() -> None:
 def test_a_wavelength_is_drawn_at_its_height() -> None:
     """Ten times as long is the same step up everywhere."""
     page = wavelengths().data
-    marks = [float(y) for y in re.findall(r'class="mark" x="-16" y="([\d.]+)"', page)]
+    marks = [float(y) for y in re.findall(r'class="mark" x="-17" y="([\d.]+)"', page)]
     steps = [a - b for a, b in pairwise(marks)]
     assert len(marks) == 6
     assert max(steps) - min(steps) < 0.21
