@@ -183,7 +183,7 @@ check_unequal = Exercise(
         ),
         "there is no token after the last one": _where(lambda places: (len(places) - 1, 0, 1)),
     },
-    right="scores stay relative exactly if all steps of the map are equal.",
+    right="a shift changes no difference of places exactly if all steps of the map are equal.",
     fault=_no_shift,
 )
 """Exercise 11.3: `unequal(places)` is (m, n, t) where mapped places make a score change with a shift, or None."""
