@@ -15,7 +15,7 @@
 # (chapter-long-documents)=
 # # 16 · Long documents, and claims tried
 #
-# The models of this book were trained on 128 characters at a time. A scene of a play has thousands. **What helps a model
+# Most models of this book were trained on 128 characters at a time. A scene of a play has thousands. **What helps a model
 # with a long text, and which of the many claims about it can a laptop confirm?** Begin with the cheapest remedy. If each
 # layer saw only a window of the last $W$ characters, how wide would it have to be?
 
@@ -46,7 +46,7 @@ windows(local)
 # and keys without the learned gain (see {eq}`eq-15-16`), and all have the rates of RoPE's recipe.
 
 # %%
-from rope_lab.experiments.seeds import differences, verdict
+from rope_lab.experiments.seeds import differences, interval, verdict
 from rope_lab.figures.table import table
 
 COLUMNS = ["", "difference", "verdict", "seeds that agree"]
@@ -166,9 +166,9 @@ table(
 )
 
 # %% [markdown]
-# A step without the cache reads hundreds of characters where one with it reads one, yet it takes only four to eight times as
-# long: counting characters does not tell the time of so small a model. (The rates are wall-clock times, so a busy machine
-# widens their scatter.)
+# A step without the cache reads hundreds of characters where one with it reads one, yet it takes only about four to eight
+# times as long: the number of characters does not tell the time. (The rates are wall-clock times, so a busy machine widens
+# their scatter.)
 #
 # ## Do trained scores decay?
 #
@@ -201,7 +201,7 @@ squared = key.unflatten(1, (-1, 2)).square().sum(2)
 right_side = (squared * ((m - n - shift) * theta).cos()).sum(1)
 check("eq. 16.2", left_side, right_side, draws=200)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of the mean score against distance, 0 to 96 characters. Left, with QK-norm: the trained mean climbs from 6 at distance 0 to 7 at distance 1, falls to −1.5 at 24, jumps to 1.5 at 32 and falls again; a dotted curve, the kernel, follows it up to 48 and ends below it; the untrained mean is flat at 0. Right, without QK-norm: the same shape, from 8 down to −5."}, "figure": {"caption": "Mean scores of all heads and seeds on held-out text, with a band of one standard deviation (SD). Dotted: the kernel with δ = 1, its height and offset fitted to the trained mean. With normalised queries and keys (left) and without (right), trained scores fall as the rotation’s own curve does, the bump at 32 included, up to about 48 characters.", "name": "fig-scores"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of the mean score against distance, 0 to 96 characters. Left, with QK-norm: the trained mean climbs from 6 at distance 0 to 7 at distance 1, falls to −1.5 at 24, jumps to 1.5 at 32 and falls again; a dotted curve, the kernel, follows it up to 48 and ends below it; the untrained mean is flat at 0. Right, without QK-norm: the same shape, from 8 down to −5."}, "figure": {"caption": "Mean scores of all heads and seeds on held-out text, with a band of one standard deviation (SD). Dotted: the kernel with δ = 1, its height and offset fitted to the trained mean. With normalised queries and keys (left) and without (right), trained scores fall as the rotation’s own curve does, the bump at 32 included, up to about 48 characters. The recorded distances are too far apart to show the other bumps.", "name": "fig-scores"}}
 from rope_lab.figures.documents import trained_scores
 
 decay = Results.recorded("decay")
@@ -278,8 +278,9 @@ for name in decay.variants()[1:]:
 # The mean scores of untrained heads hardly depend on the distance, because their queries and keys agree in nothing on
 # average (random content, {eq}`eq-6-10`). Those of trained heads fall, and **the fall has the shape of the rotation**. The
 # correlation alone would not show it: the best of many exponentials comes nearly as close. The bump at 32 does. There the
-# fastest pair has completed five turns ($5 \cdot 2\pi \approx 31.4$), the kernel rises again, and so do all heads but one,
-# whereas an exponential cannot. The right panel is a control: without the normalisation the shape is nearly the same.
+# fastest pair has completed five turns ($5 \cdot 2\pi \approx 31.4$), the kernel rises again, and so do all heads of both
+# kinds but one, whereas an exponential cannot. The right panel is a control: without the normalisation the shape is nearly
+# the same.
 #
 # But lines of verse have some thirty characters. Could the text be the reason for the bump? Take the two apart: train a
 # small model, here and now, take its queries and keys from one distance in the text, and rotate them as if they were at
@@ -318,6 +319,20 @@ crossed = torch.tensor([[mean_score(back, s) for s in apart] for back in apart])
 sides = crossed[:, [0, 2]].amax(1)
 check_at_most("the bump follows the rotation", 0.3, (crossed[:, 1] - sides).min())
 check_at_most("and not the text", crossed.amax(0) - crossed.amin(0), 0.3)
+
+
+def tops(line: torch.Tensor) -> torch.Tensor:
+    """The distances at which a line is higher than at both neighbours."""
+    inner = line[1:-1]
+    return ((inner > line[:-2]) & (inner > line[2:])).nonzero()[:, 0] + 1
+
+
+each = torch.arange(50, dtype=torch.float64)
+found_tops = tops(torch.tensor([mean_score(32, int(s)) for s in each]))
+kernel_tops = tops(((each[:, None] - 1) * theta).cos().sum(1))
+label = "tops of the score, those of the kernel"
+check(label, found_tops, kernel_tops, tolerance=1, reason="approximation")
+print("Keys from 32 back score highest as if at:", *found_tops.tolist())
 table(
     [[f"{back} characters back", *row] for back, row in zip(apart, crossed, strict=True)],
     {"keys from": ""} | {f"rotated as if at {s}": ".2f" for s in apart},
@@ -325,14 +340,15 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# The bump follows the rotation: wherever the keys come from, rotated as if at 32 they score higher than at 24 or 40. What
-# training supplied is the content: queries and keys that agree on average, in nearly all heads of the records most with
-# the key one character back, which is $\delta = 1$.
+# In this model the bump follows the rotation: wherever the keys come from, rotated as if at 32 they score higher than at 24
+# or 40. And it is one of many, about one for each turn of the fastest pair. What training supplied is the content: queries
+# and keys that agree on average, in nearly all heads of the records most with the key one character back, which is
+# $\delta = 1$.
 #
 # Two things the kernel leaves open. Its offset is fitted; in {eq}`eq-16-2` the pairs that hardly turn within the context add
-# such a number, nearly the same at every distance. And beyond 48 characters the trained means are level while the kernel
-# falls, so by that equation not all pairs agree alike. The bound of chapter 6 is many times the largest score (as printed
-# above), so it limits none of this.
+# such a number, nearly the same at every distance. And beyond 48 characters the trained means no longer fall while the
+# kernel does, so by that equation not all pairs agree alike. The bound of chapter 6 is many times the largest score (as
+# printed above), so it limits none of this.
 #
 # Try other curves. Move $\delta$, or let only the fastest pairs turn; without JavaScript the drawing shows the kernel.
 
@@ -390,8 +406,8 @@ table(
 # %% [markdown]
 # Without positions in every second layer the loss is higher, at the trained length and at eight times that. For every
 # fourth, here only the last of four layers, three seeds do not decide, although each of them is a little higher. So
-# no gain shows beyond the context. But a mean loss hardly shows whether a model finds one far token among many,
-# for which such layers are praised.
+# no gain shows beyond the context. But a mean loss hardly shows whether a model finds one far token among many, and such
+# layers are praised for that.
 #
 # **Is the rotation needed after training?** {cite:t}`gelberg2025` drop it, recalibrate at the trained length for a small
 # part of the training, and read longer texts with no positions at all. Here it is dropped from the RoPE models of the last
@@ -428,9 +444,10 @@ table(
 # %% [markdown]
 # After a sixth of its training again, the model without its rotation is far above the one that kept it, at both lengths,
 # and at the trained length above the one that never had positions; at the end of the longer text it is below that one. Its
-# loss rises least there, which is part of the claim. But it is about that of counting pairs of characters, which does not
-# depend on the length at all. The model that kept its rotation rises by more and stays far lower, and YaRN takes back nearly half of that
-# rise. Whether a longer recalibration, or one with other rates, would do, these runs do not say.
+# loss rises least there, but that is no merit: it is about the loss of counting pairs of characters, which does not depend
+# on the length at all. The model that kept its rotation rises by more and stays far lower, and YaRN takes back nearly half
+# of that rise. Whether a longer recalibration, or one with other rates, would do, these runs do not say; and the paper
+# tests longer texts by tasks such as retrieval, not by the loss.
 #
 # ## Which rotations do the heads use?
 #
@@ -440,26 +457,10 @@ table(
 
 # %%
 from rope_lab.experiments import rates
+from rope_lab.figures.claims import cost, share
 
 spectrum = Results.recorded("spectrum")
 quarters = spectrum.values("long", "bands")[0]
-
-
-def cost(age: str, band: int) -> list[float]:
-    """Loss with a band unrotated minus that of the whole model, mean over the places, by seed."""
-    whole, left_out = (
-        spectrum.values(age, "whole"),
-        spectrum.values(age, "without", band),
-    )
-    return [fmean(a) - fmean(b) for a, b in zip(left_out, whole, strict=True)]
-
-
-def share(age: str, first: int, last: int) -> list[float]:
-    """Share of the pairs first, …, last − 1 in the lengths, mean over layers and heads, by seed."""
-    power = torch.tensor(spectrum.values(age, "power"))  # (seeds, layers, heads, D/2)
-    return power[..., first:last].sum(-1).mean((1, 2)).tolist()
-
-
 for band in (2, 3):
     check_at_most(
         f"spectrum, band {band + 1}, slow pairs", abs(fmean(cost("long", band))), 0.001
@@ -482,21 +483,32 @@ table(
     provenance=spectrum.provenance(),
 )  # fmt: skip
 
+# %%
+strongest = torch.tensor(spectrum.values("long", "power")).argmax(-1).flatten()
+for i in sorted({*strongest.tolist()}):
+    turns, of = theta[i] * shape.context / (2 * torch.pi), int((strongest == i).sum())
+    print(f"pair {i}, {turns:5.2f} turns in {shape.context}: strongest of {of} heads")
+slow_half = frequencies(128)[32:] * 4096 / (2 * torch.pi)
+print(f"Slower half of 64 pairs, turns in 4,096: up to {slow_half.max():.1f}.")
+
 # %% [markdown]
-# Either of the two slower quarters could as well not turn at this length, although the fastest pair of the third completes
-# a fifth of a turn within the context. (Both at once were not tried.) The fastest quarter costs most, and more after the
-# longer training. That slow pairs need not turn agrees with p-RoPE. But what a trained model loses is not what a rotation
-# is worth: the second quarter costs 0.4 nats here, whereas p-RoPE, trained with only the fastest quarter turning and with
-# rates of its own, is a few hundredths above RoPE (below).
+# Either of the two slower quarters could as well not turn at this length. Of the slowest quarter that is no surprise, since
+# its fastest pair completes a fiftieth of a turn within the context; of the third, whose fastest completes a fifth, it is
+# one. (Both at once were not tried.) The fastest quarter costs most, and more after the longer training. That slow pairs
+# need not turn agrees with p-RoPE. But what a trained model loses is not what a rotation is worth: the second quarter costs
+# 0.4 nats here, whereas p-RoPE, trained with only the fastest quarter turning and with rates of its own, is a few
+# hundredths above RoPE (below).
 #
 # The slow pairs are also the ones with little content: together they have a fifth of the lengths, where untrained heads
-# have half. In large models {cite:t}`jin2025` find the largest values of queries and keys in slow pairs.
+# have half, and no head has its strongest pair among them. In large models {cite:t}`jin2025` find the largest values of
+# queries and keys in slow pairs. But *slow* depends on the context: in about half of these heads the strongest pair is one
+# that completes about one turn or less in 128 characters, and in a head of 64 pairs with thousands of tokens such a pair is
+# in the slower half.
 #
-# ## The base and the width of a dependency
+# ## The base and the distance of a dependency
 #
-# A paper of 2026 (arXiv:2607.10134) claims that the best frequency falls as one over the distance at which a text depends
-# on itself. Make such a text: each of 16 symbols repeats, with probability 0.9, the one $w$ places before, and is drawn
-# at random otherwise. So it equals that one with probability $p = 0.9 + 0.1/16$, and no model can have a loss below
+# Does a text that depends on itself far back need slow rotations? Make such a text: each of 16 symbols repeats, with
+# probability 0.9, the one $w$ places before, and is drawn at random otherwise. So it equals that one with probability $p = 0.9 + 0.1/16$, and no model can have a loss below
 #
 # $$
 # H = -p \ln p - (1 - p) \ln \frac{1 - p}{15} .
@@ -517,7 +529,7 @@ repeated = text[:, 8:] == text[:, :-8]
 surprise = torch.where(repeated, -log(p), -log((1 - p) / 15)).double().mean()
 check("eq. 16.3", surprise, floor, tolerance=0.01, reason="sampling", draws=400)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 3 to 100,000, logarithmic. The lines for a dependency 2, 8 and 32 places back lie together on a dashed line at 0.56 for every base. The line for 96 places back begins a little above it, at 0.7, and rises to 2.5 at the largest base, its three dots scattered widely."}, "figure": {"caption": "Models of two layers, trained for 200 updates on texts in which a symbol depends on one a fixed distance back; dashed, the lowest loss there is. Up to 32 places back the base makes no difference. At 96, small bases have nearly learned the rule and large ones mostly have not.", "name": "fig-widths"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 3 to 100,000, logarithmic. The lines for a dependency 2, 8 and 32 places back lie together on a dashed line at 0.56 for every base. The line for 96 places back begins a little above it, at 0.7, and rises to 2.5 at the largest base, its three dots scattered widely."}, "figure": {"caption": "Models of two layers, trained for 200 updates on texts in which a symbol depends on one a fixed distance back; dashed, the lowest loss there is. Up to 32 places back the base makes hardly any difference. At 96, small bases have nearly learned the rule and large ones mostly have not.", "name": "fig-widths"}}
 from rope_lab.figures.documents import by_base
 
 widths = Results.recorded("width")
@@ -541,9 +553,10 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# For 96 places back the *smaller* bases do better, the opposite of a slower rotation for a wider dependency. This is how
-# soon a rule is learned, with rates of RoPE's recipe, and not the loss at which a model ends; the claim may be about the
-# latter.
+# For 96 places back the *smaller* bases do better; the three smallest are decidedly below the largest, and other pairs of
+# bases leave the seeds undecided. This is how soon a rule is learned, with the rates of RoPE's recipe, and not the loss at
+# which a model ends. Nor does it test what {cite:t}`wu2026` claim, that the frequency that suits dependencies spread over a
+# width $W$ falls as $1/W$: here every symbol depends on a single distance.
 #
 # ## How far attention spreads
 #
@@ -578,8 +591,8 @@ table(
 # back half of that rise; without it the factor takes back two thirds, a whole nat. So about a third of what the factor
 # gains in models like that of chapter 15 it gains with the learned gain too; the rest goes with the missing gain, but
 # shows only in longer texts. Nor does the spread explain every rise: without the normalisation (and at other rates)
-# attention is spread as little as with the gain, and the loss rises more. There the seeds decide nothing about the factor,
-# and YaRN's frequencies do nearly all, as chapter 15 shows (*With three seeds, and with a gain*).
+# attention is spread as little as with the gain, and the loss rises more. There the seeds do not decide what the factor
+# does at this length, and YaRN's frequencies do nearly all, as chapter 15 shows (*With three seeds, and with a gain*).
 #
 # ## Claims, reproduced or not
 #
@@ -588,196 +601,42 @@ table(
 #
 # - A claim that something is lower or higher is **seen here** if the whole 95% confidence interval of the difference is on
 #   that side of zero. A claim that two things are equal is seen here if the whole interval is within 0.05 nats of zero.
-# - Otherwise it is **not seen here**, and the table says whether the interval is on the other side (*opposite*) or leaves it
-#   open (*undecided*).
-# - It **cannot be seen at this size** if what is claimed needs more than these models have; the table says what.
+# - Otherwise it is **not seen here**, and the table says whether the whole interval is on the other side of zero, or more
+#   than 0.05 nats away from it (*opposite*), or leaves the claim open (*undecided*).
+# - It **cannot be seen at this size** if what is claimed needs more than these models have, and is **not tried** if the
+#   records have no test of it; the table says why.
 #
-# Chapter 14 describes the models and the rules *cut* and *sliding* (see {eq}`eq-14-3`). Lines on extensions are about models
-# without QK-norm, like those of the papers, unless they say otherwise.
+# Chapter 14 describes the models and the rules *cut* and *sliding* (see {eq}`eq-14-3`). *Longer* is eight times the trained
+# length. Lines on extensions are about models without QK-norm, like those of the papers, at that factor.
 
 # %% tags=["hide-input"]
-from rope_lab.experiments import causes
-from rope_lab.experiments.algorithms import fractions
-from rope_lab.experiments.seeds import interval
+from rope_lab.figures.claims import claims, judged
+from rope_lab.figures.source import source
 
-encodings, extrapolation = (
-    Results.recorded("encodings"),
-    Results.recorded("extrapolation"),
-)
-extension, algorithms = Results.recorded("extension"), Results.recorded("algorithms")
-LEVEL, SOLVED = 0.05, 0.95
-FREE, CAPPED = ", no QK-norm", ""  # kinds of models in `extension`
-farthest = causes.FACTORS[-1]
+tried_here = claims()
+source(judged)
 
-
-def loss_of(one: str, other: str) -> list[float]:
-    return differences(encodings, one, other, "val_loss")
-
-
-def minus(one: list[float], other: list[float]) -> list[float]:
-    return [a - b for a, b in zip(one, other, strict=False)]
-
-
-def change(name: str, rule: str) -> list[float]:
-    """Loss at the longest length minus that at the trained one, by seed."""
-    return [run[-1] - run[0] for run in extrapolation.values(name, rule)]
-
-
-def remedy(one: str, other: str, stage: int = 0, kind: str = FREE) -> list[float]:
-    """Loss at eight times the length, before (0) or after (1) fine-tuning, one method minus another."""
-    names = [f"{method} ×{farthest}{kind}" for method in (one, other)]
-    return differences(extension, *names, "loss", stage)
-
-
-def rises_after(name: str) -> list[float]:
-    """Loss at the end of the longer text minus that at the trained length, after recalibration."""
-    return minus(drop.values(name, "end", 1), drop.values(name, "short", 1))
-
-
-def copied(word: str, part: str) -> list[float]:
-    name = f"copy, {word}"
-    return [fractions(r)[part] for r in algorithms.records if r["variant"] == name]
-
-
-def grown(kind: str) -> list[float]:
-    """Keys over which attention spreads at the longest length minus those at the trained one."""
-    return [run[-1] - run[0] for run in sharpness.values(kind, "keys")]
-
-
-heads_fall = [
-    fmean(head[-1] - head[1] for layer in run for head in layer)
-    for run in decay.values("trained", "mean")
-]  # fmt: skip
-solved = fmean(copied("NoPE", "trained")) if copied("NoPE", "trained") else 0.0
-wide = f"width {WIDTHS[-1]}, base "
-
-# claim and source · its name in the figure · experiment · what is claimed · differences by seed, or why there are none
-CLAIMS = [
-    ("Su 2021: RoPE below sinusoids", "RoPE − sinusoids", "encodings", "lower",
-     loss_of("RoPE", "sinusoidal")),
-    ("Su 2021: RoPE below learned vectors", "RoPE − learned", "encodings", "lower",
-     loss_of("RoPE", "learned")),
-    ("Su 2021: trained scores fall with the distance", "", "decay", "lower", heads_fall),
-    ("Press 2022: T5 below RoPE", "T5 − RoPE", "encodings", "lower", loss_of("T5", "RoPE")),
-    ("Press 2022: ALiBi below RoPE", "ALiBi − RoPE", "encodings", "lower",
-     loss_of("ALiBi", "RoPE")),
-    ("Press 2022: sinusoids rise at longer lengths, cut", "sinusoids, longer",
-     "extrapolation", "higher", change("sinusoidal", "cut")),
-    ("Press 2022: RoPE rises at longer lengths, cut", "RoPE, longer", "extrapolation",
-     "higher", change("RoPE", "cut")),
-    ("Press 2022: T5 rises less than RoPE, cut", "T5 − RoPE, rise", "extrapolation",
-     "lower", minus(change("T5", "cut"), change("RoPE", "cut"))),
-    ("Press 2022: ALiBi falls at longer lengths, cut", "ALiBi, longer, cut",
-     "extrapolation", "lower", change("ALiBi", "cut")),
-    ("Press 2022: ALiBi stays level, sliding", "ALiBi, longer, sliding", "extrapolation",
-     "level", change("ALiBi", "sliding")),
-    ("Haviv 2022: NoPE about level with learned vectors", "NoPE − learned", "encodings",
-     "level", loss_of("NoPE", "learned")),
-    ("Sun 2023: xPos rises less than RoPE, sliding", "xPos − RoPE, rise",
-     "extrapolation", "lower", minus(change("xPos", "sliding"), change("RoPE", "sliding"))),
-    ("Kazemnejad 2023: NoPE copies longer inputs than RoPE", "", "algorithms", "higher",
-     minus(copied("NoPE", "longer"), copied("RoPE", "longer")) if solved >= SOLVED else
-     f"NoPE copies only {solved:.0%} at the trained lengths"),
-    ("Wang 2024: NoPE rises less than RoPE at longer lengths, sliding",
-     "NoPE − RoPE, rise", "extrapolation", "lower",
-     minus(change("NoPE", "sliding"), change("RoPE", "sliding"))),
-    ("Chen 2023: interpolated positions, briefly fine-tuned, below unchanged ones",
-     "interpolation − none", "extension", "lower",
-     remedy("position interpolation", "none", 1)),
-    ("bloc97 2023: NTK-aware below unchanged, without fine-tuning", "NTK-aware − none",
-     "extension", "lower", remedy("NTK-aware", "none")),
-    ("Xiong 2024: a larger base, fine-tuned, below the old one", "base, fine-tuned",
-     "extension", "lower", remedy("NTK-aware", "none", 1)),
-    ("Peng 2024: YaRN below NTK-aware, without fine-tuning", "YaRN − NTK-aware",
-     "extension", "lower", remedy("YaRN", "NTK-aware")),
-    ("Peng 2024: YaRN's factor lowers the loss", "factor, no QK-norm", "extension",
-     "lower", remedy("YaRN", "NTK-by-parts")),
-    ("the same with QK-norm and a gain", "factor, QK-norm", "extension", "lower",
-     remedy("YaRN", "NTK-by-parts", 0, CAPPED)),
-    ("Ding 2024: two million tokens with a search of factors", "", "", "",
-     "needs texts of that length"),
-    ("Xu 2024: the base bounds the context from below", "", "", "",
-     "is about finding a token, which a mean loss does not test"),
-    ("Zhong 2024: attention spreads over more keys in longer texts", "", "sharpness",
-     "higher", grown("no QK-norm")),
-    ("Barbero 2025: the slowest quarter need not turn", "slowest quarter still",
-     "spectrum", "level", cost("long", 3)),
-    ("Barbero 2025: turning only the fastest quarter is worse", "p-RoPE − RoPE",
-     "encodings", "higher", loss_of("p-RoPE, p = 0.25", "RoPE")),
-    ("Jin 2025: slow pairs have the larger share of the lengths", "", "spectrum", "higher",
-     [slow - 0.5 for slow in share("long", quarters[2][0], quarters[3][1])]),
-    ("Yang 2025: NoPE in every second layer reads further than RoPE, sliding",
-     "second layers NoPE", "layers", "lower",
-     differences(layers, "NoPE in every second layer", "RoPE", "sliding", -1)),
-    ("Released models: NoPE in every fourth layer costs nothing", "fourth layers NoPE",
-     "layers", "level",
-     differences(layers, "NoPE in every fourth layer", "RoPE", "val_loss")),
-    ("Shang 2025: slow pairs are under-trained; a search by retrieval mends them", "", "",
-     "", "needs a task of retrieval at several lengths"),
-    ("Wang 2025: bfloat16 spoils RoPE in long contexts", "", "", "",
-     "needs contexts of many thousand tokens"),
-    ("Gelberg 2025: dropped and recalibrated, level with the rotation", "dropped − kept",
-     "drop", "level", differences(drop, "rotation dropped", "rotation kept", "short", 1)),
-    ("Gelberg 2025: reads four times the length better than YaRN", "dropped − YaRN", "drop",
-     "lower", differences(drop, "rotation dropped", "rotation kept, YaRN", "end", 1)),
-    ("Gelberg 2025: rises less than YaRN there", "dropped − YaRN, rise", "drop", "lower",
-     minus(rises_after("rotation dropped"), rises_after("rotation kept, YaRN"))),
-    ("Khan 2026: a quarter of the coordinates suffices", "25% turn − all", "encodings",
-     "level", loss_of("RoPE, 25% of the coordinates", "RoPE")),
-    ("arXiv:2607.10134, 2026: a wide dependency prefers a slow rotation",
-     "base 10 − 100,000", "width", "higher",
-     differences(widths, f"{wide}10", f"{wide}100,000", "loss")),
-]  # fmt: skip
-
-
-def judged(claimed: str, values: list[float] | str) -> str:
-    """The verdict of the rule above."""
-    if isinstance(values, str):
-        return "cannot be seen at this size"
-    if not values:
-        return "not recorded"
-    mean, half = interval(values)
-    low, high = mean - half, mean + half
-    seen = {"lower": high < 0, "higher": low > 0, "level": max(-low, high) < LEVEL}
-    opposite = {"lower": low > 0, "higher": high < 0, "level": max(low, -high) > LEVEL}
-    if seen[claimed]:
-        return "seen here"
-    return f"not seen here ({'opposite' if opposite[claimed] else 'undecided'})"
-
-
-# %% tags=["hide-input"] mystnb={"image": {"alt": "One row per claim, with a dot per seed and a bar for the confidence interval, beside a dashed line at zero. Filled blue rows are on the side that was claimed, such as RoPE minus sinusoids on the left and RoPE at longer lengths on the right. Open red rows are not: far on the right the dropped rotation, interpolation, and layers without positions; far on the left the fast base minus the slow one; and across zero T5 minus RoPE and the factor without QK-norm."}, "figure": {"caption": "The claims that are differences of losses, one dot per seed, with the 95% confidence interval of the mean. Blue and filled, seen here; red and open, not seen. Each row names what is subtracted from what, or what changes; the table has the claims in full. Within a twentieth of a nat of zero the axis is linear.", "name": "fig-claims"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "One row per claim, with a dot per seed and a bar for the confidence interval, beside a dashed line at zero. Filled blue rows are on the side that was claimed, such as RoPE minus sinusoids on the left and RoPE at longer lengths on the right. Open red rows are not: far on the right the dropped rotation, interpolation, NTK-aware scaling beyond the trained length, and models without positions; and across zero T5 minus RoPE and YaRN’s factor."}, "figure": {"caption": "The claims that are differences of losses, one dot per seed, with the 95% confidence interval of the mean. Blue and filled, seen here; red and open, not seen. Each row names what is subtracted from what, or what changes; the table has the claims in full. Within a twentieth of a nat of zero the axis is linear.", "name": "fig-claims"}}
 from rope_lab.figures.documents import tried
 
-tried(
-    [
-        (short, values, judged(claimed, values))
-        for _, short, _, claimed, values in CLAIMS
-        if short and values
-    ]
-)  # fmt: skip
+tried([(c.label, c.values, c.verdict) for c in tried_here if c.label and c.values])
 
 # %%
-UNITS = {"sharpness": " keys", "algorithms": " of the copies", "spectrum": ""}
-ledger = []
-for claim, _, experiment, claimed, values in CLAIMS:
-    shows = values if isinstance(values, str) else verdict(values).difference
-    if not isinstance(values, str):
-        shows += UNITS.get(experiment, "")
-    ledger.append(
-        [
-            claim,
-            "`" + experiment + "`" if experiment else "–",
-            shows,
-            judged(claimed, values),
-        ]
-    )
-for word in ("seen here", "not seen here (opp", "not seen here (und", "cannot be seen"):
-    found_so = sum(line[-1].startswith(word) for line in ledger)
-    print(
-        f"{found_so:2d} {word.replace('(opp', '(opposite)').replace('(und', '(undecided)')}"
-    )
+from collections import Counter
+
+counts = Counter(claim.verdict for claim in tried_here)
+for verdict_here, count in counts.most_common():
+    print(f"{count:2d} {verdict_here}")
 table(
-    ledger,
+    [
+        [
+            claim.text,
+            f"`{claim.experiment}`" if claim.experiment else "–",
+            claim.why or f"{verdict(claim.values).difference} {claim.unit}".strip(),
+            claim.verdict,
+        ]
+        for claim in tried_here
+    ],
     ["claim", "experiment", "three seeds show, or why not", "verdict"],
     caption="Claims about positions, 2021 to 2026, and what three seeds of small models show. "
     "Differences are in nats per character where no unit is given.",
@@ -785,36 +644,65 @@ table(
 
 # %% [markdown]
 # Read a row for what it compares, not for its author. A claim about models of billions of parameters is not refuted by one
-# of 300,000; *not seen here* says that you cannot show it with this one. The rows show four things that a verdict can hang
-# on:
-#
-# - *The budget.* After 200 updates T5 is below RoPE in every seed, and after 600 that is undecided (next cell).
-# - *The kind of model.* Of YaRN's factor three seeds decide nothing without QK-norm; with it the factor is worth something.
-# - *The rule of measurement.* ALiBi's loss falls with the length if the text is cut, and does not if the window slides.
-# - *What a mean loss can tell.* The bound on the base, the search of {cite:t}`shang2025` and the layers without positions are
-#   about finding one token among many. A test with such needles is not part of this chapter yet.
-#
-# Among some thirty intervals of 95%, one or two may miss, and the likeliest are those decided by a hair: a quarter of the
-# coordinates, and p-RoPE. Nor are the rows independent, since many subtract the same three runs of RoPE. Every row that names
-# an experiment can be measured again with `rope-lab reproduce` and that name.
+# of 300,000; *not seen here* says that you cannot show it with this one. And each row is one choice of length, budget and
+# kind of model. Where the records have the same comparison with another choice, does the verdict stay? Here are all
+# choices with which it does not:
 
 # %%
-early = differences(encodings, "T5", "RoPE", "short", "val_loss")
-print(f"T5 minus RoPE after {rates.STEPS['cpu'][0]} updates: {verdict(early)}.")
-print(f"T5 minus RoPE after {rates.STEPS['cpu'][1]}: {verdict(loss_of('T5', 'RoPE'))}.")
-hair = loss_of("RoPE, 25% of the coordinates", "RoPE")
-mean_hair, half_hair = interval(hair)
+turned_round = [
+    [claim.text, claim.verdict, choice, verdict(claim.others[choice]).difference, other]
+    for claim in tried_here
+    for choice, other in claim.otherwise().items()
+]
+compared = sum(len(claim.others) for claim in tried_here)
+print(f"{len(turned_round)} of {compared} other choices change a verdict.")
+seen = [claim for claim in tried_here if claim.verdict == "seen here"]
+hanging = sum(bool(claim.otherwise()) for claim in seen)
+print(f"Of {len(seen)} claims that are seen, {hanging} hang on the choice.")
+table(
+    turned_round,
+    ["claim", "verdict above", "other choice", "there", "verdict there"],
+    caption="Other choices of length, budget or kind of model that change a verdict.",
+)
+
+# %% [markdown]
+# What a verdict can hang on:
+#
+# - *The budget.* After 200 updates T5 is below RoPE in every seed, and after 600 that is undecided.
+# - *The kind of model and the factor.* Larger bases help models without QK-norm at eight times the length. With QK-norm and a
+#   gain no row shows such help, and at twice the length NTK-aware scaling is worse than nothing. YaRN's factor lowers the
+#   loss with QK-norm at eight times the length; without it, or for a smaller factor, the seeds do not decide.
+# - *The length.* RoPE on a quarter of the coordinates is level with RoPE at the trained length, and at twice that about two
+#   nats worse.
+# - *The rule of measurement.* ALiBi's loss falls with the length if the text is cut, and does not if the window slides.
+# - *What a mean loss can tell.* Several papers test by finding one token among many: the bound on the base, the search of
+#   {cite:t}`shang2025`, layers without positions, the dropped rotation. A test with such needles is not part of this chapter
+#   yet.
+# - *The rates.* For the sides printed below, the best factor of the grid is its largest, so still higher rates may suit
+#   them better.
+#
+# Among some thirty intervals of 95%, one or two may miss, and the likeliest are those decided by a hair, such as a quarter
+# of the coordinates and p-RoPE. Those two also show what *level* means: their intervals overlap widely, yet one counts as
+# level with RoPE and the other as worse, because different things were claimed. Nor are the rows independent, since many subtract the same three runs of RoPE. Every row
+# that names an experiment can be measured again with `rope-lab reproduce` and that name.
+
+# %%
+hair = next(claim for claim in tried_here if claim.label == "25% turn − all")
+mean_hair, half_hair = interval(hair.values)
 print(f"A quarter of the coordinates: up to {mean_hair + half_hair:.4f} above RoPE.")
+sides = (*rates.ENCODINGS, *rates.LAYERS, *rates.KINDS.values())
+edge = [name for name in sides if rates.chosen(name, "cpu") == max(rates.GRID)]
+print(f"Best at {max(rates.GRID):g} times the rates of the recipe: {', '.join(edge)}.")
 
 # %% [markdown]
 # ## Summary
 #
-# - Early in training, models of characters do best with narrow windows; a cache saves a share of the time that is far smaller
-#   than the share of the characters.
-# - Trained scores fall with the distance in the shape of the rotation's own curve, with a bump where the fastest pair completes a turn;
+# - Early in training, models of characters do best with narrow windows; a cache makes writing a few times as fast, although
+#   it reads hundreds of times fewer characters.
+# - Trained scores fall with the distance in the shape of the rotation's own curve, with bumps where the fastest pair completes a turn;
 #   the rotation of slow pairs is hardly used at this length.
-# - Of the claims that these models can test, about two thirds are seen; of those that are not, most come out the other way,
-#   at this size and after this training.
+# - Of the claims that these models could test, more than half are seen; nearly half of those hang on the length, the budget
+#   or the kind of model. Most of the others come out the other way, at this size and after this training.
 #
 # ## Exercises
 #
@@ -1008,11 +896,11 @@ check_rises(rises)
 #
 # - {cite:t}`su2021`, {cite:t}`press2022`, {cite:t}`haviv2022`, {cite:t}`sun2023`, {cite:t}`kazemnejad2023`,
 #   {cite:t}`barbero2025`, {cite:t}`khan2026`: encodings, at their length and beyond.
-# - {cite:t}`wang2024nope`, {cite:t}`zhong2024`: models without positions, and attention that spreads.
+# - {cite:t}`wang2024nope`, {cite:t}`zhong2024`: models without positions, and attention that is spread out.
 # - {cite:t}`chen2023`, {cite:t}`bloc97`, {cite:t}`peng2024`, {cite:t}`xiong2024`, {cite:t}`ding2024`, {cite:t}`shang2025`:
 #   extensions. {cite:t}`xu2024`: the base as a bound.
 # - {cite:t}`yang2025`, {cite:t}`gelberg2025`: layers without positions, and a rotation dropped after training.
-# - {cite:t}`jin2025`: large values in slow pairs. {cite:t}`wang2025`: RoPE in bfloat16. {cite:t}`henry2020`: normalised
-#   queries and keys with a learned gain.
+# - {cite:t}`jin2025`: large values in slow pairs. {cite:t}`wu2026`: frequencies that suit a text. {cite:t}`wang2025`: RoPE
+#   in bfloat16. {cite:t}`henry2020`: normalised queries and keys with a learned gain.
 #
 # Full entries are on the page {doc}`/book/references`.

@@ -176,7 +176,8 @@ def repeats(width: int, count: int, length: int, generator: torch.Generator) -> 
 def measure_width(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Train a model of two layers on such texts with a base; the loss at the places that can be predicted.
 
-    Source: the claim is that of arXiv:2607.10134: the best frequency falls as 1/width.
+    Wu et al. 2026 (arXiv:2607.07678) claim that the best frequency for dependencies spread over a width falls as
+    1/width. This is another question, since every symbol here depends on a single distance.
     """
     width, base = (int(number.replace(",", "")) for number in variant.removeprefix("width ").split(", base "))
     device = choose_device(lab.device)
