@@ -23,7 +23,7 @@ LEVEL = 0.05  # nats within which two losses count as equal
 SOLVED = 0.95  # of a task at the trained lengths, below which it says nothing about longer ones
 CANNOT, UNTRIED = "cannot be seen at this size", "not tried"
 FREE, GAIN, NO_GAIN = ", no QK-norm", "", ", QK-norm without a gain"  # how variants of `extension` end
-_KINDS = {FREE: "no QK-norm", GAIN: "QK-norm with a gain", NO_GAIN: "QK-norm without a gain"}
+_KINDS = {GAIN: "QK-norm with a gain", NO_GAIN: "QK-norm without a gain"}
 
 Differences = list[float]
 Others = dict[str, Differences]
@@ -154,10 +154,9 @@ def _remedies(one: str, other: str, stage: int = 0) -> tuple[Differences, Others
             return differences(results, *names, "loss", stage)
         return _minus(results.values(names[0], "loss", stage), results.values(names[0], "trained_length"))
 
-    found = {f"{_KINDS[kind]}, ×{causes.FACTORS[-1]}": at(kind, causes.FACTORS[-1]) for kind in _KINDS}
-    found |= {f"{_KINDS[GAIN]}, ×{factor}": at(GAIN, factor) for factor in causes.FACTORS[:-1]}
-    first, *rest = found
-    return found[first], {choice: found[choice] for choice in rest}
+    choices = [(GAIN, factor) for factor in causes.FACTORS] + [(NO_GAIN, causes.FACTORS[-1])]
+    others = {f"{_KINDS[kind]}, ×{factor}": at(kind, factor) for kind, factor in choices}
+    return at(FREE, causes.FACTORS[-1]), others
 
 
 def _last(found: Others) -> tuple[Differences, Others]:
