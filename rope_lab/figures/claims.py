@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from rope_lab.experiments import causes, rates
 from rope_lab.experiments.algorithms import fractions
@@ -91,15 +91,20 @@ def recorded(experiment: str) -> Results:
     return Results.recorded(experiment)
 
 
+def _values(experiment: str, variant: str, *path: str | int) -> list[Any]:
+    """What is recorded of a variant, one for each seed: a number, or lists of them."""
+    return list(recorded(experiment).values(variant, *path))
+
+
 def cost(age: str, band: int) -> Differences:
     """Loss with a band of pairs unrotated minus that of the whole model, mean over the places, by seed."""
-    whole, left_out = (recorded("spectrum").values(age, *path) for path in (("whole",), ("without", band)))
+    whole, left_out = _values("spectrum", age, "whole"), _values("spectrum", age, "without", band)
     return [fmean(a) - fmean(b) for a, b in zip(left_out, whole, strict=True)]
 
 
 def share(age: str, first: int, last: int) -> Differences:
     """Share of the pairs first, …, last − 1 in the lengths of queries and keys, mean over layers and heads, by seed."""
-    models = recorded("spectrum").values(age, "power")  # (seeds, layers, heads, D/2)
+    models = _values("spectrum", age, "power")  # (seeds, layers, heads, D/2)
     return [fmean(sum(head[first:last]) for layer in model for head in layer) for model in models]
 
 
@@ -119,7 +124,7 @@ def _rises(name: str, rule: str, against: str = "") -> tuple[Differences, Others
     results = recorded("extrapolation")
 
     def at(place: int, encoding: str) -> Differences:
-        return [run[place] - run[0] for run in results.values(encoding, rule)]
+        return [run[place] - run[0] for run in _values("extrapolation", encoding, rule)]
 
     lengths = results.records[0]["lengths"] if results.records else []
     found = {
@@ -168,9 +173,8 @@ def _last(found: Others) -> tuple[Differences, Others]:
 
 def _scores(first: int, last: int) -> Differences:
     """Mean trained score at one recorded distance minus that at another, over layers and heads, by seed."""
-    results = recorded("decay")
-    runs = results.values("trained", "mean")
-    distances = results.records[0]["distances"] if runs else []
+    runs = _values("decay", "trained", "mean")
+    distances = recorded("decay").records[0]["distances"] if runs else []
     return [
         fmean(head[distances.index(last)] - head[distances.index(first)] for layer in run for head in layer)
         for run in runs
@@ -195,7 +199,7 @@ def _copying() -> Claim:
 def claims() -> list[Claim]:
     """All claims, in the order of their years, with what the records of scale `cpu` show."""
     drop, layers = recorded("drop"), recorded("layers")
-    bands = recorded("spectrum").values("long", "bands")[:1]
+    bands = _values("spectrum", "long", "bands")[:1]
     slow = (bands[0][2][0], bands[0][3][1]) if bands else (0, 0)
     second, fourth = (f"NoPE in every {which} layer" for which in ("second", "fourth"))
     quarter = "RoPE, 25% of the coordinates"
