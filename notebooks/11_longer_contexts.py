@@ -193,10 +193,10 @@ fastest = int((parts < 0.9).sum()) + 1
 print(f"D = {D}: the {fastest} fastest pairs add 90% of E")
 
 # %% [markdown]
-# So interpolated scores are near the line: off by about one percent of the largest score. What does that assume? That the content does not
-# change, whereas from layer 2 on it does. That a straight line between trained scores is a good guess of what the model
-# would like. And the bound is about sizes: it does not see that neighbouring distances become hard to tell apart, which
-# {eq}`eq-15-5` measures.
+# So interpolated scores are near the line: off by at most about one percent of the largest score. What does that
+# assume? That the content does not change, whereas from layer 2 on it does. That a straight line between trained scores is
+# a good guess of what the model would like. And the bound is about sizes: it does not see that neighbouring distances
+# become hard to tell apart, which {eq}`eq-15-5` measures.
 #
 # ## The tilt: NTK-aware
 #
