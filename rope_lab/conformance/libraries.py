@@ -137,7 +137,7 @@ def llama() -> Subject:
         axis = 2
 
     return Subject(
-        "transformers, Llama",
+        "Llama of transformers",
         Turn,
         heads_last=HeadsLast,
         short="Llama",
@@ -212,7 +212,7 @@ LIBRARIES: dict[str, Callable[[], Subject]] = {
     "rotary-embedding-torch": rotary_embedding_torch,
     "labml_nn": labml_nn,
     "local-attention": local_attention,
-    "transformers, Llama": llama,
+    "Llama of transformers": llama,
     "torchtune": torchtune,
     "KerasHub": keras_hub,
 }

@@ -97,7 +97,7 @@ def number(value: float) -> str:
     """Two digits at most, so that a column stays narrow."""
     if value >= 1e-3:
         return f"{value:.2g}"
-    return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.0e}".replace("e-0", "e−")  # a hyphen would let the line break there
 
 
 def table(*turns: Subject | Callable[..., Any], dim: int = 64) -> Conformance:

@@ -19,6 +19,7 @@ def whole():
     return conformance.table()
 
 
+@pytest.mark.slow
 def test_this_package_meets_every_property(whole):
     assert {one.name: one.holds for one in whole["rope_lab"].values()} == dict.fromkeys(
         (question.name for question in conformance.QUESTIONS), True
@@ -34,7 +35,7 @@ def test_what_the_page_says_of_the_others_is_what_they_do(whole):
     assert theirs["nothing saved"].says == "freqs"
     assert whole["labml_nn"]["dtype kept"].says.startswith("bfloat16 becomes float32")
     assert whole["local-attention"]["partial rotation"].holds is None
-    llama = whole["transformers, Llama"]
+    llama = whole["Llama of transformers"]
     assert not llama["exact at 1,000,000"].holds
     assert (llama["exact at 1,000,000"].error or 0) > 0.01
     for name in ("positions per row", "both shapes", "cached = full", "compiles", "gradient"):
@@ -93,7 +94,7 @@ def test_rotations_of_ones_own_have_a_column_each():
         (Property("x", None, "it takes none"), "–"),
         (Property("x", False), "✗"),
         (Property("x", False, "", 0.0218), "✗ 0.022"),
-        (Property("x", False, "", 3.05e-5), "✗ 3e-5"),
+        (Property("x", False, "", 3.05e-5), "✗ 3e−5"),
         (Property("x", False, "", 1.0), "✗ 1"),
     ],
 )
@@ -114,3 +115,20 @@ def test_the_libraries_that_need_not_be_installed(name):
     found = {one.name: one for one in conformance.answers(subject)}
     for must in ("distance only", "norm kept", "first token unchanged", "angles add", "positions per row"):
         assert found[must].holds, found[must]
+
+
+def test_below_the_table_each_library_and_each_property_is_explained(whole):
+    """What the extension writes on the page: every column with how it was called, every row in words."""
+    from rope_book.conformance import text
+
+    said = text(whole)
+    for subject in whole.subjects:
+        assert f"- **{subject.head}**: {subject.name} {subject.version}, called as {subject.how}." in said
+        for note in whole.notes(subject):
+            assert f"  - {note}" in said
+    for question in conformance.QUESTIONS:
+        assert f"\n{question.name}\n: " in said
+    if whole.missing:
+        assert f"Not installed when this page was built: {', '.join(whole.missing)}." in said
+    named = {name for subject in whole.subjects for name in subject.why}
+    assert named <= {question.name for question in conformance.QUESTIONS}

@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from rope_lab.conformance import QUESTIONS, Conformance, Question, Subject, table
+from rope_lab.conformance.questions import RELATIVE
 
 ANGLE = ("m·θ_i", r"$m\theta_i$")
 
@@ -27,12 +28,16 @@ class ConformanceTable(SphinxDirective):
         self.state.nested_parse(
             StringList(text(found).splitlines(), "conformance"), self.content_offset, place
         )
-        return [nodes.raw("", found._repr_html_(), format="html"), *place.children]
+        shown = f'<div class="rope-conformance">{found._repr_html_()}</div>'
+        return [nodes.raw("", shown, format="html"), *place.children]
 
 
 def text(found: Conformance) -> str:
     """What is below the table, in Markdown: the columns with their reasons, and what each property means."""
-    parts = ["✓ met; ✗ not met, with the number that failed; – cannot be asked."]
+    parts = [
+        "✓ met; ✗ not met, with the number that failed: unless its property says otherwise, it is the "
+        f"{RELATIVE}; – cannot be asked."
+    ]
     parts += ["", *(line for subject in found.subjects for line in of_library(found, subject))]
     if found.missing:
         parts += ["", f"Not installed when this page was built: {', '.join(found.missing)}."]
@@ -43,16 +48,14 @@ def text(found: Conformance) -> str:
 
 def of_library(found: Conformance, subject: Subject) -> list[str]:
     """How it was called, and what its marks do not say."""
-    notes = "; ".join(found.notes(subject))
-    return [
-        f"- **{subject.head}**: {subject.name} {subject.version}, called as {subject.how}."
-        + (f" {notes}." if notes else "")
-    ]
+    head = f"- **{subject.head}**: {subject.name} {subject.version}, called as {subject.how}."
+    return [head, *(f"  - {note}" for note in found.notes(subject))]
 
 
 def of_property(question: Question) -> list[str]:
     says = question.says.replace(*ANGLE)
-    return [question.name, f": {says}" + (f" Number: {question.number}." if question.number else ""), ""]
+    number = f" Number: {question.number}." if question.number not in ("", RELATIVE) else ""
+    return [question.name, f": {says}{number}", ""]
 
 
 def setup(app: Sphinx) -> None:
