@@ -351,11 +351,12 @@ from rope_lab.figures.local import costs
 
 
 class Alive(TorchDispatchMode):
-    """Bytes of the tensors that were made under it and are alive, and the most there were."""
+    """Bytes of the tensors that were made under it: alive now, at most, and of the largest one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now, self.most, self.known = 0, 0, WeakIdKeyDictionary()
+        self.now, self.most, self.largest = 0, 0, 0
+        self.known = WeakIdKeyDictionary()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -366,6 +367,7 @@ class Alive(TorchDispatchMode):
                 self.known[memory] = size = memory.nbytes()
                 self.now += size
                 self.most = max(self.most, self.now)
+                self.largest = max(self.largest, size)
                 weakref.finalize(memory, self.free, size)
         return out
 
@@ -435,8 +437,8 @@ check_at_most(
 # about **five times the memory** of fused full attention at each of these lengths, and nearly three times with
 # gradients: the package cuts its blocks from padded copies of queries, keys and values and joins their outputs at the
 # end, so that five tensors of that size are alive at once where the fused kernel makes one. The factor is not a
-# constant. A long text goes through the kernel in pieces, one after the other, and the factor falls. A wide window has
-# a large mask and much padding, and it rises:
+# constant. A long text goes through the kernel in pieces, one after the other, and the factor falls. A wide window needs
+# a large mask, and it rises: the distances from which the mask is computed are then larger than the output itself.
 
 # %%
 rows = []
@@ -444,10 +446,14 @@ for W_long, N in ((128, 8192), (128, 65536), (1024, 8192)):
     x = torch.zeros(1, 2, N, 32, dtype=torch.float32)
     with torch.no_grad(), Alive() as alive:
         local_attention(x, x, x, window=W_long)
-    rows.append([W_long, N, alive.most / x.nbytes])
+    rows.append([W_long, N, alive.most / x.nbytes, alive.largest / x.nbytes])
+largest = [row[-1] for row in rows]
+check_at_most("fig. 12.3, largest tensor, narrow windows", largest[:2], [1.0, 1.0])
+check_at_most("fig. 12.3, largest tensor, wide window", [2.0], largest[2:])
 table(
     rows,
-    {"W": ",d", "N": ",d", "memory of local attention, output = 1": ".1f"},
+    {"W": ",d", "N": ",d", "memory of local attention, output = 1": ".1f"}
+    | {"its largest tensor": ".1f"},
     caption="The fused kernel for full attention makes the output and little else.",
 )
 
