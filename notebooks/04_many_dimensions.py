@@ -29,9 +29,9 @@ roots()
 
 # %% [markdown]
 # On the vertical axis is RoPE, to the left of it everything that fades, at the origin is no encoding at all, and a double
-# root at the origin is the line of ALiBi. This chapter shows why stamps that see the distance alone have no other place, and
-# how newer encodings leave the map. Then it returns to RoPE in many dimensions: the forms in which it is computed, what each
-# of them costs, and what its geometric row of frequencies is good for.
+# root at the origin is the line of ALiBi. This chapter shows why stamps that see the distance alone have no other place,
+# and how newer encodings leave the map. Then it returns to RoPE in many dimensions: the forms in which it is computed, what
+# each of them costs, and what its geometric row of frequencies is good for.
 #
 # ## One stamp: all of geometry is in the inner products
 #
@@ -142,10 +142,10 @@ print(f"one stamp for both: moved by 20, the scores change by {change:.0%}")
 # \end{aligned}
 # $$ (eq-4-3)
 #
-# and $P^{-1}$ and $P^{\top}$ can be part of the projections. What remains is the Jordan normal form $J$, and that
-# is a list of blocks. Read pairs of coordinates as complex numbers, and leave out mirrors (negative real eigenvalues, chapter 3):
-# a *single* root $\mu = \xi + \mathrm{i}\theta$ multiplies by $\mathrm{e}^{\mu}$ per token, a *double* root couples
-# two coordinates by a shear $\kappa$. After a distance $s$ they are
+# and $P^{-1}$ and $P^{\top}$ can be part of the projections. What remains is the Jordan normal form $J$, and that is a list
+# of blocks. Read pairs of coordinates as complex numbers, and leave out mirrors (negative real eigenvalues, chapter 3): a
+# *single* root $\mu = \xi + \mathrm{i}\theta$ multiplies by $\mathrm{e}^{\mu}$ per token, a *double* root couples two
+# coordinates by a shear $\kappa$. After a distance $s$ they are
 #
 # $$
 # \mathrm{e}^{s\mu} \quad\text{and}\quad
@@ -155,8 +155,8 @@ print(f"one stamp for both: moved by 20, the scores change by {change:.0%}")
 #
 # A root of higher multiplicity adds $s^2$, $s^3$ and so on. **Whatever the matrix, such a score is a sum of terms: a power
 # of $s$ times $\mathrm{e}^{s\xi}$ times $\cos s\theta$ or $\sin s\theta$.** Without mirrors, $T_1^{\,s}$ can be written as
-# $\mathrm{e}^{sA}$ with a *generator* $A$. GRAPE {cite:p}`zhang2026grape` derives rotations and additive biases from such groups of
-# matrices, and algebraic encodings {cite:p}`kogkalidis2024` carry the orthogonal ones over to trees and grids.
+# $\mathrm{e}^{sA}$ with a *generator* $A$. GRAPE {cite:p}`zhang2026grape` derives rotations and additive biases from such
+# groups of matrices, and algebraic encodings {cite:p}`kogkalidis2024` carry the orthogonal ones over to trees and grids.
 
 # %%
 import mpmath
@@ -206,8 +206,8 @@ check("eq. 4.3", left, right, tolerance=1e-10, draws=1000)
 # | ALiBi | 0 | double, in two coordinates more |
 #
 # For ALiBi, the two coordinates of the query are $(0, -\lambda)$ with the slope $\lambda$ of the head, those of the key
-# $(1, 0)$, and the content keeps the root 0. By {eq}`eq-4-4` with $\kappa = 1$ they add $-\lambda (m - n)$ to the score: this is
-# ALiBi without a bias.
+# $(1, 0)$, and the content keeps the root 0. By {eq}`eq-4-4` with $\kappa = 1$ they add $-\lambda (m - n)$ to the score:
+# this is ALiBi without a bias.
 
 # %%
 from rope_lab.encodings import ALiBi, NoPE, PositionEncoding, RotaryEmbedding, XPos
@@ -320,9 +320,9 @@ table(
 )
 
 # %% [markdown]
-# The first five need as many coordinates as {eq}`eq-4-4` says, at every size. The logarithm and the root need more and more, though
-# slowly (the rank counts singular values above a billionth of the largest). At these sizes, random numbers in T5's buckets need
-# one coordinate per row. Added to the score, all of them cost one number per distance.
+# The first five need as many coordinates as {eq}`eq-4-4` says, at every size. The logarithm and the root need more and
+# more, though slowly (the rank counts singular values above a billionth of the largest). At these sizes, random numbers in
+# T5's buckets need one coordinate per row. Added to the score, all of them cost one number per distance.
 #
 # ## Leaving the map: looking at content
 #
@@ -429,13 +429,13 @@ def turns(x: Tensor) -> Tensor:
 # %%
 tokens, q_c, k_c = torch.randn(N, C), *torch.randn(2, N, D)
 triangle = torch.ones(N, N).tril().bool()
-alike = tokens[:1].expand(N, C)
-gate_slope = -float(logsigmoid(alike[0] @ w_gate + 2))
+repeated = tokens[:1].expand(N, C)
+gate_slope = -float(logsigmoid(repeated[0] @ w_gate + 2))
 steps = torch.arange(N)[:, None] - torch.arange(N)
 content = q_c @ k_c.mT / D**0.5
 check(
     "FoX, equal gates, is ALiBi",
-    fox(alike, q_c, k_c)[triangle],
+    fox(repeated, q_c, k_c)[triangle],
     (content - gate_slope * steps)[triangle],
 )
 check(
@@ -443,7 +443,7 @@ check(
     selective(0 * tokens, q_c, k_c),
     schemes["RoPE"](tokens, q_c, k_c),
 )
-H = reflections(alike)[0]
+H = reflections(repeated)[0]
 by_powers = torch.stack(
     [
         torch.stack(
@@ -457,7 +457,7 @@ by_powers = torch.stack(
 )
 check(
     "eq. 4.6, equal reflections",
-    path(alike, q_c, k_c)[triangle],
+    path(repeated, q_c, k_c)[triangle],
     by_powers[triangle] / D**0.5,
 )
 product, P_m = torch.eye(D), []
@@ -528,9 +528,9 @@ score_maps(
 
 # %% [markdown]
 # So *relative* can mean two things. None of the five changes when tokens are put in front or when those before the key
-# change: where the text begins does not matter. But of the five, RoPE alone also ignores what is between. CoPE differs from the
-# other four in one more way. With running sums, the distance between two keys is the same for every later query; in CoPE
-# each query has its own, so it is not a difference of two stamps:
+# change: where the text begins does not matter. But of the five, RoPE alone also ignores what is between. CoPE differs from
+# the other four in one more way. With running sums, the distance between two keys is the same for every later query; in
+# CoPE each query has its own, so it is not a difference of two stamps:
 
 # %%
 p_gates = torch.sigmoid(q_c @ k_c.mT)
@@ -579,8 +579,8 @@ check("eq. 4.8", torch.stack(outputs), with_sums.tril() @ v, tolerance=1e-10)
 # %% [markdown]
 # ## Back to RoPE: one matrix, four ways to multiply
 #
-# With four coordinates and two frequencies, the rotation to position $m$ is {eq}`eq-3-19` of chapter 3. Write $c_i$ and $s_i$ for $\cos m\theta_i$
-# and $\sin m\theta_i$ and multiply out:
+# With four coordinates and two frequencies, the rotation to position $m$ is {eq}`eq-3-19` of chapter 3. Write $c_i$ and
+# $s_i$ for $\cos m\theta_i$ and $\sin m\theta_i$ and multiply out:
 #
 # $$
 # R_m x =
@@ -644,8 +644,8 @@ for name, (form, tables) in forms.items():
 # %% [markdown]
 # What do they cost? Count the multiplications: the matrix has $D^2$ entries, of which $2D$ are in its blocks; each
 # coordinate in {eq}`eq-4-9` is multiplied by a cosine and by a sine; and a complex product is four real ones for two
-# coordinates. So three of the four need equally many. Then count the bytes that go in and out of each operation,
-# in units of the vectors themselves: the least possible is 2, one reading and one writing. The last column is measured on the
+# coordinates. So three of the four need equally many. Then count the bytes that go in and out of each operation, in units
+# of the vectors themselves: the least possible is 2, one reading and one writing. The last column is measured on the
 # machine that built this page:
 
 # %%
@@ -711,9 +711,10 @@ table(
 )
 
 # %% [markdown]
-# The dense matrix is for proofs. The elementwise form consists of five operations, each of which reads and writes whole vectors,
-# so it moves about five times as many bytes as the complex form. A compiler can fuse it into one loop. The complex form needs
-# neighbours as pairs, and a compiler may not take complex numbers; the package has both forms (its code is in chapter 3).
+# The dense matrix is for proofs. The elementwise form consists of five operations, each of which reads and writes whole
+# vectors, so it moves about five times as many bytes as the complex form. A compiler can fuse it into one loop. The complex
+# form needs neighbours as pairs, and a compiler may not take complex numbers; the package has both forms (its code is in
+# chapter 3).
 #
 # ### Meta's lines and Hugging Face's
 #
@@ -798,19 +799,19 @@ table(
 # %% [markdown]
 # The last pair is the slowest, so within a hundred tokens scores are off by a fraction of a percent; the same slip in the
 # fastest pair shows at the first token. A test on a short text may pass. A comparison with the dense matrix at a *large*
-# position finds it, and so does the question whether lengths are kept there. (Another bug of forms: a course had
-# wrong pseudocode beside correct code. A reader traced it to a text whose matrix turns clockwise and whose elementwise form does
+# position finds it, and so does the question whether lengths are kept there. (Another bug of forms: a course had wrong
+# pseudocode beside correct code. A reader traced it to a text whose matrix turns clockwise and whose elementwise form does
 # not, [tiny-llm#25](https://github.com/skyzh/tiny-llm/pull/25); chapter 18 has that text.)
 
 # %% [markdown]
 # ## Why a geometric row?
 #
-# The derivation leaves the frequencies open. RoPE takes $\theta_i = b^{-2i/D}$ from the sinusoidal encoding. What
-# would another row do? First take four hands and a pencil. In the geometric row 1, 0.1, 0.01, 0.001 the slowest hand needs
-# $2\pi/0.001 \approx 6{,}283$ tokens for a turn, so the four are not all back before that. In the row of equal steps 0.25, 0.5,
-# 0.75, 1 each frequency is a multiple of the first, so after $2\pi/0.25 \approx 25.1$ tokens *all* are back. In general, let
-# $c(s) = \frac{2}{D}\sum_i \cos s\theta_i$ say how much two distances that differ by $s$ look alike (chapter 6). A row with
-# one common step $\delta$ repeats:
+# The derivation leaves the frequencies open. RoPE takes $\theta_i = b^{-2i/D}$ from the sinusoidal encoding. What would
+# another row do? First take four hands and a pencil. In the geometric row 1, 0.1, 0.01, 0.001 the slowest hand needs
+# $2\pi/0.001 \approx 6{,}283$ tokens for a turn, so the four are not all back before that. In the row of equal steps 0.25,
+# 0.5, 0.75, 1 each frequency is a multiple of the first, so after $2\pi/0.25 \approx 25.1$ tokens *all* are back. In
+# general, let $c(s) = \frac{2}{D}\sum_i \cos s\theta_i$ say how much two distances that differ by $s$ look alike (chapter
+# 6). A row with one common step $\delta$ repeats:
 #
 # $$
 # \theta_i = (i + 1)\,\delta \quad\Rightarrow\quad c(s + 2\pi/\delta) = c(s) .
@@ -837,8 +838,8 @@ for name, four in (("equal steps", four_equal), ("geometric", four_geometric)):
 # frequencies drawn at random between 0 and 1, which have no common step; frequencies whose *logarithm* is drawn at random,
 # which spread like the geometric row but have no order; and a geometric row with base 100, which has no slow pairs. In
 # another one, the pairs that do not finish a turn in 512 tokens are stopped, as Fourier position embedding
-# {cite:p}`hua2025` does with frequencies that training shows incompletely. (It also mixes frequencies, which is left out here.)
-# There are two tasks:
+# {cite:p}`hua2025` does with frequencies that training shows incompletely. (It also mixes frequencies, which is left out
+# here.) There are two tasks:
 #
 # - *Name the distance.* A distance below 4,096 is drawn. The 32 hands show it, with noise of the size of a hand, and the
 #   distance that fits best is the answer.
@@ -903,7 +904,7 @@ table(
     caption="Two tasks for 32 frequencies; those at random: mean of ten rows.",
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of c(s) against the distance from 1 to 10,000 on a logarithmic axis. Geometric and random logarithm: both fall from 1 in a slope over the whole axis and reach zero above 1,000. Equal steps to 1: at zero from a few tokens on, with full peaks at 201, 402 and so on. Random from 0 to 1: at zero from a few tokens on, with small wobbles and no peaks."}, "figure": {"caption": "How alike two distances look that differ by s. Equal steps repeat every 201 tokens; drawn at random from the same range, the frequencies lose the peaks but not the gap: beyond a few tokens all distances are strangers. The two rows that are even in the logarithm fall slowly, with or without order.", "name": "fig-frequency-rows"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four panels of c(s) against the distance from 1 to 10,000 on a logarithmic axis. Geometric and random logarithm: both fall from 1 in a slope over the whole axis and reach zero above 1,000. Equal steps to 1: at zero from a few tokens on, with full peaks at 201, 402 and so on. Random from 0 to 1: at zero from a few tokens on, with small wobbles and no peaks."}, "figure": {"caption": "How alike two distances look that differ by s. Equal steps repeat every 201 tokens; drawn at random from the same range, the frequencies lose the peaks but not the gap: beyond a few tokens no two distances look much alike. The two rows that are even in the logarithm fall slowly, with or without order.", "name": "fig-frequency-rows"}}
 from rope_lab.figures.rows import alike
 
 whole_turns = (2 * torch.pi * pairs * torch.arange(1, 50)).round()  # of equal steps
@@ -918,17 +919,18 @@ alike(spread, {name: alike_at(spread, kinds[name][0]) for name in shown})
 
 # %% [markdown]
 # The table does not say what one might expect. The row that names distances best is *not* geometric: frequencies at random
-# between 0 and 1 do, although equal steps over the same range fail. So the damage comes from the common step, and fast pairs
-# help with this task (base 100 beats base 10,000). The price is in the other columns. With random frequencies from 0 to 1, a query
-# finds its own content even near ten tokens no more often than a coin would, on average. Content needs pairs that have hardly turned: with base 100 none
-# are left at 1,000 tokens, and a query does no better than a coin; with the slow pairs stopped for good, content is found at
-# every distance tried, and fewer distances are named to a tenth. A geometric row is best at neither task and usable for both.
-# Rows that are random in the logarithm come close on average, although single ones differ a lot. What they share with the
-# geometric row is that each *scale* of distance gets some pairs.
+# between 0 and 1 do, although equal steps over the same range fail. So the damage comes from the common step, and fast
+# pairs help with this task (base 100 beats base 10,000). The price is in the other columns. With random frequencies from 0
+# to 1, a query finds its own content even near ten tokens no more often than a coin would, on average. Content needs pairs
+# that have hardly turned: with base 100 none are left at 1,000 tokens, and a query does no better than a coin; with the
+# slow pairs stopped for good, content is found at every distance tried, and fewer distances are named to a tenth. A
+# geometric row is best at neither task and usable for both. Rows that are random in the logarithm come close on average,
+# although single ones differ a lot. What they share with the geometric row is that each *scale* of distance gets some
+# pairs.
 #
 # That is an argument, not a derivation: nothing here says that each scale deserves the same number of pairs. The answer
-# depends on which distances matter, in which text, and whether a model uses its pairs at all. Chapters 6, 11, 15 and 16 come
-# back to it.
+# depends on which distances matter, in which text, and whether a model uses its pairs at all. Chapters 6, 11, 15 and 16
+# come back to it.
 #
 # ## Summary
 #
@@ -1026,8 +1028,8 @@ check_coordinates_of(coordinates_of)
 # ```
 #
 # `forget_bias` should return the bias of FoX for gates $\gamma_l$ of shape `(N,)`: in row $m$ and column $n$ the sum of
-# $\ln \gamma_l$ over $l = n + 1, \dots, m$, as {eq}`eq-4-5` has it. (Above the diagonal the mask takes care of it.) With this
-# code, a token with a small gate attends to itself less than it should. Correct it.
+# $\ln \gamma_l$ over $l = n + 1, \dots, m$, as {eq}`eq-4-5` has it. (Above the diagonal the mask takes care of it.) With
+# this code, a token with a small gate attends to itself less than it should. Correct it.
 
 # %%
 from rope_lab.exercises.ch04 import check_forget_bias
@@ -1049,8 +1051,8 @@ check_forget_bias(forget_bias)
 # :label: sol-04-3
 # ```
 #
-# A running sum has to be the same for queries and keys. Here the key's own gate is counted as well, and a token with a small
-# gate forgets itself.
+# A running sum has to be the same for queries and keys. Here the key's own gate is counted as well, and a token with a
+# small gate forgets itself.
 
 
 # %%
@@ -1069,8 +1071,8 @@ check_forget_bias(forget_bias)
 # :label: ex-04-4
 # ```
 #
-# "Two stamps of which neither grows without bound are one stamp in another basis." Write `same_stamp(T)`: a real matrix $P$ for which
-# $P^{-1} T P$ is orthogonal, so that query and key have the same stamp, or `None` where none exists.
+# "Two stamps of which neither grows without bound are one stamp in another basis." Write `same_stamp(T)`: a real matrix $P$
+# for which $P^{-1} T P$ is orthogonal, so that query and key have the same stamp, or `None` where none exists.
 
 # %%
 from rope_lab.exercises.ch04 import check_same_stamp
@@ -1091,9 +1093,9 @@ check_same_stamp(same_stamp)
 # ```
 #
 # The sentence is true. Queries have the powers $T^m$ and keys those of $T^{-\top}$. If neither grows, no eigenvalue has a
-# modulus above 1 or below 1, and no root is double, since $\kappa s$ in {eq}`eq-4-4` grows. So $T = V \Lambda V^{-1}$ with a
-# diagonal $\Lambda$ of numbers of modulus 1. Then $M = V \bar V^{\top}$ satisfies $T M T^{\top} = M$; its real part does, too, and
-# with $M = P P^{\top}$ the matrix $P^{-1} T P$ is orthogonal.
+# modulus above 1 or below 1, and no root is double, since $\kappa s$ in {eq}`eq-4-4` grows. So $T = V \Lambda V^{-1}$ with
+# a diagonal $\Lambda$ of numbers of modulus 1. Then $M = V \bar V^{\top}$ satisfies $T M T^{\top} = M$; its real part does,
+# too, and with $M = P P^{\top}$ the matrix $P^{-1} T P$ is orthogonal.
 
 
 # %%
@@ -1113,8 +1115,8 @@ check_same_stamp(same_stamp)
 # ```{exercise} Open question
 # :label: ex-04-5
 #
-# You are to choose the 32 frequencies of a head for music written as notes: bars of 16 notes repeat, and so do phrases of 128.
-# Which row do you choose, and what would show that you were wrong? (This question has no checker.)
+# You are to choose the 32 frequencies of a head for music written as notes: bars of 16 notes repeat, and so do phrases of
+# 128. Which row do you choose, and what would show that you were wrong? (This question has no checker.)
 # ```
 #
 # ````{solution} ex-04-5
