@@ -1115,8 +1115,8 @@ check_same_stamp(same_stamp)
 # ```{exercise} Open question
 # :label: ex-04-5
 #
-# You are to choose the 32 frequencies of a head for music written as notes: bars of 16 notes repeat, and so do phrases of
-# 128. Which row do you choose, and what would show that you were wrong? (This question has no checker.)
+# You are to choose the 32 frequencies of a head for music written as notes: bars of 16 notes repeat, and so do phrases
+# of eight bars. Which row do you choose, and what would show that you were wrong? (This question has no checker.)
 # ```
 #
 # ````{solution} ex-04-5
@@ -1127,7 +1127,7 @@ check_same_stamp(same_stamp)
 # - *Some pairs with the periods.* A pair with $\theta = 2\pi/16$ is back after each bar, one with $2\pi/128$ after each phrase.
 #   For a whole text the common step is a fault {eq}`eq-4-11`; here it is the point, since notes one bar apart *should* look
 #   alike.
-# - *Some that break the tie.* If all pairs had these periods, the first bar and the fifth would be the same place.
+# - *Some that break the tie.* If all pairs had these periods, the first bar and the ninth would be the same place.
 #   A few slow pairs, or some with other periods, tell bars apart.
 # - *Some without a turn*, for content at any distance.
 # - *The control.* Train with this row, with the geometric one, and with the same number of periods that fit no bar (15 and
