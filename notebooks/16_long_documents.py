@@ -138,9 +138,9 @@ check(
     "eq. 16.1",
     torch.tensor(counted),
     torch.tensor([
-        count
+        tokens_read
         for N, t in ((3, 3), (9, 5), (20, 17))
-        for count in (t * N + t * (t - 1) // 2, N + t - 1)
+        for tokens_read in (t * N + t * (t - 1) // 2, N + t - 1)
     ]),
 )  # fmt: skip
 
@@ -316,8 +316,8 @@ def mean_score(back: int, distance: int) -> float:
 
 apart = (24, 32, 40)
 crossed = torch.tensor([[mean_score(back, s) for s in apart] for back in apart])
-sides = crossed[:, [0, 2]].amax(1)
-check_at_most("the bump follows the rotation", 0.3, (crossed[:, 1] - sides).min())
+beside = crossed[:, [0, 2]].amax(1)
+check_at_most("the bump follows the rotation", 0.3, (crossed[:, 1] - beside).min())
 check_at_most("and not the text", crossed.amax(0) - crossed.amin(0), 0.3)
 
 
@@ -623,8 +623,8 @@ tried([(c.label, c.values, c.verdict) for c in tried_here if c.label and c.value
 from collections import Counter
 
 counts = Counter(claim.verdict for claim in tried_here)
-for verdict_here, count in counts.most_common():
-    print(f"{count:2d} {verdict_here}")
+for verdict_here, number in counts.most_common():
+    print(f"{number:2d} {verdict_here}")
 table(
     [
         [

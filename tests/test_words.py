@@ -30,6 +30,7 @@ EMPHASIS = {
     "five times the memory",
     "logarithmically",
     "absolute in form, relative in effect",
+    "not tried",
 }
 
 
