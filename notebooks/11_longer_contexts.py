@@ -18,11 +18,12 @@
 # A model was trained on texts of $L$ tokens, and you want to give it longer ones. There are at least seven published ways
 # to change its rotation for that, with names that say little. **What does each of them do to which pairs?**
 #
-# Here are the 64 pairs of a head of Llama 2 ($b = 10{,}000$, $L = 4{,}096$), each at its wavelength, the number of tokens
-# in which it makes a full turn. Small grey dots are wavelengths in training. Those above the dashed line, which is $L$, belong
-# to pairs that did not complete a turn. Choose a scaling and move the length $L'$ of the text, the solid line; each method is
-# given the factor $L'/L$. The large dots are the new wavelengths. A dot is open and orange if the longer text takes its pair to
-# angles that it never met, and at the upper edge if the pair no longer turns:
+# Here are the 64 pairs of a head of Llama 2 ($b = 10{,}000$, $L = 4{,}096$), each at its wavelength, the number of
+# tokens in which it makes a full turn. Small grey dots are wavelengths in training. Those above the dashed line, which
+# is $L$, belong to {term}`unfinished pairs <unfinished pair>`, which did not complete a turn. Choose a scaling and move
+# the length $L'$ of the text, the solid line; each method is given the factor $L'/L$. The large dots are the new
+# wavelengths. A dot is open and orange if the longer text takes its pair to angles that it never met, and at the upper
+# edge if the pair no longer turns:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.wavelengths import wavelengths
@@ -38,7 +39,8 @@ wavelengths()
 # Pair 50 of Llama 2 turns by $\theta_{50} = 10{,}000^{-50/64} = 0.00075$ radians per token, so its wavelength is
 # $\lambda_{50} = 2\pi/\theta_{50} \approx 8{,}379$ tokens. In a text of 4,096 tokens it met the angles from 0° to
 # 176°. That is its **trained arc**. A text of 8,192 tokens takes it to 352°. If its frequency is halved, it is back at
-# 176°. Pair 0 has a wavelength of 6.3 tokens; it met every angle hundreds of times, and a longer text shows it nothing new.
+# 176°. (The last token is at 4,095; here an arc is counted to $L$.) Pair 0 has a wavelength of 6.3 tokens and turned 652
+# times. Its angles lie all round the circle, less than half a degree apart, and a longer text only fills the gaps.
 
 # %%
 import math
@@ -62,7 +64,11 @@ with mpmath.workdps(30):
     wave = 2 * mpmath.pi * mpmath.mpf(10_000) ** (mpmath.mpf(50) / 64)
     arcs = [float(360 * n / wave) for n in (4096, 8192)]
 check("pair 50, arcs", torch.tensor([4096, 8192]) * theta[50] * 180 / math.pi, arcs)
+met = (torch.arange(L) * theta[0]).remainder(2 * math.pi).sort().values
+gap = float(torch.cat((met, met[:1] + 2 * math.pi)).diff().max()) * 180 / math.pi
+check_at_most("pair 0, largest gap between its angles in degrees", gap, 0.5)
 print(f"wavelength {float(wave):,.0f} tokens, arcs {arcs[0]:.0f}° and {arcs[1]:.0f}°")
+print(f"pair 0: {L * float(theta[0]) / (2 * math.pi):.0f} turns, gaps up to {gap:.2f}°")
 
 # %% [markdown]
 # ## Two functions
@@ -85,9 +91,9 @@ print(f"wavelength {float(wave):,.0f} tokens, arcs {arcs[0]:.0f}° and {arcs[1]:
 # \end{aligned}
 # $$ (eq-11-2)
 #
-# The constant $\beta$ cancels, and $\alpha$ can be moved into $h$. **Among scalings of this form, those that keep scores
-# relative are choices of $h$ alone.** The first version of LongRoPE {cite:p}`ding2024` gives up some of that: it does not scale
-# the first few tokens, only the rest. The third row below does so with one factor for all pairs.
+# The constant $\beta$ cancels, and $\alpha$ can be moved into $h$. **Among scalings of this form, those that keep
+# scores relative are choices of $h$ alone.** The first version of LongRoPE {cite:p}`ding2024` gives up some of that: it
+# does not scale the first few tokens, only the rest. The third row below does so with one factor for all pairs.
 
 
 # %%
@@ -191,12 +197,14 @@ parts = (
 )
 fastest = int((parts < 0.9).sum()) + 1
 print(f"D = {D}: the {fastest} fastest pairs add 90% of E")
+print(f"content in pair 0 alone: {2 * math.sin(0.25) ** 2:.0%} of the largest score")
 
 # %% [markdown]
-# So interpolated scores are near the line: off by at most about one percent of the largest score. What does that
-# assume? That the content does not change, whereas from layer 2 on it does. That a straight line between trained scores is
-# a good guess of what the model would like. And the bound is about sizes: it does not see that neighbouring distances
-# become hard to tell apart, which {eq}`eq-15-5` measures.
+# So interpolated scores are near the line: off by at most about one percent of $D/2$, the largest score. What does that
+# assume? That all pairs have content: if only pair 0 does, it is 12 percent of the largest score. That the content does
+# not change, whereas from layer 2 on it does. That a straight line between trained scores is a good guess of what the
+# model would like. And the bound is about sizes: it does not see that neighbouring distances become hard to tell apart,
+# which {eq}`eq-15-5` measures.
 #
 # ## The tilt: NTK-aware
 #
@@ -210,9 +218,9 @@ print(f"D = {D}: the {fastest} fastest pairs add 90% of E")
 # \end{aligned}
 # $$ (eq-11-5)
 #
-# A pair that completes no turn stays in its arc if its frequency is divided by $\rho$ or more. Only the last one is. Let
-# $c$ be the first such pair. To divide it by $\rho$ as well, and so all slower ones by more, NTK-aware scaling must be given a
-# larger factor,
+# A pair that completes no turn stays in its arc if its frequency is divided by $\rho$ or more. Only the last one is.
+# Let $c$ be the first such pair. To divide it by $\rho$ as well, and so all slower ones by more, NTK-aware scaling must
+# be given a larger factor,
 #
 # $$ \rho_c = \rho^{(D/2-1)/c} . $$ (eq-11-6)
 
@@ -240,9 +248,11 @@ table(
 )
 
 # %% [markdown]
-# **Dynamic NTK** tilts by a factor that grows with the number $N$ of tokens ({eq}`eq-15-9`). At $N = \rho L$ it has
-# reached $\rho^2 - \rho + 1$, in this table more than is needed. For $\rho$ below 1.48 it is less: in the first figure some pairs
-# leave their arcs at 4,871 and at 5,793 tokens.
+# **Dynamic NTK** tilts by $\rho N/L - (\rho - 1)$, a factor that grows with the number $N$ of tokens and is 1 for $N
+# \le L$ ({eq}`eq-15-9`). At $N = \rho L$ it has reached $\rho^2 - \rho + 1$, in this table more than is needed. For
+# $\rho$ below 1.48 it is less: in the first figure some pairs leave their arcs at 4,871 and at 5,793 tokens. And if the
+# exponent in {eq}`eq-11-6` is 2 or more, it is less for every $\rho > 1$, because $\rho^2 - \rho + 1 < \rho^2$. That is
+# so in our own models (the table below {eq}`eq-11-8`), and {numref}`fig-arcs` shows the pairs that leave.
 #
 # ## The bend: YaRN and Llama 3
 #
@@ -251,11 +261,11 @@ table(
 # $$ h(\theta) = (1 - \gamma)\, \theta + \gamma\, \frac{\theta}{\rho} , \qquad 0 \le \gamma \le 1 . $$ (eq-11-7)
 #
 # They differ in $\gamma$. Let $T_i = L/\lambda_i$ be the turns of a pair in training. Llama 3 {cite:p}`grattafiori2024`
-# takes $\gamma = (4 - T)/3$, held between 0 and 1. The paper on YaRN {cite:p}`peng2024` has $(32 - T)/31$, whereas its code
-# uses the *index* of the pair. For Llama 2 by hand: pairs turn 32 times and once at the indices 20.94 and 45.03, rounded
-# outward to 20 and 46. Pair 33 is halfway, so $\gamma_{33} = (33 - 20)/26 = 0.5$, and with $\rho = 8$ it keeps $0.5 + 0.5/8 =
-# 0.5625$ of its frequency. It turns 5.65 times. The ramp of the paper gives $\gamma = 26.35/31 = 0.85$, and the pair keeps 0.256 of
-# it. Llama 3's would leave it alone.
+# takes $\gamma = (4 - T)/3$, held between 0 and 1. The paper on YaRN {cite:p}`peng2024` has $(32 - T)/31$, whereas its
+# code uses the *index* of the pair. For Llama 2 by hand: pairs turn 32 times and once at the indices 20.94 and 45.03,
+# rounded outward to 20 and 46. Pair 33 is halfway, so $\gamma_{33} = (33 - 20)/26 = 0.5$, and with $\rho = 8$ it keeps
+# $0.5 + 0.5/8 = 0.5625$ of its frequency. It turns 5.65 times. The ramp of the paper gives $\gamma = 26.35/31 = 0.85$,
+# and the pair keeps 0.256 of it. Llama 3's would leave it alone.
 
 # %%
 from rope_lab.encodings import Llama3, YaRN
@@ -288,12 +298,13 @@ table(
 #
 # ## The search: LongRoPE and LongRoPE2
 #
-# LongRoPE has one number per pair, $h(\theta_i) = \theta_i/\lambda_i$ (only here $\lambda_i$ is a factor, as in the paper), found
-# by an evolutionary search; no formula gives it. A checkpoint brings two lists, one for texts up to $L$ and one beyond.
+# LongRoPE has one number per pair, $h(\theta_i) = \theta_i/\lambda_i$ (only here $\lambda_i$ is a factor, as in the
+# paper), found by an evolutionary search (change lists at random, keep those with a low loss on long texts); no formula
+# gives it. A checkpoint brings two lists, one for texts up to $L$ and one beyond.
 # {class}`~rope_lab.encodings.scaling.LongRoPE` loads them.
 #
-# {cite:t}`shang2025` suspect that the slow pairs were trained too little, and restrict the search. Pairs from a critical one on
-# must be divided by at least $\rho$. In theory that is the first pair without a full turn,
+# {cite:t}`shang2025` suspect that the slow pairs were trained too little, and restrict the search. Pairs from a
+# critical one on must be divided by at least $\rho$. In theory that is the first pair without a full turn,
 #
 # $$ c = \Big\lceil \frac{D}{2} \cdot \frac{\ln (L/2\pi)}{\ln b} \Big\rceil ; $$ (eq-11-8)
 #
@@ -305,7 +316,8 @@ models = {
     "Llama 2": (128, 10_000, 4096),
     "Llama 3": (128, 500_000, 8192),
     "Phi-3 mini": (96, 10_000, 4096),
-    "our preset": (40, 10_000, 128),
+    "preset cpu": (40, 10_000, 128),
+    "preset laptop": (64, 10_000, 256),
 }
 rows = []
 for name, (dim, b, length) in models.items():
@@ -316,8 +328,9 @@ for name, (dim, b, length) in models.items():
     check(f"eq. 11.8, {name}", by_formula, long.index(True))
     found = critical_pair(frequencies(dim, b), length)
     check(f"critical_pair, {name}", found, long.index(True))
-    rows.append([name, dim // 2, found, 2 * found])
-table(rows, {"": "", "pairs": "d", "c": "d", "critical dimension": "d"})
+    rows.append([name, dim // 2, found, 2 * found, (dim / 2 - 1) / found])
+columns = {"pairs": "d", "c": "d", "critical dimension": "d", "(D/2 − 1)/c": ".2f"}
+table(rows, {"": ""} | columns)
 
 # %% [markdown]
 # Why could an earlier pair be the right one? Completing a turn is not the same as having seen all angles equally often. A
@@ -348,9 +361,10 @@ seen(T, shares, c)
 #
 # In `rope_lab`, {class}`~rope_lab.encodings.longrope2.LongRoPE2` takes the factors and holds them to these rules.
 # {func}`~rope_lab.encodings.longrope2.starting_factors` gives the list from which such a search may begin, which is
-# {eq}`eq-11-6` up to pair $c$ and $\rho$ from there on. A second rule, that factors do not fall from pair to pair, and the start are from the
-# [search code](https://github.com/J-shang/LongRoPE) that bears Microsoft's copyright; a script there sets the critical pair of Llama 3 to
-# 33. The search itself is not reproduced.
+# {eq}`eq-11-6` up to pair $c$ and $\rho$ from there on. A second rule, that factors do not fall from pair to pair, and the
+# form of the start are from the [search code](https://github.com/microsoft/LongRoPE). Unless told otherwise, that code
+# begins one pair earlier, at the last that completes a turn; a script for Llama 3 sets 33. The search itself is not
+# reproduced.
 
 # %%
 from rope_lab.encodings import LongRoPE2, starting_factors
@@ -363,8 +377,8 @@ check("start, below c", (theta / torch.tensor(start))[:c], ntk_to_c[:c])
 # %% [markdown]
 # ## The cut: p-RoPE
 #
-# p-RoPE {cite:p}`barbero2025` stops the slow pairs: $h(\theta) = \theta$ for the fastest share $p$ of them and 0 for the others.
-# It is a choice before training, not a repair. Gemma 4 ships it in its global layers:
+# p-RoPE {cite:p}`barbero2025` stops the slow pairs: $h(\theta) = \theta$ for the fastest share $p$ of them and 0 for
+# the others. It is a choice before training, not a repair. Gemma 4 ships it in its global layers:
 
 # %%
 from rope_lab import atlas
@@ -429,8 +443,9 @@ table(
         for name, counts in left.items()
     ],
     {"": "", "kept": "d", "neighbours": ".0%"} | {f"{n} L": "d" for n in (2, 4, 8, 16)},
-    caption=f"Pairs with their old frequency and the SD of neighbouring scores, at "
-    f"8 L; then how many of {D // 2 - c} unfinished pairs leave their arc.",
+    caption=f"At 8 L: pairs with their old frequency; SD of the step of a score to "
+    f"the next distance, old = 100%. Then how many of {D // 2 - c} unfinished pairs "
+    f"leave their arc.",
 )
 
 # %% tags=["hide-cell"]
@@ -447,10 +462,10 @@ check_at_most(
 print(f"NTK-aware with a factor of 8 keeps all arcs up to {reach:.2f} L")
 
 # %% [markdown]
-# Read three things from it. NTK-aware scaling with a factor of 8 is good for texts of $8^{c/(D/2-1)} = 4.6$ times the length,
-# not for 8; that is {eq}`eq-11-6` from the other side. At twice the length that a factor was made for, all unfinished pairs that were divided by
-# exactly the factor leave together. And the control does as well as YaRN in every column, and keeps more pairs: these
-# columns ask for nothing that it does not do.
+# Read three things from it. NTK-aware scaling with a factor of 8 is good for texts of $8^{c/(D/2-1)} = 4.6$ times the
+# length, not for 8; that is {eq}`eq-11-6` from the other side. Beyond the length that a factor was made for, all
+# unfinished pairs that were divided by exactly the factor leave together. And the control does as well as YaRN in every
+# column, and keeps more pairs: these columns ask for nothing that it does not do.
 #
 # Two properties are not in the columns:
 
@@ -474,9 +489,10 @@ table(
 #
 # ## Frequencies that change, and a cache
 #
-# A model that decodes keeps its keys, already rotated. Write $\theta_i(N)$ for the frequencies and $a(N)$ for the attention
-# factor at $N$ tokens. The key of token $n$ was rotated when $N$ was $n + 1$. For a query that is rotated when $N = m + 1$, a full
-# pass would rotate that key with the new frequencies. For Gaussian $q$ and $k$, the error of the newest scores divided by their size is
+# A model that decodes keeps its keys, already rotated. Write $\theta_i(N)$ for the frequencies and $a(N)$ for the
+# attention factor at $N$ tokens. If tokens come one by one, the key of token $n$ was rotated when $N$ was $n + 1$. For
+# a query that is rotated when $N = m + 1$, a full pass would rotate that key with the new frequencies. For Gaussian $q$
+# and $k$, the error of the newest scores divided by their size is
 #
 # $$
 # \begin{aligned}
@@ -553,10 +569,11 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# There are two cures that are exact in a model of any depth. *Fix the length* before the first token; then nothing changes
-# while the text grows, and short texts are read with the frequencies of long ones. Or *read the text again* whenever the
-# frequencies change. For LongRoPE2 that is once. For dynamic NTK it is at every token beyond $L$. A cache of unrotated keys is
-# exact for one layer only ({eq}`eq-15-11` and the cells below it). In a model of three layers:
+# There are two cures that are exact in a model of any depth. *Fix the length* before the first token; then nothing
+# changes while the text grows, and short texts are read with the frequencies of long ones. Or *read the text again*
+# whenever the frequencies change. For LongRoPE2 that is once (for Phi-3, `generate` in transformers drops the cache
+# there). For dynamic NTK it is at every token beyond $L$. A cache of unrotated keys is exact for one layer only
+# ({eq}`eq-15-11` and the cells below it). In a model of three layers:
 
 # %%
 from rope_lab import RoFormer, RoFormerConfig
@@ -607,16 +624,18 @@ table(
 # | STRING | separable translationally invariant, for images (2502.02562), or shifted positions (2410.18745) |
 # | CoPE | contextual (2405.18719), complex (2508.18308), or clipped RoPE (2602.05258) |
 #
-# Only p-RoPE and the second STRING are in this chapter. In `rope_lab`, `PRoPE` is p-RoPE. Numbers are those of arXiv.
+# This chapter has p-RoPE, and the observation from which the second STRING starts. Clipped RoPE is close to p-RoPE: it
+# stops slow pairs too, with a soft edge. In `rope_lab`, `PRoPE` is p-RoPE. Numbers are those of arXiv.
 # :::
 #
 # ## In the wild: dynamic in name
 #
 # vLLM's class for dynamic NTK filled its table once, for the full length $\rho L$
-# ([vllm#5093](https://github.com/vllm-project/vllm/issues/5093)). Insert $N = \rho L$ into $\rho N/L - (\rho - 1)$ and $N$ is
-# gone: $\rho^2 - \rho + 1$ for every text ([vllm#41236](https://github.com/vllm-project/vllm/issues/41236), since
-# [changed](https://github.com/vllm-project/vllm/pull/41277)). That is the first cure from above, so its decoding was
-# consistent. But a short text was rotated with another base, under the name of a method whose point is that it is not. Its scores, for Gaussian content:
+# ([vllm#5093](https://github.com/vllm-project/vllm/issues/5093)). Insert $N = \rho L$ into $\rho N/L - (\rho - 1)$ and
+# $N$ is gone: $\rho^2 - \rho + 1$ for every text ([vllm#41236](https://github.com/vllm-project/vllm/issues/41236),
+# since [changed](https://github.com/vllm-project/vllm/pull/41277)). That is the first cure from above, so its decoding
+# was consistent. But a short text was rotated with another base, under the name of a method whose point is that it is
+# not. Its scores, for Gaussian content:
 
 
 # %%
@@ -636,10 +655,10 @@ table(
 )
 
 # %% [markdown]
-# The formula also needs its other half, "and 1 for $N \le L$". A later request for a change (open when we read it) reports what
-# happens without it when the text is given *less* room than in training: the number in brackets is negative, its power
-# complex, and the table ends up with values near $10^{38}$ ([vllm#52675](https://github.com/vllm-project/vllm/pull/52675)). One line of Python
-# does the same:
+# The formula also needs its other half, "and 1 for $N \le L$". A later request for a change (open when we read it)
+# reports what happens without it when the text is given *less* room than in training: the number in brackets is
+# negative, its power complex, and the table ends up with values near $10^{38}$
+# ([vllm#52675](https://github.com/vllm-project/vllm/pull/52675)). One line of Python does the same:
 
 # %%
 inside = 2 * 512 / 2048 - (2 - 1)
@@ -704,7 +723,8 @@ check_ntk_factor(ntk_factor)
 # ```
 #
 # Write `leaving(freqs, scaled, length, longer)`: how many pairs meet angles that they did not meet in training, if a model
-# trained on `length` tokens with `freqs` of shape `(D/2,)` reads `longer` tokens with `scaled`.
+# trained on `length` tokens with `freqs` of shape `(D/2,)` reads `longer` tokens with `scaled`. As above, the arc of $n$
+# tokens ends at $n\theta$.
 
 # %%
 from rope_lab.exercises.ch11 import check_leaving

@@ -56,7 +56,7 @@ def starting_factors(pairs: int, critical: int, factor: float) -> list[float]:
     Raises:
         ValueError: if an argument is not of that kind.
 
-    Source: the form of the initial population in the search code of LongRoPE2 (github.com/J-shang/LongRoPE), without
+    Source: the form of the initial population in the search code of LongRoPE2 (github.com/microsoft/LongRoPE), without
     the small differences there between the factors from the critical pair on.
     """
     (pairs,) = check_integers(pairs=pairs)
@@ -84,7 +84,7 @@ class LongRoPE2:
     attention factor at every length, as transformers does.
 
     Source: Shang et al. 2025 (arXiv:2502.20082); that factors do not fall from pair to pair, and the attention factor,
-    from the search code (github.com/J-shang/LongRoPE).
+    from the search code (github.com/microsoft/LongRoPE).
     """
 
     factors: Sequence[float]

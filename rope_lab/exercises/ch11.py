@@ -116,6 +116,9 @@ check_leaving = Exercise(
         "a turn has 2π radians; yours has π": lambda f, g, L, M: int(
             ((L * f < math.pi) & (M * g > L * f * (1 + 1e-9))).sum()
         ),
+        "the arc of n tokens ends at n·θ here; yours ends at (n − 1)·θ": lambda f, g, L, M: int(
+            (~_turn(L - 1, f) & ((M - 1) * g > (L - 1) * f * (1 + 1e-9))).sum()
+        ),
         "a pair leaves its arc even if it does not complete a turn in the longer text": lambda f, g, L, M: (
             int((~_turn(L, f) & _turn(M, g)).sum())
         ),

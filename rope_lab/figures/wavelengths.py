@@ -41,7 +41,7 @@ NAMES = (
     "LongRoPE2, start of the search",
     "p-RoPE, p = 0.25",
 )
-WIDTH, HEIGHT, LOW, HIGH = 300, 210, 0.6, 6.6  # of the drawing, and the powers of ten at its ends
+WIDTH, HEIGHT, LOW, HIGH = 300, 210, 0.6, 8.0  # of the drawing, and the powers of ten at its ends
 _THETA = frequencies(2 * PAIRS, BASE)
 _CRITICAL = critical_pair(_THETA, TRAINED)
 
@@ -146,7 +146,7 @@ def _drawing(name: str, step: int) -> str:
     return lines + before + after + marks + words + names
 
 
-_POWERS = {1: "", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶"}
+_POWERS = {1: "", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷"}
 
 
 def _across(pair: int) -> str:

@@ -87,6 +87,7 @@ def test_leaving_right(answer) -> None:
         (lambda f, g, L, M: int((2 * math.pi / f > L).sum()), "some of them may stay"),
         (lambda f, g, L, M: len(f) - by_degrees(f, g, L, M), "without the ones that leave"),
         (lambda f, g, L, M: int(((1 / f > L) & (M * g > L * f * (1 + 1e-9))).sum()), "yours is one radian"),
+        (lambda f, g, L, M: by_degrees(f, g, L - 1, M - 1), "ends at n·θ here"),
         (lambda f, g, L, M: len(f), "no more pairs can leave"),
         (lambda f, g, L, M: None, "nothing yet"),
     ],

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rope_lab.encodings import DynamicNTK
 from rope_lab.figures.longer import cache_errors, seen
 from rope_lab.figures.wavelengths import (
+    HIGH,
     NAMES,
     PAIRS,
     START,
@@ -75,10 +76,17 @@ def test_a_wavelength_is_drawn_at_its_height() -> None:
     page = wavelengths().data
     marks = [float(y) for y in re.findall(r'class="mark" x="-17" y="([\d.]+)"', page)]
     steps = [a - b for a, b in pairwise(marks)]
-    assert len(marks) == 6
+    assert len(marks) == 7
     assert max(steps) - min(steps) < 0.21
     lines = dict(re.findall(r'class="(trained|now)" x2="300" y1="([\d.]+)"', page))
     assert float(lines["trained"]) - float(lines["now"]) == pytest.approx(steps[0] * math.log10(8), abs=0.2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_pairs_that_do_not_turn_are_at_the_upper_edge(name: str) -> None:
+    for step in range(STEPS + 1):
+        freqs = scaled(name, 2 ** (step / 4))
+        assert float(freqs[freqs > 0].min()) > math.tau / 10**HIGH
 
 
 @pytest.mark.parametrize(
