@@ -28,10 +28,10 @@ from rope_lab.figures.roots import roots
 roots()
 
 # %% [markdown]
-# On the vertical axis is RoPE, to the left of it everything that fades, at the origin is no encoding at all, and a double
-# root at the origin is the line of ALiBi. This chapter shows why stamps that see the distance alone have no other place,
-# and how newer encodings leave the map. Then it returns to RoPE in many dimensions: the forms in which it is computed, what
-# each of them costs, and what its geometric row of frequencies is good for.
+# On the vertical axis is RoPE, to the left of it is what fades exponentially, at the origin is no encoding at all, and
+# a double root at the origin is the line of ALiBi. This chapter shows why all stamps that see the distance alone are on
+# this map, and how newer encodings leave it. Then it returns to RoPE in many dimensions: the forms in which it is
+# computed, what each of them costs, and what its geometric row of frequencies is good for.
 #
 # ## One stamp: all of geometry is in the inner products
 #
@@ -74,10 +74,11 @@ print(f"and it is not the identity: it differs from it by {moved:.0%}")
 # %% [markdown]
 # ## Two stamps: every invertible matrix
 #
-# Give up one wish: let queries have one stamp, $T_m$, and keys another, $T'_n$, both matrices and both the identity at
-# position 0. Ask again for scores that depend on $m - n$ alone. At $m = n$ the score is that of position 0, so
-# $T_m^{\top} T'_m = I$ and the key's stamp is the inverse transpose of the query's. The pair $(m, m-1)$ has the
-# distance of $(1, 0)$, which gives $T_m = T_{m-1} T_1$ as in chapter 3. So
+# Give up one wish: let queries have one stamp, $T_m$, and keys another, $T'_n$; both do nothing at position 0. Ask
+# again for scores that depend on $m - n$ alone. Then at $m = n$ the score is that of position 0. So
+# $\langle T_m x,\, T'_m u_j \rangle = x_j$ for each unit vector $u_j$. For $x = u_i$ this shows that the $D$ vectors
+# $T'_m u_j$ are a basis, and the inner products of $T_m x$ with a basis fix it: it is linear in $x$. So both stamps are
+# matrices again, $T_m^{\top} T'_m = I$, and the key's stamp is the inverse transpose of the query's. The pair $(m, m-1)$ has the distance of $(1, 0)$, which gives $T_m = T_{m-1} T_1$ as in chapter 3. So
 #
 # $$
 # \begin{aligned}
@@ -142,10 +143,11 @@ print(f"one stamp for both: moved by 20, the scores change by {change:.0%}")
 # \end{aligned}
 # $$ (eq-4-3)
 #
-# and $P^{-1}$ and $P^{\top}$ can be part of the projections. What remains is the Jordan normal form $J$, and that is a list
-# of blocks. Read pairs of coordinates as complex numbers, and leave out mirrors (negative real eigenvalues, chapter 3): a
-# *single* root $\mu = \xi + \mathrm{i}\theta$ multiplies by $\mathrm{e}^{\mu}$ per token, a *double* root couples two
-# coordinates by a shear $\kappa$. After a distance $s$ they are
+# and $P^{-1}$ and $P^{\top}$ can be part of the projections (unless a norm follows them). What remains is the Jordan
+# normal form $J$, and that is a list of blocks. Read pairs of coordinates as complex numbers, and leave out mirrors
+# (negative real eigenvalues, chapter 3): a *single* root $\mu = \xi + \mathrm{i}\theta$ multiplies by
+# $\mathrm{e}^{\mu}$ per token, a *double* root couples two coordinates with one root by a shear $\kappa$. (Equal roots
+# without a shear are single.) After a distance $s$ they are
 #
 # $$
 # \mathrm{e}^{s\mu} \quad\text{and}\quad
@@ -153,10 +155,11 @@ print(f"one stamp for both: moved by 20, the scores change by {change:.0%}")
 # = \mathrm{e}^{s\mu} \begin{pmatrix} 1 & \kappa s \\ 0 & 1 \end{pmatrix} .
 # $$ (eq-4-4)
 #
-# A root of higher multiplicity adds $s^2$, $s^3$ and so on. **Whatever the matrix, such a score is a sum of terms: a power
-# of $s$ times $\mathrm{e}^{s\xi}$ times $\cos s\theta$ or $\sin s\theta$.** Without mirrors, $T_1^{\,s}$ can be written as
-# $\mathrm{e}^{sA}$ with a *generator* $A$. GRAPE {cite:p}`zhang2026grape` derives rotations and additive biases from such
-# groups of matrices, and algebraic encodings {cite:p}`kogkalidis2024` carry the orthogonal ones over to trees and grids.
+# A root of higher multiplicity adds $s^2$, $s^3$ and so on. **Whatever the matrix, such a score is a sum of terms: a
+# power of $s$ times $\mathrm{e}^{s\xi}$ times $\cos s\theta$ or $\sin s\theta$.** Without mirrors, $T_1^{\,s}$ can be
+# written as $\mathrm{e}^{sA}$ with a *generator* $A$, whose eigenvalues are the roots. GRAPE {cite:p}`zhang2026grape`
+# derives rotations and additive biases from such groups of matrices, and algebraic encodings {cite:p}`kogkalidis2024`
+# carry the orthogonal ones over to trees and grids.
 
 # %%
 import mpmath
@@ -205,9 +208,9 @@ check("eq. 4.3", left, right, tolerance=1e-10, draws=1000)
 # | xPos | $\frac{1}{B}\ln\zeta_i \pm \mathrm{i}\theta_i$ | single |
 # | ALiBi | 0 | double, in two coordinates more |
 #
-# For ALiBi, the two coordinates of the query are $(0, -\lambda)$ with the slope $\lambda$ of the head, those of the key
-# $(1, 0)$, and the content keeps the root 0. By {eq}`eq-4-4` with $\kappa = 1$ they add $-\lambda (m - n)$ to the score:
-# this is ALiBi without a bias.
+# For ALiBi, the two coordinates of the query are $(0, -\lambda \sqrt D)$ with the slope $\lambda$ of the head, those of
+# the key $(1, 0)$, and the content keeps the root 0. By {eq}`eq-4-4` with $\kappa = 1$ they add $-\lambda (m - n)$ to
+# the score after it is divided by $\sqrt D$: this is ALiBi without a bias.
 
 # %%
 from rope_lab.encodings import ALiBi, NoPE, PositionEncoding, RotaryEmbedding, XPos
@@ -272,18 +275,20 @@ check("corner, ALiBi", sheared[..., past], by_package(alibi)[..., past], draws=2
 # :::{admonition} What it costs to leave the axis
 # :class: note dropdown
 #
-# To the left of the vertical axis one of the two stamps grows: $\mathrm{e}^{-n\xi}$ for the keys of xPos (chapter 10),
-# $1, n$ for the keys of ALiBi in this form. A bias added to the score has no such trouble, so nobody computes ALiBi with
-# stamps. On the axis, with single roots, neither stamp grows, and this is the only such place ({ref}`ex-04-4`). Jordan-RoPE
-# {cite:p}`zhang2026` makes a turning root double, $s\,\mathrm{e}^{\mathrm{i}s\theta}$. (Its measurements are not
-# repeated here.)
+# To the left of the vertical axis the keys grow, such as $\mathrm{e}^{-n\xi}$ in xPos (chapter 10). With a double root
+# on the axis both stamps grow: in ALiBi, the query has $(-\lambda m \sqrt D, -\lambda \sqrt D)$ and the key $(1, -n)$.
+# A bias added to the score has no such trouble. (FlashBias {cite:p}`wu2025` appends two coordinates nevertheless, so
+# that a kernel without a bias can be used.) On the axis, with single roots, neither stamp grows, and this is the only
+# such place ({ref}`ex-04-4`). Jordan-RoPE {cite:p}`zhang2026` makes a turning root double,
+# $s\,\mathrm{e}^{\mathrm{i}s\theta}$. (Its measurements are not repeated here.)
 # :::
 #
 # ### What has no place on it
 #
 # How do you tell whether a bias $\beta(s)$ is on the map, and how many coordinates it costs? Write its values into the
-# matrix with entries $\beta(i + j)$. If $\beta$ needs $r$ coordinates, the matrix is a product of one with $r$ columns and
-# one with $r$ rows, so its rank is at most $r$ at any size. (The converse is a theorem of Kronecker.)
+# matrix with entries $\beta(i + j)$. If $\beta$ needs $r$ coordinates, the matrix is a product of one with $r$ columns
+# and one with $r$ rows, so its rank is at most $r$ at any size. (Conversely, if the rank stays bounded, $\beta$ is a
+# sum as in {eq}`eq-4-4`, except at finitely many distances: a theorem of Kronecker.)
 
 
 # %%
@@ -309,7 +314,13 @@ biases = {
     "−√s": lambda s: -s.sqrt(),
     "T5 (32 random numbers)": lambda s: learned[t5_buckets(-s.long(), causal=True)],
 }
-sizes = (8, 16, 32, 64)
+sizes = (8, 16, 32, 64, 128)
+exactly = {"ln(1 + s)": lambda s: mpmath.log(1 + s), "√s": mpmath.sqrt}
+for name, beta in exactly.items():
+    with mpmath.workdps(60):
+        square = [[beta(i + j) for j in range(8)] for i in range(8)]
+        determinant = mpmath.nstr(mpmath.det(mpmath.matrix(square)), 2)
+    print(f"{name}: determinant at size 8, computed in 60 digits: {determinant}")
 table(
     [
         (name, *(coordinates_needed(beta, size) for size in sizes))
@@ -320,9 +331,10 @@ table(
 )
 
 # %% [markdown]
-# The first five need as many coordinates as {eq}`eq-4-4` says, at every size. The logarithm and the root need more and
-# more, though slowly (the rank counts singular values above a billionth of the largest). At these sizes, random numbers in
-# T5's buckets need one coordinate per row. Added to the score, all of them cost one number per distance.
+# The first five need as many coordinates as {eq}`eq-4-4` says, at every size. The determinants of the logarithm and the
+# root are not zero, so they need at least eight. (The table counts singular values above a billionth of the
+# largest, and there are few of those.) Random numbers in T5's buckets need one coordinate per row, until all further
+# distances share the last bucket, from 113 on. Added to the score, all of them cost one number per distance.
 #
 # ## Leaving the map: looking at content
 #
@@ -350,8 +362,9 @@ table(
 # \end{aligned}
 # $$ (eq-4-6)
 #
-# **CoPE**, contextual position encoding {cite:p}`golovneva2024`, lets the *query* decide which tokens count, and looks up
-# a learned vector $e$ at the number that it has counted, between two whole numbers by interpolation:
+# **CoPE**, contextual position encoding {cite:p}`golovneva2024`, lets the *query* decide which tokens count, and looks
+# up a learned vector $e$ at the number that it has counted, between two whole numbers by interpolation. The inner
+# product of $e$ and the query is added to the score:
 #
 # $$ p_{mn} = \sum_{l=n}^{m} \sigma(\langle q_m, k_l \rangle) , $$ (eq-4-7)
 #
@@ -421,10 +434,10 @@ def turns(x: Tensor) -> Tensor:
 # %% [markdown]
 # With equal tokens the first three fall back onto the map. FoX with one gate $\gamma$ is ALiBi with the slope
 # $-\ln\gamma$, Selective RoPE with equal steps is RoPE, and PaTH with one $w$ and one $\beta$ is a $T_1$ with the
-# eigenvalues 1 and $1 - \beta$. With different tokens these three can still be *stamped*: $c_m$ and the product
-# $H_1 \cdots H_m$ depend on a token and those before it, so a key is stamped once. (For PaTH the stamp needs the inverse,
-# which exists unless a $\beta_l$ is 1. It is badly conditioned in a long text, as the last line below shows, so it is
-# a proof and not a way to compute.)
+# eigenvalues 1 and $1 - \beta$, which is a mirror for $\beta > 1$. With different tokens these three can still be
+# *stamped*: $c_m$ and the product $H_1 \cdots H_m$ depend on a token and those before it, so a key is stamped once.
+# (For PaTH the stamp needs the inverse, which exists unless a $\beta_l$ is 1. It is badly conditioned in a long text,
+# as the last line below shows, so it is a proof and not a way to compute.)
 
 # %%
 tokens, q_c, k_c = torch.randn(N, C), *torch.randn(2, N, D)
@@ -528,9 +541,10 @@ score_maps(
 
 # %% [markdown]
 # So *relative* can mean two things. None of the five changes when tokens are put in front or when those before the key
-# change: where the text begins does not matter. But of the five, RoPE alone also ignores what is between. CoPE differs from
-# the other four in one more way. With running sums, the distance between two keys is the same for every later query; in
-# CoPE each query has its own, so it is not a difference of two stamps:
+# change: where the text begins does not matter. (As published, Selective RoPE and PaTH choose through a short
+# convolution, so there a few tokens before the key matter, too.) But of the five, RoPE alone also ignores what is
+# between. CoPE differs from the other four in one more way. With running sums, the distance between two keys is the
+# same for every later query; in CoPE each query has its own, so it is not a difference of two stamps:
 
 # %%
 p_gates = torch.sigmoid(q_c @ k_c.mT)
@@ -554,9 +568,9 @@ print(f"CoPE: from key 8 to key 16 it is {low:.1f} to {high:.1f}, for 40 queries
 # \end{aligned}
 # $$ (eq-4-8)
 #
-# Mamba-3 {cite:p}`lahoti2026` states this equivalence as its Proposition 3, for a finer recurrence: a complex state space
-# rotates queries and keys by angles that depend on the data. With a constant $\alpha$ it is the retention of a note in
-# chapter 10.
+# Mamba-3 {cite:p}`lahoti2026` states this equivalence as its Proposition 3, with one fading per head: a complex state
+# space rotates queries and keys by angles that depend on the data. (It computes a finer recurrence, that of its
+# Proposition 4.) With a constant $\alpha$ it is the retention of a note in chapter 10.
 # :::
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the check: state space and rotation", "code_prompt_hide": "Hide the check"}
@@ -678,17 +692,13 @@ def passes(form, tables) -> float:
     return traffic.bytes / (many_x.numel() * many_x.element_size())
 
 
-def seconds(form, tables) -> float:
-    best = []
-    for _ in range(7):
-        start = time.perf_counter()
+took = dict.fromkeys(forms, 0.0)  # seconds of this process alone
+for _ in range(100):
+    for name, (form, tables) in forms.items():
+        start = time.process_time()
         form(many_x, *tables)
-        best.append(time.perf_counter() - start)
-    return min(best)
-
-
+        took[name] += time.process_time() - start
 products = dict.fromkeys(forms, 2 * wide) | {"dense matrix": wide**2}
-quickest = seconds(*forms["complex"])
 table(
     [
         (
@@ -696,7 +706,7 @@ table(
             products[name],
             sum(t.numel() * (2 if t.is_complex() else 1) for t in tables) // count,
             passes(form, tables),
-            seconds(form, tables) / quickest,
+            took[name] / took["complex"],
         )
         for name, (form, tables) in forms.items()
     ],
@@ -705,9 +715,9 @@ table(
         "products per vector": ",d",
         "numbers per position": ",d",
         "passes": ".1f",
-        "time": ".1f",
+        "time (complex: 1)": ".1f",
     },
-    caption="D = 64, 8 heads, 512 positions, float64, eager. Time in units of the complex form.",
+    caption="D = 64, 8 heads, 512 positions, float64, not compiled. CPU time of 100 calls.",
 )
 
 # %% [markdown]
@@ -1027,9 +1037,9 @@ check_coordinates_of(coordinates_of)
 # :label: ex-04-3
 # ```
 #
-# `forget_bias` should return the bias of FoX for gates $\gamma_l$ of shape `(N,)`: in row $m$ and column $n$ the sum of
-# $\ln \gamma_l$ over $l = n + 1, \dots, m$, as {eq}`eq-4-5` has it. (Above the diagonal the mask takes care of it.) With
-# this code, a token with a small gate attends to itself less than it should. Correct it.
+# `forget_bias` should return the bias of FoX for gates $\gamma_l$ of shape `(N,)`: in row $m$ and column $n$ the
+# difference $c_m - c_n$ of {eq}`eq-4-5` with $a(x_l) = \ln \gamma_l$, above the diagonal too (the mask comes later).
+# With this code, a token with a small gate attends to itself less than it should. Correct it.
 
 # %%
 from rope_lab.exercises.ch04 import check_forget_bias
@@ -1092,10 +1102,11 @@ check_same_stamp(same_stamp)
 # :label: sol-04-4
 # ```
 #
-# The sentence is true. Queries have the powers $T^m$ and keys those of $T^{-\top}$. If neither grows, no eigenvalue has a
-# modulus above 1 or below 1, and no root is double, since $\kappa s$ in {eq}`eq-4-4` grows. So $T = V \Lambda V^{-1}$ with
-# a diagonal $\Lambda$ of numbers of modulus 1. Then $M = V \bar V^{\top}$ satisfies $T M T^{\top} = M$; its real part does,
-# too, and with $M = P P^{\top}$ the matrix $P^{-1} T P$ is orthogonal.
+# The sentence is true. Queries have the powers $T^m$ and keys those of $T^{-\top}$. If neither grows, no eigenvalue has
+# a modulus above 1 or below 1, and no root is double, since $\kappa s$ in {eq}`eq-4-4` grows. (Equal eigenvalues
+# without a shear are allowed.) So $T = V \Lambda V^{-1}$ with a diagonal $\Lambda$ of numbers of modulus 1. Then
+# $M = V \bar V^{\top}$ satisfies $T M T^{\top} = M$; its real part does, too, and with $M = P P^{\top}$ the matrix
+# $P^{-1} T P$ is orthogonal.
 
 
 # %%
@@ -1142,6 +1153,7 @@ check_same_stamp(same_stamp)
 # - {cite:t}`zhang2026grape` and {cite:t}`kogkalidis2024`: position encodings as groups of matrices. The five points of the map are
 #   checked above; their experiments are not repeated.
 # - {cite:t}`zhang2026`: double roots that turn.
+# - {cite:t}`wu2025`: biases of few coordinates, appended to queries and keys; its speed is not measured here.
 # - {cite:t}`lin2025`, {cite:t}`movahedi2025`, {cite:t}`yang2025path` and {cite:t}`golovneva2024`: FoX, Selective RoPE, PaTH and
 #   CoPE. The forms above are the simplest ones; what they gain in language models is not measured here.
 # - {cite:t}`lahoti2026`: complex state spaces as rotations that depend on the data; the identity is checked above for the

@@ -168,9 +168,9 @@ check_forget_bias = Exercise(
         "the gates are not added up: only the last one counts": lambda gates: (
             gates.log()[:, None] - gates.log()[None]
         ),
-        "keys ahead of the query are set to 0; the mask takes care of them": lambda gates: _forget_bias(
-            gates
-        ).tril(),
+        "keys ahead of the query have c_m − c_n like the others; the mask comes later": lambda gates: (
+            _forget_bias(gates).tril()
+        ),
         "the logarithm is that of base 2; the softmax has e": lambda gates: _forget_bias(gates) / math.log(2),
     },
     right="the gate of a token acts on what came before it.",
@@ -215,6 +215,7 @@ def _one_stamp_draws(d: Draw) -> Iterator[Inputs]:
     sheared[:2, 2:] = turn(0.7)
     yield (_in_basis(sheared, d),)
     yield (_in_basis(torch.diag(torch.tensor([1.5, 1 / 1.5], dtype=torch.float64)), d),)
+    yield (_in_basis(turn(*[d.real(0.4, 2.5)] * 2), d),)  # equal eigenvalues, and yet no shear
 
 
 def _not_one(P: Tensor, T: Tensor) -> str:

@@ -139,7 +139,7 @@ def sums(g: Tensor) -> Tensor:
         (lambda g: g.cumsum(0)[:, None] - g.cumsum(0), "logarithm is missing"),
         (lambda g: (sums(g)[:, None] - sums(g)).exp(), "gets their logarithms"),
         (lambda g: g.log()[:, None] - g.log(), "only the last one counts"),
-        (lambda g: (sums(g)[:, None] - sums(g)).tril(), "the mask takes care"),
+        (lambda g: (sums(g)[:, None] - sums(g)).tril(), "the mask comes later"),
         (lambda g: torch.log2(g).cumsum(0)[:, None] - torch.log2(g).cumsum(0), "base 2"),
         (lambda g: sums(g)[:, None] - sums(g) + 1, "must not forget itself"),
         (lambda g: sums(g), "expected shape"),
@@ -189,6 +189,18 @@ def test_same_stamp_right() -> None:
 def test_there_is_no_other_where_the_reference_finds_none() -> None:
     for (T,) in (case.inputs for case in check_same_stamp.cases()):
         assert (by_averaging(T) is None) == (check_same_stamp.reference(T) is None)
+
+
+def test_equal_eigenvalues_are_not_a_double_root() -> None:
+    def without_equal_ones(T: Tensor) -> Tensor | None:
+        values = torch.linalg.eigvals(T)
+        gaps = (values[:, None] - values).abs() + torch.eye(len(T))
+        return None if gaps.min() < 1e-6 else pairs_of_vectors(T)
+
+    for seed in (0, 41, 42):
+        verdict = check_same_stamp(without_equal_ones, seed=seed)
+        assert not verdict
+        assert "there is an answer" in verdict.message
 
 
 @pytest.mark.parametrize(
