@@ -17,6 +17,7 @@ from rope_lab.doctor.probe import Reading, read, wrap
 EXACT = 1e-5  # radians, and relative: what float32 makes of an exact angle is below it, a float32 angle far away is not
 NEAR = 1e-4  # radians: the error of a float32 angle at position 100 is below it
 FIRST = 300  # a position at which a text may begin
+OTHER = 0.02  # relative: frequencies rounded to bfloat16 differ by less, those of another base or a scaling by more
 
 
 class Inquiry:
@@ -71,6 +72,19 @@ class Inquiry:
         """One of the doctor's tests, by its name."""
         return lambda name: getattr(self.battery(*ways, takes=takes), test)(name)
 
+    def number(self, test: str) -> Callable[[str], Property]:
+        """The doctor's test of a number type; an error that the rotation raises is a failure here."""
+
+        def ask(name: str) -> Property:
+            battery = self.battery()
+            if (
+                test != "double"
+            ):  # where angles follow the length, frequencies alone do not say what comes out
+                battery.simple = answer(name, self.battery().length).holds is not False
+            return must(name, lambda: getattr(battery, test)(name))
+
+        return ask
+
     def relative(self, name: str) -> Property:
         battery = self.battery()
         found = battery.relative(name)
@@ -103,6 +117,9 @@ class Inquiry:
         if q is None:
             raise Unavailable("its pairs are not known")
         a, b = q.pairs.T
+        theta = self.subject.base ** (-torch.arange(len(a), dtype=torch.float64) / len(a))
+        if float((q.frequencies.abs() / theta - 1).abs().max()) > OTHER:
+            raise Unavailable(f"its frequencies are not those of base {self.subject.base:,.0f}")
         vectors, m = torch.eye(self.dim)[a], torch.tensor(positions)
         if (m == m.round()).all():
             images = box.at(vectors, [int(one) for one in positions])
@@ -112,7 +129,6 @@ class Inquiry:
         rows = torch.arange(len(a))
         images = images[..., q.order].double()
         found = torch.atan2(images[rows, :, b], images[rows, :, a])  # (P, M)
-        theta = self.subject.base ** (-torch.arange(len(a), dtype=torch.float64) / len(a))
         wanted = theta.mul(q.frequencies.sign())[:, None] * torch.tensor(positions, dtype=torch.float64)
         error = float(wrap(found - wanted).abs().max())
         return Property(name, error < allowed, "" if error < allowed else "radians", error)
@@ -135,7 +151,11 @@ class Inquiry:
 
     def partial(self, name: str) -> Property:
         if self.subject.partial is None:
-            raise Unavailable("it turns whole heads")
+            part = self.turning
+            whole = (
+                "it turns whole heads" if part == self.dim else f"it turns {part} of {self.dim} coordinates"
+            )
+            raise Unavailable(f"as it is called here, {whole}")
         part = self.dim // 2
         turn = self.subject.partial(part, self.dim)
         x = self.battery().draw(1, 2, 9)
@@ -146,14 +166,14 @@ class Inquiry:
 
     def shapes(self, name: str) -> Property:
         box, wanted = self.battery().box, self.subject.heads_last
-        if box.ndim < 4 or box.axis == 0:
-            raise Unavailable(f"it takes {box.shape} only")
-        if wanted is None:
-            raise Unavailable(f"it takes {box.shape} only")
+        if box.ndim < 4 or box.axis == 0 or wanted is None:
+            raise Unavailable(f"as it is called here, it takes {box.shape}")
         x = self.battery().draw(2, 3, 7)
         return judged(name, Box(wanted(self.dim), self.dim, axis=1).call(x), box.call(x))
 
     def odd(self, name: str) -> Property:
+        if self.turning < self.dim - 1:
+            raise Unavailable("it turns a part of the head, which may have any width")
         make, odd = self.subject.odd or self.subject.make, self.dim - 1
         try:
             Box(make(odd), odd)
@@ -173,7 +193,10 @@ class Inquiry:
             out = box.call(x)
             if not out.requires_grad:
                 return Property(name, False, "no gradient flows")
-            (back,) = torch.autograd.grad(out, x, upstream)
+            try:
+                (back,) = torch.autograd.grad(out, x, upstream)
+            except Exception as error:  # a stranger's backward may raise anything
+                return Property(name, False, said(error))
         return judged(name, box.call(back), upstream)
 
     def compiled(self, name: str) -> Property:
@@ -193,10 +216,28 @@ class Inquiry:
         return judged(name, found, wanted)
 
     def cast(self, name: str) -> Property:
+        """One module is cast before its first call and one after it, which may have filled a cache."""
         battery = self.battery()
-        if not isinstance(battery.box.turn, nn.Module):
+        box, module = battery.box, battery.box.turn
+        if not isinstance(module, nn.Module):
             raise Unavailable("it is a function")
-        return battery.cast(name)
+        x, early = battery.draw(1, 1, 1024).bfloat16(), copy.deepcopy(module).bfloat16()
+        wanted = box.call(x.float())
+        errors = []
+        for box.turn in (early, module.bfloat16()):
+            try:
+                found = box.call(x).float()
+            except Exception as error:  # a stranger's module may raise anything
+                return Property(name, False, said(error))
+            errors.append(float((found - wanted).norm() / wanted.norm()))
+        error = max(errors, key=lambda one: (one != one, one))
+        return Property(name, error < 0.02, "" if error < 0.02 else f"off by {error:.1%}", error)
+
+    @property
+    def turning(self) -> int:
+        """How many coordinates turn."""
+        q = self.battery().q
+        return self.dim if q is None else 2 * len(q.pairs)
 
     def saved(self, name: str) -> Property:
         turn = self.fresh(self.subject.make)
@@ -216,5 +257,19 @@ def answer(name: str, ask: Callable[[str], Property]) -> Property:
     except Unavailable as error:
         return Property(name, None, str(error))
     except Exception as error:  # a stranger's function may raise anything
-        text = " ".join(str(error).split())[:70]
-        return Property(name, None, f"{type(error).__name__}: {text}")
+        return Property(name, None, said(error))
+
+
+def must(name: str, ask: Callable[[], Property]) -> Property:
+    """What a test finds, where an error that the rotation raises is a failure."""
+    try:
+        return ask()
+    except (Refused, Unavailable):
+        raise
+    except Exception as error:  # a stranger's function may raise anything
+        return Property(name, False, said(error))
+
+
+def said(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:70]}"

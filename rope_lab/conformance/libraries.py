@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import rope_lab
+from rope_lab.conformance.inquiry import said
 from rope_lab.conformance.subject import Subject
 from rope_lab.encodings import RotaryEmbedding, angles, rotate
 
@@ -142,64 +143,9 @@ def llama() -> Subject:
         heads_last=HeadsLast,
         short="Llama",
         version=metadata.version("transformers"),
-        how="`apply_rotary_pos_emb(q, k, *LlamaRotaryEmbedding(config)(q, position_ids))`",
+        how="`apply_rotary_pos_emb(q, k, *LlamaRotaryEmbedding(config)(q, position_ids))`; a model loaded with "
+        "`dtype=torch.bfloat16` keeps its frequencies in float32, unlike one that is cast afterwards",
         why={"partial rotation": "Llama turns whole heads; GPT-NeoX and Phi of the same library turn a part"},
-    )
-
-
-def torchtune() -> Subject:
-    """The module of torchtune, on (B, N, H, D)."""
-    theirs: Any = importlib.import_module("torchtune.modules.position_embeddings")
-
-    class Turn(nn.Module):
-        def __init__(self, dim: int) -> None:
-            super().__init__()
-            self.rotary = theirs.RotaryPositionalEmbeddings(dim, max_seq_len=8192)
-
-        def forward(self, x: Tensor, input_pos: Tensor) -> Tensor:
-            return self.rotary(x, input_pos=input_pos)
-
-    return Subject(
-        "torchtune",
-        Turn,
-        version=metadata.version("torchtune"),
-        how="`RotaryPositionalEmbeddings(64, max_seq_len=8192)(x, input_pos=positions)`",
-        why=dict.fromkeys(("exact at 1,000,000", "exact at 10,000,000"), "its table would need as many rows")
-        | {"real positions": "its table has whole positions only"},
-    )
-
-
-def keras_hub() -> Subject:
-    """The layer of KerasHub on the torch backend, one for each number type, as Keras has it."""
-    theirs: Any = importlib.import_module("keras_hub")
-    if (backend := importlib.import_module("keras").backend.backend()) != "torch":
-        raise ImportError(f"keras runs on {backend}, and tensors of torch are asked about here")
-
-    def layer(x: Tensor, axis: int) -> Any:
-        name = str(x.dtype).removeprefix("torch.")
-        return theirs.layers.RotaryEmbedding(sequence_axis=axis, dtype=name)
-
-    def turn(x: Tensor, positions: Tensor) -> Tensor:
-        return layer(x, 1)(x, positions=positions)
-
-    def heads_first(x: Tensor, positions: Tensor) -> Tensor:
-        return layer(x, 2)(x, positions=positions)
-
-    def offset(x: Tensor, start_index: int = 0) -> Tensor:
-        return layer(x, 2)(x, start_index=start_index)
-
-    return Subject(
-        "KerasHub",
-        lambda dim: heads_first,
-        offset=lambda dim: offset,
-        heads_last=lambda dim: turn,
-        version=metadata.version("keras-hub"),
-        how="`RotaryEmbedding(sequence_axis=2, dtype=…)(x, positions=positions)` on the torch backend",
-        why={
-            "compiles": "Keras compiles whole models itself",
-            "cast module": "a Keras layer gets its dtype when it is made",
-            "nothing saved": "a Keras layer has no state dict",
-        },
     )
 
 
@@ -213,17 +159,15 @@ LIBRARIES: dict[str, Callable[[], Subject]] = {
     "labml_nn": labml_nn,
     "local-attention": local_attention,
     "Llama of transformers": llama,
-    "torchtune": torchtune,
-    "KerasHub": keras_hub,
 }
 
 
 def installed() -> tuple[list[Subject], list[str]]:
-    """The libraries that can be imported, and the names of the others."""
+    """The libraries that can be imported, and the names of the others with the error, which may be any."""
     found, missing = [], []
     for name, make in LIBRARIES.items():
         try:
             found.append(make())
-        except (ImportError, metadata.PackageNotFoundError):
-            missing.append(name)
+        except Exception as error:  # not installed, or another version, whose names are others
+            missing.append(f"{name} ({said(error)})")
     return found, missing

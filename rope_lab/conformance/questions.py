@@ -75,7 +75,8 @@ QUESTIONS = (
     Question(
         "exact at 1,000,000",
         FAR,
-        "The angles at the 50 positions from 1,000,000 on are m·θ_i, within 1e-5 radians.",
+        "The angles at the 50 positions from 1,000,000 on are m·θ_i, within 1e-5 radians. Asked of rotations whose "
+        "frequencies θ_i are those of the base, within 2 %.",
         RADIANS,
         lambda one: one.far(1_000_000),
     ),
@@ -99,14 +100,14 @@ QUESTIONS = (
         "A bfloat16 text of up to 5,000 tokens is turned as its positions say: the result differs by less than 2 % of "
         "its norm from one of float32.",
         "difference relative to the norm",
-        lambda one: one.doctor("bfloat16"),
+        lambda one: one.number("bfloat16"),
     ),
     Question(
         "float16",
         NUMBERS,
         "The same for a float16 text of up to 6,000 tokens.",
         "difference relative to the norm",
-        lambda one: one.doctor("float16"),
+        lambda one: one.number("float16"),
     ),
     Question(
         "dtype kept",
@@ -120,13 +121,13 @@ QUESTIONS = (
         NUMBERS,
         "A float64 tensor comes back as float64, turned by angles that add up within 1e-9 radians at position 1,000.",
         RADIANS,
-        lambda one: one.doctor("double"),
+        lambda one: one.number("double"),
     ),
     Question(
         "cast module",
         NUMBERS,
-        "After `.bfloat16()` on the module, a bfloat16 text of 1,024 tokens is still turned as by the module before, "
-        "within 2 %.",
+        "After `.bfloat16()` on the module, before its first call or after it, a bfloat16 text of 1,024 tokens is "
+        "still turned as by a module that was not cast, within 2 %.",
         "difference relative to the norm",
         lambda one: one.cast,
     ),
@@ -220,8 +221,13 @@ QUESTIONS = (
 
 
 def answers(subject: Subject, dim: int = 64) -> tuple[Property, ...]:
-    """What a rotation answers to each of `QUESTIONS`; `holds` is None where it cannot be asked, and `says` why."""
+    """What a rotation answers to each of `QUESTIONS`; `holds` is None where it cannot be asked, and `says` why.
+
+    Raises:
+        rope_lab.doctor.box.Refused: if it cannot be called at all, needs a batch, or returns NaN or another shape.
+    """
     inquiry = Inquiry(subject, dim)
+    inquiry.battery()
     found = []
     for question in QUESTIONS:
         if question.name in subject.why:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rope_lab.conformance.inquiry import said
 from rope_lab.conformance.libraries import installed
 from rope_lab.conformance.questions import QUESTIONS, answers
 from rope_lab.conformance.subject import Subject, as_subject
@@ -25,7 +26,7 @@ class Conformance:
     Attributes:
         subjects: the libraries, in the order of the columns.
         found: for each, its answer to each of `QUESTIONS`.
-        missing: names of the libraries that are not installed.
+        missing: the libraries that could not be asked: the name, and the error.
     """
 
     subjects: tuple[Subject, ...]
@@ -62,7 +63,7 @@ class Conformance:
             for note in self.notes(subject):
                 lines += textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="    ")
         if self.missing:
-            lines += ["", f"not installed: {', '.join(self.missing)}"]
+            lines += ["", *textwrap.wrap(f"not asked: {', '.join(self.missing)}", WIDTH)]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -100,7 +101,7 @@ def number(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e−")  # a hyphen would let the line break there
 
 
-def table(*turns: Subject | Callable[..., Any], dim: int = 64) -> Conformance:
+def table(*turns: Subject | Callable[..., Any], dim: int = 64, base: float = 10_000.0) -> Conformance:
     """Ask rotations for the properties of `QUESTIONS`.
 
         print(conformance.table())           # the libraries that are installed, and this package
@@ -112,14 +113,26 @@ def table(*turns: Subject | Callable[..., Any], dim: int = 64) -> Conformance:
 
     Args:
         turns: rotations; by default all installed libraries.
-        dim: coordinates of a head, even.
+        dim: coordinates of a head, a multiple of 4.
+        base: of the frequencies of a function or module; a `Subject` has its own. Where the frequencies are others,
+            the angles far away are not asked.
 
     Raises:
         ValueError: if `dim` is not a positive multiple of 4.
         TypeError: if one of `turns` is not callable.
-        rope_lab.doctor.box.Refused: if one of them cannot be called at all.
+        rope_lab.doctor.box.Refused: if one of them cannot be called at all, needs a batch, or returns NaN or another
+            shape.
     """
     if dim < 4 or dim % 4:
         raise ValueError(f"dim must be a positive multiple of 4, got {dim}")
-    subjects, missing = ([as_subject(turn) for turn in turns], []) if turns else installed()
-    return Conformance(tuple(subjects), tuple(answers(subject, dim) for subject in subjects), tuple(missing))
+    if turns:
+        given = tuple(as_subject(turn, base=base) for turn in turns)
+        return Conformance(given, tuple(answers(subject, dim) for subject in given))
+    subjects, missing = installed()
+    columns: list[tuple[Subject, tuple[Property, ...]]] = []
+    for subject in subjects:
+        try:
+            columns.append((subject, answers(subject, dim)))
+        except Exception as error:  # another version may be called in another way
+            missing.append(f"{subject.name} {subject.version} ({said(error)})")
+    return Conformance(tuple(s for s, _ in columns), tuple(found for _, found in columns), tuple(missing))

@@ -52,8 +52,13 @@ class Subject:
         return self.short or self.name
 
 
-def as_subject(turn: Subject | Callable[..., Any], name: str = "") -> Subject:
+def as_subject(turn: Subject | Callable[..., Any], name: str = "", base: float = 10_000.0) -> Subject:
     """A function or module as a subject, which is called as it is for every width.
+
+    Args:
+        turn: the function or module; a subject comes back as it is.
+        name: over its column, by default that of the function or class.
+        base: of its frequencies.
 
     Raises:
         TypeError: if it cannot be called.
@@ -62,4 +67,4 @@ def as_subject(turn: Subject | Callable[..., Any], name: str = "") -> Subject:
         return turn
     if not callable(turn):
         raise TypeError(f"turn must be callable or a Subject, got {type(turn).__name__}")
-    return Subject(name or getattr(turn, "__name__", type(turn).__name__), lambda dim: turn)
+    return Subject(name or getattr(turn, "__name__", type(turn).__name__), lambda dim: turn, base=base)

@@ -143,6 +143,48 @@ def test_the_scalings_of_the_cases_blend_some_pairs():
         assert sum((ratio > 1.01) & (ratio < 7.9)) >= 1
 
 
+def from_fields(case: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """Frequencies and factor from base and scaling, by what the file says of its fields and nothing else."""
+    size, scaling = case["rotary_dim"], case["scaling"] or {"type": None}
+    theta, kind = case["base"] ** (-2 * np.arange(size // 2) / size), scaling["type"]
+    factor, length = scaling.get("factor"), scaling.get("original_length")
+    if kind == "linear":
+        return theta / factor, 1.0
+    if kind == "ntk":
+        return (case["base"] * factor ** (size / (size - 2))) ** (-2 * np.arange(size // 2) / size), 1.0
+    if kind == "p-rope":
+        return np.where(np.arange(size // 2) < np.floor(scaling["p"] * size / 2), theta, 0), 1.0
+    if kind == "yarn":
+        d = [
+            size * np.log(length / (2 * np.pi * scaling[beta])) / (2 * np.log(case["base"]))
+            for beta in ("beta_fast", "beta_slow")
+        ]
+        low, high = max(np.floor(d[0]), 0), min(np.ceil(d[1]), size - 1)
+        r = np.clip((np.arange(size // 2) - low) / (high - low), 0, 1)
+        return theta * (1 - r) + r * theta / factor, 0.1 * np.log(factor) + 1
+    if kind == "llama3":
+        k = (length * theta / (2 * np.pi) - scaling["low_freq_factor"]) / (
+            scaling["high_freq_factor"] - scaling["low_freq_factor"]
+        )
+        return theta * np.clip(k, 0, 1) + (1 - np.clip(k, 0, 1)) * theta / factor, 1.0
+    return theta, 1.0
+
+
+def test_the_json_alone_says_what_a_case_means():
+    """Every key of a case that needs words has them, and by these words the numbers come out."""
+    fields = json.loads((FOLDER / "rope-1.json").read_text("utf-8"))["fields"]
+    plain_keys = {"name", "what", "rotary_dim", "scaling", "scale_base"}
+    assert {key for case in CASES.values() for key in case} <= fields.keys() | plain_keys
+    assert {f"scaling {kind}" for kind in SCALINGS} <= fields.keys()
+    for case in CASES.values():
+        for key in {*(case["scaling"] or {})} - {"type"}:
+            assert key in fields[f"scaling {case['scaling']['type']}"]
+        if case["frequencies"].ndim == 1:
+            theta, factor = from_fields(case)
+            np.testing.assert_allclose(case["frequencies"], theta, rtol=1e-14)
+            assert case["factor"] == pytest.approx(factor, rel=1e-15)
+
+
 def single(case: dict[str, Any]) -> np.ndarray:
     return from_frequencies({**case, "frequencies": case["frequencies"].astype(np.float32).astype(float)})
 
@@ -249,7 +291,11 @@ def test_the_reader_of_javascript(tmp_path):
         + "const wrong = check((one) => rotate(one, -1), 'float32');\n"
         + "const shape = check((one) => rotate(one)?.slice(1) ?? null);\n"
         + "const nan = check((one) => one.x.map(() => [NaN]));\n"
-        + "log(JSON.stringify({ right, first, wrong, shape, nan, said, count: cases().length }));\n",
+        + "const deep = (x) => Array.isArray(x[0]) ? x.map(deep) : Float64Array.from(x);\n"
+        + "const typed = check((one) => { const found = rotate(one); return found && deep(found); });\n"
+        + "const short = check((one) => { const found = rotate(one);"
+        + " found?.at(-1).pop(); return found ?? undefined; });\n"
+        + "log(JSON.stringify({ right, first, wrong, shape, nan, typed, short, said, count: cases().length }));\n",
         encoding="utf-8",
     )
     assert NODE is not None
@@ -263,6 +309,8 @@ def test_the_reader_of_javascript(tmp_path):
     assert found["wrong"] == [name for name in offered if not name.startswith("zero")]
     assert found["shape"] == offered
     assert found["nan"] == list(CASES)
+    assert found["typed"] == []  # rows of Float64Array
+    assert found["short"] == offered  # the last row lacks a number
     assert any(line.startswith("FAILED: plain/half is off by ") for line in found["said"])
 
 

@@ -57,7 +57,7 @@ def test_what_cannot_be_asked_says_why():
     for name in ("exact at 1,000,000", "real positions", "positions per row", "any first position"):
         assert found[name].holds is None
         assert found[name].says.startswith("it takes n")
-    assert found["partial rotation"].says == "it turns whole heads"
+    assert found["partial rotation"].says == "as it is called here, it turns whole heads"
     assert found["nothing saved"].says == "it is a function"
     assert all(one.says for one in found.values() if one.holds is None)
     explained = Subject("x", lambda dim: restricted, why={"norm kept": "for a reason"})

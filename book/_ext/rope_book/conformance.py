@@ -40,7 +40,7 @@ def text(found: Conformance) -> str:
     ]
     parts += ["", *(line for subject in found.subjects for line in of_library(found, subject))]
     if found.missing:
-        parts += ["", f"Not installed when this page was built: {', '.join(found.missing)}."]
+        parts += ["", f"Not asked when this page was built: {', '.join(found.missing)}."]
     for group, questions in groupby(QUESTIONS, key=lambda one: one.group):
         parts += ["", f"**{group}**", "", *(line for one in questions for line in of_property(one))]
     return "\n".join(parts)

@@ -17,6 +17,35 @@ YARN = {"type": "yarn", "factor": 8, "original_length": 4096, "beta_fast": 32, "
 LLAMA3 = {"type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_length": 8192}
 XPOS = {"positions": [0, 1, 2, 100], "scale_base": 512}
 FAR_AWAY = {"strict": True}
+PAIR = (
+    "pair i turns by the angle φ_i: a becomes factor · (a cos φ_i − b sin φ_i), b becomes factor · (b cos φ_i + "
+    "a sin φ_i), with "
+)
+FIELDS = {
+    "layout": f"{PAIR}a, b = x[2i], x[2i+1] if interleaved, x[i], x[i+R/2] if half; R = rotary_dim, i from 0",
+    "dim": "D, coordinates of x; those from rotary_dim on come back unchanged",
+    "positions": "(N,), one per token; (B, N), one per row and token, if x is (B, N, D); (N, A), one per axis, if "
+    "frequencies are (A, R/2)",
+    "frequencies": "θ_i after the scaling, radians per position, (R/2,): φ_i = position · θ_i. Or (A, R/2): φ_i is the "
+    "sum over axes of position · frequency, and a pair has 0 on the axes that do not turn it",
+    "base": "θ_i = base^(−2i/R) before a scaling; for axial R is the coordinates of one axis",
+    "factor": "the attention factor, on queries and keys alike",
+    "x": "multiples of 1/8 in [−2, 2), the same in every number type; one head",
+    "expected": "rounded to float64 from 50 digits, shape of x",
+    "tolerance": "largest absolute difference allowed of an entry, by the number type in which the rotation computes",
+    "quantity": "output; or gradient: x is ∂L/∂output, expected ∂L/∂input, the rotation by −φ_i",
+    "offset": "positions are offset, offset + 1, …: for libraries that take the first position only",
+    "side": "xPos: a and b are also multiplied by ζ_i^(position/scale_base) for a query, ζ_i^(−position/scale_base) "
+    "for a key, ζ_i = (2i/R + 0.4)/1.4",
+    "scaling linear": "θ_i / factor",
+    "scaling ntk": "base becomes base · factor^(R/(R−2))",
+    "scaling p-rope": "θ_i = 0 for i ≥ floor(p · R/2)",
+    "scaling yarn": "θ_i (1 − r_i) + r_i θ_i / factor, r_i = (i − low)/(high − low) within [0, 1], low = max(floor("
+    "d(beta_fast)), 0), high = min(ceil(d(beta_slow)), R − 1), d(β) = R ln(original_length/(2πβ)) / (2 ln base); "
+    "attention factor 0.1 ln(factor) + 1",
+    "scaling llama3": "θ_i k_i + (1 − k_i) θ_i / factor, k_i = (original_length θ_i/(2π) − low_freq_factor)/("
+    "high_freq_factor − low_freq_factor) within [0, 1]",
+}
 # name, what it asks for, and what differs from 8 coordinates at positions 0, 1, 2, 3, 10 and 100 with base 10,000
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("zero", "position 0 changes nothing", {"positions": [0], **FAR_AWAY}),
@@ -65,6 +94,7 @@ def build() -> dict[str, Any]:
         "format": "golden vectors of rotary position embeddings",
         "version": VERSION,
         "changes": CHANGES,
+        "fields": FIELDS,
         "cases": made,
     }
 
@@ -152,10 +182,10 @@ def _tolerance(positions: list[Any], strict: bool) -> dict[str, float]:
 
 
 def as_json(golden: dict[str, Any]) -> bytes:
-    """One case per line."""
+    """UTF-8, the head on the first line and then one case per line."""
     head = {key: value for key, value in golden.items() if key != "cases"}
     lines = ",\n".join(json.dumps(case, ensure_ascii=True) for case in golden["cases"])
-    return (json.dumps(head)[:-1] + f', "cases": [\n{lines}\n]}}\n').encode()
+    return (json.dumps(head, ensure_ascii=False)[:-1] + f', "cases": [\n{lines}\n]}}\n').encode()
 
 
 def as_safetensors(golden: dict[str, Any]) -> bytes:
