@@ -230,8 +230,8 @@ class Inquiry:
             except Exception as error:  # a stranger's module may raise anything
                 return Property(name, False, said(error))
             errors.append(float((found - wanted).norm() / wanted.norm()))
-        error = max(errors, key=lambda one: (one != one, one))
-        return Property(name, error < 0.02, "" if error < 0.02 else f"off by {error:.1%}", error)
+        worst = max(errors, key=lambda one: (one != one, one))
+        return Property(name, worst < 0.02, "" if worst < 0.02 else f"off by {worst:.1%}", worst)
 
     @property
     def turning(self) -> int:
