@@ -489,9 +489,7 @@ check(
     tolerance=1e-6,
 )
 for m in (first, N):
-    print(
-        f"PaTH, condition of the stamp of token {m}: {torch.linalg.cond(stamps[m - 1]):.0e}"
-    )
+    print(f"PaTH, condition of stamp {m}: {torch.linalg.cond(stamps[m - 1]):.0e}")
 
 # %% [markdown]
 # What stays relative? Change five tokens of the text in one of three places, and look at the scores of the queries at 20 to
@@ -717,7 +715,7 @@ table(
         "passes": ".1f",
         "time (complex: 1)": ".1f",
     },
-    caption="D = 64, 8 heads, 512 positions, float64, not compiled. CPU time of 100 calls.",
+    caption="D = 64, 8 heads, 512 positions, float64, not compiled; 100 calls.",
 )
 
 # %% [markdown]
@@ -734,7 +732,7 @@ table(
 
 # %%
 def like_meta(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
-    """x (B, N, H, D); neighbours are a pair, and a table of complex numbers turns them."""
+    """x (B, N, H, D); neighbours are a pair; complex numbers turn them."""
     freqs = base ** (-torch.arange(0, x.shape[-1], 2) / x.shape[-1])
     table = torch.exp(1j * torch.outer(positions, freqs))  # (N, D/2)
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
@@ -803,7 +801,7 @@ table(
         "first pair: score off by": ".1%",
         "length, up to": ".1%",
     },
-    caption="Errors if one pair is written as on the slide, 4,000 draws, key at 0, D = 64.",
+    caption="Errors if one pair is as on the slide; 4,000 draws, key at 0, D = 64.",
 )
 
 # %% [markdown]
@@ -839,9 +837,8 @@ some = torch.rand(1000) * 1000
 back = alike_at(some + 2 * torch.pi / 0.25, four_equal)
 check("eq. 4.11", back, alike_at(some, four_equal), draws=1000)
 for name, four in (("equal steps", four_equal), ("geometric", four_geometric)):
-    print(
-        f"four hands, {name}: c(25) = {float(alike_at(torch.tensor([25.0]), four)[0]):.2f}"
-    )
+    at_25 = float(alike_at(torch.tensor([25.0]), four)[0])
+    print(f"four hands, {name}: c(25) = {at_25:.2f}")
 
 # %% [markdown]
 # That speaks against equal steps. Does it speak *for* a geometric row? Take 32 pairs and several rows, among them controls:
@@ -881,7 +878,8 @@ def named(freqs: Tensor, draws: int = 300) -> tuple[float, float]:
     angle = torch.arange(longest)[:, None] * freqs
     candidates = torch.polar(torch.ones(longest, pairs), angle)
     off = ((seen @ candidates.conj().T).real.argmax(1) - true).abs()
-    return float((off == 0).double().mean()), float((off <= 0.1 * true).double().mean())
+    exact, near = off == 0, off <= 0.1 * true
+    return float(exact.double().mean()), float(near.double().mean())
 
 
 def wins(s: int, freqs: Tensor, draws: int = 400) -> float:

@@ -67,8 +67,8 @@ check("pair 50, arcs", torch.tensor([4096, 8192]) * theta[50] * 180 / math.pi, a
 met = (torch.arange(L) * theta[0]).remainder(2 * math.pi).sort().values
 gap = float(torch.cat((met, met[:1] + 2 * math.pi)).diff().max()) * 180 / math.pi
 check_at_most("pair 0, largest gap between its angles in degrees", gap, 0.5)
-print(f"wavelength {float(wave):,.0f} tokens, arcs {arcs[0]:.0f}° and {arcs[1]:.0f}°")
-print(f"pair 0: {L * float(theta[0]) / (2 * math.pi):.0f} turns, gaps up to {gap:.2f}°")
+print(f"{float(wave):,.0f} tokens in a turn, arcs {arcs[0]:.0f}° and {arcs[1]:.0f}°")
+print(f"pair 0: {L / (2 * math.pi):.0f} turns, gaps up to {gap:.2f}°")
 
 # %% [markdown]
 # ## Two functions
@@ -288,7 +288,7 @@ check("eq. 11.7, Llama 3", llama3(theta, 0)[0], kept["Llama 3"] * theta)
 check("pair 33, by hand", kept["YaRN, code"][33], 0.5625)
 print(f"32 turns at index {low:.2f}, one turn at {high:.2f}")
 table(
-    [[i, T[i], *(part[i] for part in kept.values())] for i in (20, 26, 33, 40, 45, 46)],
+    [[i, T[i], *(p[i] for p in kept.values())] for i in (20, 26, 33, 40, 45, 46)],
     {"pair": "d", "turns": ".2f", **dict.fromkeys(kept, ".3f")},
     caption="What is left of the frequency at a factor of 8.",
 )
@@ -430,7 +430,8 @@ def neighbours(freqs: Tensor) -> float:
     return float((freqs / 2).sin().square().sum().sqrt())
 
 
-left = {name: [leaving(m, n) for n in (2, 4, 8, 16)] for name, m in methods.items()}
+spans = (2, 4, 8, 16)
+left = {name: [leaving(m, n) for n in spans] for name, m in methods.items()}
 at_8 = {name: method(theta, 8 * L)[0] for name, method in methods.items()}
 table(
     [
@@ -442,7 +443,7 @@ table(
         ]
         for name, counts in left.items()
     ],
-    {"": "", "kept": "d", "neighbours": ".0%"} | {f"{n} L": "d" for n in (2, 4, 8, 16)},
+    {"": "", "kept": "d", "neighbours": ".0%"} | {f"{n} L": "d" for n in spans},
     caption=f"At 8 L: pairs with their old frequency; SD of the step of a score to "
     f"the next distance, old = 100%. Then how many of {D // 2 - c} unfinished pairs "
     f"leave their arc.",
@@ -561,11 +562,12 @@ for name, scaling in by_length.items():
         f"eq. 11.9, {one}", drawn, predicted,
         tolerance=0.03, reason="sampling", draws=50,
     )  # fmt: skip
-    rows.append([one, *(error(scaling, olds[name], L + x) for x in (1, 100, L, 3 * L))])
+    late = (1, 100, L, 3 * L)
+    rows.append([one, *(error(scaling, olds[name], L + x) for x in late)])
 table(
     rows,
     {"tokens beyond L": ""} | {f"{x:,}": ".2f" for x in (1, 100, L, 3 * L)},
-    caption="Error over size of the newest scores. Independent scores would give 1.41.",
+    caption="Error over size of the newest scores; independent scores give 1.41.",
 )  # fmt: skip
 
 # %% [markdown]
