@@ -42,8 +42,7 @@ windows(local)
 # wall-clock time. The time of one update is measured first; each model then makes as many updates as fit into the half
 # minute.
 #
-# These records, and those of the cache below, are older than the others of this chapter. Their models normalise queries
-# and keys without the learned gain (see {eq}`eq-15-16`), and all have the rates of RoPE's recipe.
+# All these models have the rates of RoPE's recipe, whatever their window.
 
 # %%
 from rope_lab.experiments.seeds import differences, interval, verdict
@@ -68,9 +67,8 @@ table(
 
 # %% [markdown]
 # The narrowest of these windows, 64 characters, is best at both depths and in every run; chapter 12 goes down to 4. Why
-# wider ones are worse, these runs do not say: what they add may not have been learned yet, and with capped scores more keys
-# also mean thinner attention (see {eq}`eq-15-17`). A global layer on top of local ones costs a little here. (That line is
-# decided by a hair, and among dozens of intervals such a one may be the one in twenty that misses.)
+# wider ones are worse, these runs do not say; what they add may not have been learned yet. A global layer on top of local
+# ones costs a little here.
 #
 # On the right, time was measured by a clock on a machine that did other things as well, so the seeds made different numbers
 # of updates:
