@@ -779,9 +779,11 @@ check("eq. 10.16, every split", torch.stack(split), same)
 #
 # ## Does it help beyond the context?
 #
-# Train small models on 64 characters of Tiny Shakespeare at a time, and let them read 512. The training loop is the one of
-# chapter 13; only the encoding changes. xPos comes twice: with the usual $B = 512$, which within 64 tokens hardly fades
-# anything, and with $B = 32$, which keeps the ratio of the paper: there the trained context is $2B = 1{,}024$.
+# Train small models on 64 characters of Tiny Shakespeare at a time, and let them read 512. The training loop is the
+# one of chapter 13; only the encoding changes. (Queries and keys are normalised without a gain, so no score can grow
+# beyond a bound; chapter 15 shows what that does beyond the context.) xPos comes twice: with the usual $B = 512$,
+# which within 64 tokens hardly fades anything, and with $B = 32$, which keeps the ratio of the paper: there the
+# trained context is $2B = 1{,}024$.
 #
 # Beyond the context the paper adds a second device, a mask by which a token sees only its own block of half a context and
 # the block before it, so that no distance is new to the model. We therefore evaluate each model twice: with attention to
@@ -800,7 +802,7 @@ budget = os.environ.get("ROPE_LAB_PRESET", "cpu")  # "smoke" takes seconds
 smoke = budget == "smoke"
 corpus, context = tiny_shakespeare(), 64
 steps, width = (8, 32) if smoke else (200, 64)
-shape = {"context": context, "dim": width, "depth": 2, "heads": 2}
+shape = {"context": context, "dim": width, "depth": 2, "heads": 2, "qk_gain": False}
 config = preset("cpu", steps=steps, seed=10, evaluations=1, **shape)
 head_dim = width // 2
 val_ids = corpus.encode(corpus.val)
