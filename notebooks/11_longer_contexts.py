@@ -419,7 +419,7 @@ methods = {
 }
 
 
-def leaving(method, times: int) -> int:
+def count_leaving(method, times: int) -> int:
     """How many unfinished pairs leave their arc in a text of times · L."""
     angles_now = times * method(theta, times * L)[0]
     return int((angles_now > theta * (1 + 1e-9))[c:].sum())
@@ -431,7 +431,7 @@ def neighbours(freqs: Tensor) -> float:
 
 
 spans = (2, 4, 8, 16)
-left = {name: [leaving(m, n) for n in spans] for name, m in methods.items()}
+left = {name: [count_leaving(m, n) for n in spans] for name, m in methods.items()}
 at_8 = {name: method(theta, 8 * L)[0] for name, method in methods.items()}
 table(
     [

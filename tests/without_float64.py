@@ -27,14 +27,17 @@ class There(Tensor):
         if here.dtype in REFUSED:
             raise TypeError(f"this device has no {here.dtype}")
         here = here.resolve_conj().resolve_neg()  # lazy marks that the shell below would not carry
-        there = torch.Tensor._make_wrapper_subclass(
-            cls,
-            here.shape,
-            strides=here.stride(),
-            storage_offset=here.storage_offset(),
-            dtype=here.dtype,
-            device="meta",
-        )
+        with torch.inference_mode(
+            False
+        ):  # a view of a parameter shares the parameter's version, also in inference
+            there = torch.Tensor._make_wrapper_subclass(
+                cls,
+                here.shape,
+                strides=here.stride(),
+                storage_offset=here.storage_offset(),
+                dtype=here.dtype,
+                device="meta",
+            )
         there.here = here
         return there
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from broken import BROKEN, CORRECT, plain
+from faulty import BROKEN, CORRECT, plain
 
 from rope_lab.conformance import QUESTIONS, Subject, answers, as_subject, table
 from rope_lab.conformance.inquiry import Inquiry, answer

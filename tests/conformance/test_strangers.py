@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from broken import plain, tables, thetas, turned
+from faulty import plain, tables, thetas, turned
 from torch import Tensor, nn
 
 from rope_lab import conformance

@@ -351,9 +351,12 @@ def test_what_is_no_llama_is_not_imported(tmp_path):
 
 def test_an_architecture_is_a_name_for_its_fields():
     config = tiny().change(architecture="llama")
-    assert config.architecture(V) == RoFormerConfig.llama(
-        V, context=16, dim=16, depth=1, heads=2, dropout=0.1, attention_dropout=0.1
+    assert config.architecture(
+        V
+    ) == RoFormerConfig.llama(  # without QK-norm the preset's gain has nothing to scale
+        V, context=16, dim=16, depth=1, heads=2, qk_gain=True, dropout=0.1, attention_dropout=0.1
     )
+    assert all(block.attention.gain is None for block in RoFormer(config.architecture(V)).blocks)
     assert config.change(architecture="roformer").architecture(V) == tiny().architecture(V)
     assert config.change(qk_norm=True).architecture(V).qk_norm
     assert tiny().change(architecture="llama", layout="interleaved").architecture(V).layout == "interleaved"

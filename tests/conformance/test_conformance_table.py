@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from broken import BROKEN, CORRECT, plain
+from faulty import BROKEN, CORRECT, plain
 
 from rope_lab import conformance
 from rope_lab.conformance.libraries import LIBRARIES
