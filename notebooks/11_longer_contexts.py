@@ -449,7 +449,7 @@ table(
     f"leave their arc.",
 )
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 reach = 8 ** (c / (D / 2 - 1))
 check("NTK-aware, reach", float((theta / NTKAware(8)(theta, 0)[0])[c]), reach)
 check("table, NTK-aware", left["NTK-aware"], [0, 0, 17, 18])
