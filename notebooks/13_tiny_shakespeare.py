@@ -490,8 +490,8 @@ table(
 
 # %% [markdown]
 # The settings of both presets were once chosen on this validation split, so these losses may be a little optimistic. For
-# `cpu`, half and twice its learning rates were tried again on the tenth before the last (chapter 14 has the rule and the
-# table), and its own were kept. The records of `laptop` are older: its queries and keys are normalised without a gain, and
+# `cpu`, half and twice its learning rates were tried again in short trainings, measured on the tenth before the last
+# (chapter 14 has the rule and the table), and its own were kept. The records of `laptop` are older: its queries and keys are normalised without a gain, and
 # they name the kind of machine but not its processor.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against minutes of training, three lines close together, one per seed. They fall steeply in the first four minutes, more slowly after that, and end below the dashed line of the published loss."}, "figure": {"caption": "The preset `laptop` on two cores, one line per seed, measured on the whole validation split.", "name": "fig-laptop"}}
