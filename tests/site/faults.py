@@ -60,6 +60,20 @@ LABELS = """() => [...document.querySelectorAll('.bd-article :is(svg, .text_html
 UNNAMED_FOLDS = """() => [...document.querySelectorAll('.bd-article summary')]
   .filter(fold => fold.ariaLabel || !fold.innerText.trim()).map(fold => fold.outerHTML.slice(0, 90))"""
 
+BROKEN_WORDS = """() => [...document.querySelectorAll('.bd-article :is(td, th) p')].flatMap(cell => {
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+  for (let text; (text = texts.nextNode()); ) {
+    if (text.parentElement.closest('code, mjx-container')) continue;
+    for (const word of text.data.matchAll(/[A-Za-z]{2,}/g)) {
+      const range = document.createRange();
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(box => Math.round(box.top))).size > 1) found.push(word[0]);
+    }
+  }
+  return found;
+})"""
+
 
 def bars(page: Page) -> list[str]:
     return [f"a scrollbar in the line: {text}" for text in page.evaluate(BARS)]
@@ -75,6 +89,10 @@ def bare(page: Page) -> list[str]:
 
 def unnamed_folds(page: Page) -> list[str]:
     return [f"a fold without a name of its own: {fold}" for fold in page.evaluate(UNNAMED_FOLDS)]
+
+
+def broken_words(page: Page) -> list[str]:
+    return [f"a word of a table is broken inside: {word}" for word in page.evaluate(BROKEN_WORDS)]
 
 
 def labels(page: Page) -> list[str]:

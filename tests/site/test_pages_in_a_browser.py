@@ -13,11 +13,19 @@ CHECKS = {
         faults.bare,
         faults.unnamed_folds,
         faults.labels,
+        faults.broken_words,
         faults.inaccessible,
         faults.cut_equations,
     ),
     "dark": (faults.inaccessible,),
-    "phone": (faults.bars, faults.sideways, faults.labels, faults.inaccessible, faults.cut_equations),
+    "phone": (
+        faults.bars,
+        faults.sideways,
+        faults.labels,
+        faults.broken_words,
+        faults.inaccessible,
+        faults.cut_equations,
+    ),
     "small": (faults.bars, faults.sideways, faults.labels),
 }
 
