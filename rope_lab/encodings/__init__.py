@@ -51,6 +51,7 @@ from rope_lab.encodings.scaling import (
     Scaling,
     YaRN,
 )
+from rope_lab.encodings.spatial import axes_frequencies, golden_directions, golden_frequencies
 from rope_lab.encodings.temperature import LogN, QueryTemperature, StepTemperature
 from rope_lab.encodings.variants import GrowingRotaryEmbedding, RotaryValueEmbedding
 from rope_lab.encodings.xpos import XPos
@@ -89,11 +90,14 @@ __all__ = [
     "angles_nd",
     "as_encoding",
     "attention_encoding",
+    "axes_frequencies",
     "axial_frequencies",
     "convert_layout",
     "convert_projection",
     "critical_pair",
     "frequencies",
+    "golden_directions",
+    "golden_frequencies",
     "grid_coordinates",
     "interleaved_mrope_frequencies",
     "keep_float32",
