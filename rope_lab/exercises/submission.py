@@ -12,6 +12,7 @@ from pathlib import Path
 
 LARGEST = 1_000_000  # bytes
 SUFFIXES = (".py", ".ipynb")
+LEFT_OUT = "keras"  # its import takes seconds and needs a backend, and no exercise asks for it
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,16 @@ def _of_notebook(name: str, text: str) -> str:
 
 
 def definitions(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Imports, functions, classes and assignments that call nothing, if they use only names that are kept too."""
+    """Imports, functions, classes and assignments that call nothing, if they use only names that are kept too.
+
+    Imports of Keras, and of this package's layers for it, are left out.
+    """
     kept: list[ast.stmt] = []
     known = set(dir(builtins))
     for node in body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
+            if LEFT_OUT in ".".join(_modules(node)).split("."):
+                continue
             known |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             arguments = node.args
@@ -155,6 +161,10 @@ def definitions(body: list[ast.stmt]) -> list[ast.stmt]:
             continue
         kept.append(node)
     return kept
+
+
+def _modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
 
 
 def _read(parts: Sequence[ast.AST | None]) -> set[str]:

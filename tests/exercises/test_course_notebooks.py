@@ -172,6 +172,8 @@ def test_the_first_cell_installs_what_it_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Known())
     assert notebooks.installed_from() == "rope-lab[book] @ git+https://example.org/book@abc"
+    needs = notebooks.extras((ROOT / "notebooks" / "17_keras.py").read_text("utf-8"))
+    assert notebooks.installed_from(needs) == "rope-lab[book,keras] @ git+https://example.org/book@abc"
     del known["vcs_info"]
     assert notebooks.installed_from() == ""
     assert "rope_lab is not installed in this kernel" in notebooks.setup_cell()

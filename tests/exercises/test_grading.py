@@ -180,6 +180,16 @@ def test_points_come_from_a_file(tmp_path: Path) -> None:
             grading.points(str(tmp_path / "points"), tasks)
 
 
+def test_a_notebook_that_uses_keras_is_read_without_it(tmp_path: Path) -> None:
+    cells = [
+        "import keras, os\nfrom rope_lab.interop.keras import RotaryEmbedding\nimport torch",
+        "class Mine(keras.layers.Layer): pass\nclass Ours(RotaryEmbedding): pass",
+        "def answer(x): return torch.sin(x)",
+    ]
+    (tmp_path / "a.ipynb").write_text(notebook(*cells), encoding="utf-8")
+    assert list(read(tmp_path / "a.ipynb").names) == ["torch", "answer"]
+
+
 def test_of_a_notebook_only_definitions_are_kept(tmp_path: Path) -> None:
     cells = [
         "%%time\nx = 1",

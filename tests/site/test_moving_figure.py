@@ -7,6 +7,9 @@ import re
 import pytest
 from playwright.sync_api import Browser
 
+from rope_lab.figures.broadcast import INDICES, broadcast, turns
+from rope_lab.figures.broadcast import START as FIVE
+from rope_lab.figures.broadcast import said as said_of_broadcast
 from rope_lab.figures.fingerprints import BUGS, fingerprint
 from rope_lab.figures.fingerprints import said as fingerprint_said
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
@@ -104,6 +107,30 @@ def test_the_fingerprint_of_a_bug(browser: Browser, bug: str, first: int) -> Non
     page.get_by_label("bug").select_option(bug)
     page.evaluate(MOVE, ["first", first])
     assert page.locator(shown).all_inner_texts() == fingerprint_said(bug, first)
+    page.close()
+
+
+@pytest.mark.parametrize("index", INDICES)
+@pytest.mark.parametrize(("batch", "tokens"), [(4, 4), (1, 6), (6, 1), (3, 5), (6, 6), (1, 1), (2, 1)])
+def test_a_table_that_meets_a_batch(browser: Browser, batch: int, tokens: int, index: str) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{broadcast().data}</article>")
+    shown = ".rope-broadcast p"
+    assert page.locator(shown).all_inner_texts() == said_of_broadcast(FIVE, FIVE, INDICES[0])
+    page.get_by_label("index into the table").select_option(index)
+    page.evaluate(MOVE, ["batch", batch])
+    page.evaluate(MOVE, ["tokens", tokens])
+    assert page.locator(shown).all_inner_texts() == said_of_broadcast(batch, tokens, index)
+    found = turns(batch, tokens, index)
+    marked = page.locator(".rope-broadcast .wrong").evaluate_all("all => all.map(cell => cell.dataset.at)")
+    assert sorted(marked) == sorted(
+        f"{r} {n}" for r, row in enumerate(found or []) for n, turn in enumerate(row) if turn != n
+    )
+    hands = page.locator(".rope-broadcast .hand")
+    visible = hands.evaluate_all(
+        "all => all.filter(h => getComputedStyle(h).visibility === 'visible').length"
+    )
+    assert visible == sum(map(len, found or []))
     page.close()
 
 

@@ -18,7 +18,7 @@ from rope_book.chapters import executed, number
 from rope_book.citing import Citations
 from rope_book.mentions import written
 from rope_book.numbering import number_of
-from rope_lab.exercises.notebooks import LOCAL_CELL, new, setup_cell, standalone
+from rope_lab.exercises.notebooks import LOCAL_CELL, extras, new, setup_cell, standalone
 from rope_lab.exercises.pages import open_after
 from rope_lab.exercises.plain import Book
 
@@ -45,11 +45,11 @@ def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
     return Book(lambda label: number_of(env, label), citations, page, chapters)
 
 
-def _setup_cell(app: Sphinx) -> str:
+def _setup_cell(app: Sphinx, needs: str) -> str:
     if not (owner_name := repository(app.config)):
         return LOCAL_CELL
     commit = os.environ.get("GITHUB_SHA", "")
-    return setup_cell(f"rope-lab[book] @ git+https://github.com/{owner_name}{commit and f'@{commit}'}")
+    return setup_cell(f"rope-lab[{needs}] @ git+https://github.com/{owner_name}{commit and f'@{commit}'}")
 
 
 def _notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode:
@@ -59,7 +59,8 @@ def _notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         of = open_after(cell.source, of) if cell.cell_type == "markdown" else of
         cell.metadata["of"] = of
-    cells = standalone(notebook.cells, _book(app, docname, citations), _setup_cell(app))
+    needs = extras("\n".join(cell.source for cell in notebook.cells))
+    cells = standalone(notebook.cells, _book(app, docname, citations), _setup_cell(app, needs))
     if listed := citations.references():
         cells.append({**new("markdown", f"## Works cited\n\n{listed}"), "id": "works-cited"})
     notebook.cells = [nbformat.from_dict(cell) for cell in cells]
