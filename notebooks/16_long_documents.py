@@ -32,17 +32,14 @@ local = Results.recorded("local")
 windows(local)
 
 # %% [markdown]
-# All numbers of this chapter but a few come from records: three seeds of every variant, measured before this page was made,
-# by `rope-lab reproduce local` and the like. Chapter 14 explains how they are made, and what $\pm$ means.
+# Most numbers of this chapter come from records: three seeds of every variant, measured before this page was made, by
+# `rope-lab reproduce local` and the like. Chapter 14 explains how they are made, and what $\pm$ means.
 #
 # ## A window, and long contexts
 #
 # On the left are segments of 512 characters. On the right is what a window is for: segments of 8,192 characters with local
-# and with full attention, and short segments with full attention, each trained for about the same half minute of
-# wall-clock time. The time of one update is measured first; each model then makes as many updates as fit into the half
-# minute.
-#
-# All these models have the rates of RoPE's recipe, whatever their window.
+# and with full attention, and short segments with full attention, each with as many updates as fit into about half a
+# minute of wall-clock time. All these models have the rates of RoPE's recipe, whatever their window.
 
 # %%
 from rope_lab.experiments.seeds import differences, interval, verdict
@@ -66,12 +63,11 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# The narrowest of these windows, 64 characters, is best at both depths and in every run; chapter 12 goes down to 4. Why
-# wider ones are worse, these runs do not say; what they add may not have been learned yet. A global layer on top of local
-# ones costs a little here.
+# The narrowest of these windows, 64 characters, is best at both depths and in every run, although two layers of it reach
+# only $2 \cdot 63 = 126$ characters back ({eq}`eq-12-7`) and one of 512 sees everything. Why wider ones are worse, these runs
+# do not say; what they add may not have been learned yet. A global layer on top of local ones costs a little here.
 #
-# On the right, time was measured by a clock on a machine that did other things as well, so the seeds made different numbers
-# of updates:
+# On the right, time was measured by a clock on a busy machine, so the seeds made different numbers of updates:
 
 # %%
 table(
@@ -99,26 +95,120 @@ print(f"Local attention at 8,192 minus full attention at 512: {lead[1]}.")
 # %% [markdown]
 # In the same time, full attention on long segments makes a quarter of the updates that local attention makes, and is far
 # behind. Between local attention on long segments and full attention on short ones these runs do not decide. The losses are
-# at different lengths, so by {eq}`eq-14-4` the model of short segments carries a handicap of $E/L$. And none of it shows
-# which model reads furthest.
+# at different lengths, so by {eq}`eq-14-4` the model of short segments carries a handicap of $E/L$.
 #
-# ## What a cache saves
+# ## Many texts in one row
 #
-# A model that writes without a cache reads everything again for each character. After a prompt of 3 characters it reads 3 to
-# draw the first, 4 to draw the second and 5 to draw the third: 12 in all. With a cache it reads the prompt once and then
-# each new character but the last: $3 + 1 + 1 = 5$. For a prompt of $N$ characters and $t$ that are drawn,
+# Documents have all lengths, but a batch is a rectangle. Texts of 3, 5 and 4 characters, each filled up to 5, take 15 places,
+# three of them empty; *packed* into one row they take 12. In that row full causal attention has $12 \cdot 13 / 2 = 78$
+# scores, and $6 + 15 + 10 = 31$ of them are within a text. A mask for texts of $N_1, \dots, N_K$ characters keeps
+#
+# $$ \sum_{d=1}^{K} \frac{N_d (N_d + 1)}{2} \quad \text{of} \quad \frac{N (N + 1)}{2}, \qquad N = \sum_{d=1}^{K} N_d . $$ (eq-16-1)
+#
+# Here are the speeches of the validation split in rows of 512, each put into the first row with room for it:
+
+# %%
+from unittest.mock import patch
+
+from torch.nn import functional as F
+
+from rope_lab import RoFormer, RoFormerConfig
+from rope_lab.attention import attention_mask
+from rope_lab.training import Corpus, preset, tiny_shakespeare, train
+from rope_lab.verify import check, check_at_most
+
+corpus = tiny_shakespeare()
+train_ids, val_ids = corpus.encode(corpus.train), corpus.encode(corpus.val)
+
+
+def documents(lengths: list[int]) -> torch.Tensor:
+    """The number of each character's text, (1, N): what models take as `segments`."""
+    return torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))[None]
+
+
+def triangle(length: int) -> int:
+    return length * (length + 1) // 2
+
+
+mixed_lengths = [[3, 5, 4], [1, 1, 7, 2], [30]]
+check(
+    "eq. 16.1",
+    [
+        int(attention_mask(sum(ls), sum(ls), segments=documents(ls)).sum())
+        for ls in mixed_lengths
+    ],
+    [sum(map(triangle, ls)) for ls in mixed_lengths],
+)
+
+room, packed_rows = 512, []
+speeches = [len(speech) + 2 for speech in corpus.val.split("\n\n")]
+speeches = [length for length in speeches if length <= room]
+for length in speeches:
+    row = next((r for r in packed_rows if sum(r) + length <= room), None)
+    if row is None:
+        packed_rows.append(row := [])
+    row.append(length)
+within = sum(map(triangle, speeches))
+table(
+    [
+        [how, count, sum(speeches) / (count * room), within / (count * triangle(room))]
+        for how, count in (("one per row", len(speeches)), ("packed", len(packed_rows)))
+    ],
+    {"speeches": "", "rows": ",d", "places filled": ".0%", "scores kept": ".0%"},
+)  # fmt: skip
+
+# %% [markdown]
+# Packing fills the rows, but the mask hides most scores and saves none of them: the kernel is asked for all of them.
+# A window also bounds the work:
+
+# %%
+from rope_lab.local import LocalConfig, LocalTransformer
+
+kernel_of_torch = F.scaled_dot_product_attention
+
+
+def scores_asked(model: RoFormer, **options: torch.Tensor) -> int:
+    """Scores per head and layer that the kernel is asked for in a row of 512."""
+    asked = []
+
+    def spy(q: torch.Tensor, k: torch.Tensor, *rest, **more) -> torch.Tensor:
+        asked.append(q.shape[:-1].numel() * k.shape[-2])
+        return kernel_of_torch(q, k, *rest, **more)
+
+    with patch.object(F, "scaled_dot_product_attention", spy):
+        model(torch.zeros(1, room, dtype=torch.long), **options)
+    return sum(asked)
+
+
+small_shape = {"vocab_size": 2, "dim": 8, "depth": 1, "heads": 1}
+for name, one_layer in (
+    ("full", RoFormer(RoFormerConfig(**small_shape))),
+    ("window 64", LocalTransformer(LocalConfig(**small_shape, window=64))),
+):
+    packed_row = documents([128] * 4)
+    asked_for = scores_asked(one_layer, segments=packed_row)
+    print(f"{name}: {asked_for:,} scores, of which {4 * triangle(128):,} are in a text")
+
+# %% [markdown]
+# With RoPE positions need not start again in each text (chapter 7); encodings that are
+# added to the embeddings do need that. The loss needs care as well: the last character of a text must not predict the first
+# of the next. `LocalTransformer` leaves such pairs out if it is given `segments` and `return_loss=True`.
+#
+# ## What a cache saves, and what it costs
+#
+# A model that writes without a cache reads everything again for each character. After a prompt of 3 characters it reads
+# $3 + 4 + 5 = 12$ to draw three. With a cache it reads the prompt once and then each new character but the last:
+# $3 + 1 + 1 = 5$. For a prompt of $N$ characters and $t$ that are drawn,
 #
 # $$
 # \sum_{i=0}^{t-1} (N + i) = tN + \frac{t(t-1)}{2}
 # \qquad\text{against}\qquad N + t - 1 .
-# $$ (eq-16-1)
+# $$ (eq-16-2)
 #
 # The check counts the characters that a small model is given:
 
 # %%
-from rope_lab import RoFormer, RoFormerConfig
 from rope_lab.training import sample
-from rope_lab.verify import check, check_at_most
 
 torch.manual_seed(16)
 tiny = RoFormer(RoFormerConfig(10, context=40, dim=8, depth=1, heads=1)).eval()
@@ -133,7 +223,7 @@ for prompt_length, drawn in ((3, 3), (9, 5), (20, 17)):
         list(sample(tiny, [1] * prompt_length, drawn, cached=cached))
         counted.append(sum(given))
 check(
-    "eq. 16.1",
+    "eq. 16.2",
     torch.tensor(counted),
     torch.tensor([
         tokens_read
@@ -165,26 +255,67 @@ table(
 
 # %% [markdown]
 # A step without the cache reads hundreds of characters where one with it reads one, yet it takes only about four to eight
-# times as long: the number of characters does not tell the time. (The rates are wall-clock times, so a busy machine widens
-# their scatter.)
+# times as long: the number of characters does not tell the time.
+#
+# The price is memory. Chapter 7 counts the bytes per token in one layer, for shared key heads and for latents. But a layer with
+# a window keeps at most $W$ tokens, so a model of $L$ layers, $G$ of them global, keeps for a text of $N$ tokens
+#
+# $$ G N + (L - G) \min(N, W) $$ (eq-16-3)
+#
+# keys and values per key head: 22 instead of 40, if one of four layers is global, $W = 4$ and $N = 10$.
+
+
+# %%
+def keys_read(W: int, G: int, L: int, N: int) -> int:
+    """Keys per head that all layers together read when token N is drawn, counted in the package's own caches."""
+    shape = {"dim": 8, "heads": 1, "depth": L, "window": W, "global_layers": G}
+    model = LocalTransformer(LocalConfig(10, **shape)).eval()
+    caches, counts = model.new_cache(N), []
+    model(torch.ones(1, N - 1, dtype=torch.long), cache=caches)
+    for one in caches:
+        append = one.append
+        one.append = lambda *a, append=append, **k: (
+            counts.append((out := append(*a, **k))[0].shape[-2]) or out
+        )
+    model(torch.ones(1, 1, dtype=torch.long), cache=caches)
+    return sum(counts)
+
+
+mixtures = [(4, 1, 4, 10), (4, 0, 3, 30), (6, 2, 6, 5), (8, 3, 3, 20)]
+check(
+    "eq. 16.3",
+    [keys_read(*mixture) for mixture in mixtures],
+    [G * N + (L - G) * min(N, W) for W, G, L, N in mixtures],
+)
+per_token = 2 * 2 * 8 * 128  # bytes of a key and a value, 8 key heads, two bytes each
+table(
+    [
+        [what, *(per_token * (G * N + (32 - G) * min(N, 4096)) / 2**30 for N in (4096, 32768, 131072))]
+        for what, G in (("all global", 32), ("every fourth global", 8), ("none global", 0))
+    ],
+    {"of 32 layers": "", "N = 4,096": ".2f", "32,768": ".2f", "131,072": ".2f"},
+    caption="Cache in GiB: 8 key heads of 128 coordinates, two bytes per number, W = 4,096.",
+)  # fmt: skip
+
+# %% [markdown]
+# In long texts the global layers decide, and with a quarter of them the cache approaches a quarter of the full one.
 #
 # ## Do trained scores decay?
 #
-# Chapter 6 proved that the bound on RoPE's scores falls with distance and that scores need not. What do the heads of trained
-# models do? A prediction first. Let the queries of a head contain, besides what differs from token to token, a part that is
-# the same for all, and the keys too. If that part of the query is the key's, turned on by the angles of $\delta$ positions,
-# then with $a_i$ the squared length of the key's part in pair $i$, the scores at distance $s$ have the mean
+# Chapter 6 proved that the bound on RoPE's scores falls with distance and that scores need not. What do trained heads do? A
+# prediction first. Let the queries of a head, and its keys, contain a part that is the same for all tokens. If the part of
+# the query is that of the key, turned on by the angles of $\delta$ positions, then with $a_i$ the squared length of the key's
+# part in pair $i$, the scores at distance $s$ have the mean
 #
 # $$
 # \langle R_m R_{-\delta}\, k,\, R_n k \rangle = \sum_i a_i \cos\big( (s - \delta)\, \theta_i \big) .
-# $$ (eq-16-2)
+# $$ (eq-16-4)
 #
 # If content agrees in all pairs alike, that is a multiple of the **kernel** $\frac{2}{D} \sum_i \cos((s - \delta)\theta_i)$:
 # a curve that the rotation brings along, whose highest point is at distance $\delta$.
 
 # %%
 from rope_lab import frequencies, rotate
-from rope_lab.training import preset
 
 shape = preset("cpu").architecture(65)
 head_dim = shape.dim // shape.heads
@@ -197,7 +328,7 @@ left_side = (
 ).sum(1)
 squared = key.unflatten(1, (-1, 2)).square().sum(2)
 right_side = (squared * ((m - n - shift) * theta).cos()).sum(1)
-check("eq. 16.2", left_side, right_side, draws=200)
+check("eq. 16.4", left_side, right_side, draws=200)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of the mean score against distance, 0 to 96 characters. Left, with QK-norm: the trained mean climbs from 6 at distance 0 to 7 at distance 1, falls to −1.5 at 24, jumps to 1.5 at 32 and falls again; a dotted curve, the kernel, follows it up to 48 and ends below it; the untrained mean is flat at 0. Right, without QK-norm: the same shape, from 8 down to −5."}, "figure": {"caption": "Mean scores of all heads and seeds on held-out text, with a band of one standard deviation (SD). Dotted: the kernel with δ = 1, its height and offset fitted to the trained mean. With normalised queries and keys (left) and without (right), trained scores fall as the rotation’s own curve does, the bump at 32 included, up to about 48 characters. The recorded distances are too far apart to show the other bumps.", "name": "fig-scores"}}
 from rope_lab.figures.documents import trained_scores
@@ -275,18 +406,15 @@ for name in decay.variants()[1:]:
 # %% [markdown]
 # The mean scores of untrained heads hardly depend on the distance, because their queries and keys agree in nothing on
 # average (random content, {eq}`eq-6-10`). Those of trained heads fall, and **the fall has the shape of the rotation**. The
-# correlation alone would not show it: the best of many exponentials comes nearly as close. The bump at 32 does. There the
+# correlation alone would not show it, as the best of many exponentials comes nearly as close. The bump at 32 does: there the
 # fastest pair has completed five turns ($5 \cdot 2\pi \approx 31.4$), the kernel rises again, and so do all heads of both
-# kinds but one, whereas an exponential cannot. The right panel is a control: without the normalisation the shape is nearly
-# the same.
+# kinds but one. Without the normalisation (right) the shape is nearly the same.
 #
-# But lines of verse have some thirty characters. Could the text be the reason for the bump? Take the two apart: train a
-# small model, here and now, take its queries and keys from one distance in the text, and rotate them as if they were at
-# another.
+# But lines of verse have some thirty characters. Could the text be the reason for the bump? Train a small model, take its
+# queries and keys from one distance in the text, and rotate them as if they were at another.
 
 # %%
 from rope_lab.experiments.spectrum import heard
-from rope_lab.training import Corpus, tiny_shakespeare, train
 
 
 class TrainingOnly(Corpus):
@@ -297,8 +425,6 @@ class TrainingOnly(Corpus):
         return self.text[-2:]
 
 
-corpus = tiny_shakespeare()
-train_ids, val_ids = corpus.encode(corpus.train), corpus.encode(corpus.val)
 config = preset("cpu", depth=1, steps=120, seed=16, evaluations=1, qk_gain=True)
 model = train(config, TrainingOnly(corpus.name, corpus.text), quiet=True).model.eval()
 N = shape.context
@@ -339,13 +465,8 @@ table(
 # %% [markdown]
 # In this model the bump follows the rotation: wherever the keys come from, rotated as if at 32 they score higher than at 24
 # or 40. And it is one of many, about one for each turn of the fastest pair. What training supplied is the content: queries
-# and keys that agree on average, in nearly all heads of the records most with the key one character back, which is
-# $\delta = 1$.
-#
-# Two things the kernel leaves open. Its offset is fitted; in {eq}`eq-16-2` the pairs that hardly turn within the context add
-# such a number, nearly the same at every distance. And beyond 48 characters the trained means no longer fall while the
-# kernel does, so by that equation not all pairs agree alike. The bound of chapter 6 is many times the largest score (as
-# printed above), so it limits none of this.
+# and keys that agree on average, in nearly all heads of the records most with the key one character back ($\delta = 1$).
+# Beyond 48 characters the trained means no longer fall while the kernel does, so by {eq}`eq-16-4` not all pairs agree alike.
 #
 # Try other curves. Move $\delta$, or let only the fastest pairs turn; without JavaScript the drawing shows the kernel.
 
@@ -373,16 +494,15 @@ for name in decay.variants()[1:]:
     )
 
 # %% [markdown]
-# The best of these curves has $\delta = 1$, with normalised queries and keys and without, and lets eight or nine of the
-# twenty pairs turn: about those that complete half a turn within the context. The slower ones would add an offset.
+# The best of these curves has $\delta = 1$ and lets eight or nine of the twenty pairs turn: about those that complete half a
+# turn within the context.
 #
 # ## Positions in some layers, or in none
 #
 # The rest of the chapter is about claims of the last years. Its models have the learned gain of {cite:t}`henry2020`, 600
 # updates, and rates of their own, chosen by the rule of chapter 14.
 #
-# **Are positions needed in every layer?** {cite:t}`yang2025` and several released models leave them out in some. (The
-# former also give their other layers a window, which these models do not have.)
+# **Are positions needed in every layer?** What do layers without them cost in loss, if the others have no window?
 
 # %%
 layers = Results.recorded("layers")
@@ -402,9 +522,8 @@ table(
 
 # %% [markdown]
 # Without positions in every second layer the loss is higher, at the trained length and at eight times that. For every
-# fourth, here only the last of four layers, three seeds do not decide, although each of them is a little higher. So
-# no gain shows beyond the context. But a mean loss hardly shows whether a model finds one far token among many, and such
-# layers are praised for that.
+# fourth, here only the last of four layers, three seeds do not decide, although each of them is a little higher. So the
+# loss shows no gain beyond the context, but it hardly shows whether a model finds one far token among many.
 #
 # **Is the rotation needed after training?** {cite:t}`gelberg2025` drop it, recalibrate at the trained length for a small
 # part of the training, and read longer texts with no positions at all. Here it is dropped from the RoPE models of the last
@@ -439,18 +558,17 @@ table(
 )  # fmt: skip
 
 # %% [markdown]
-# After a sixth of its training again, the model without its rotation is far above the one that kept it, at both lengths,
-# and at the trained length above the one that never had positions; at the end of the longer text it is below that one. Its
-# loss rises least there, but that is no merit: it is about the loss of counting pairs of characters, which does not depend
-# on the length at all. The model that kept its rotation rises by more and stays far lower, and YaRN takes back nearly half
-# of that rise. Whether a longer recalibration, or one with other rates, would do, these runs do not say; and the paper
-# tests longer texts by tasks such as retrieval, not by the loss.
+# After a sixth of its training again, the model without its rotation is far above the one that kept it, at both lengths.
+# Its loss rises least with the length, but that is no merit: it is about the loss of counting pairs of characters, which
+# does not depend on the length at all. The model that kept its rotation rises by more and stays far lower, and YaRN takes
+# back nearly half of that rise. Whether a longer recalibration would do, these runs do not say; and the paper tests longer
+# texts by tasks such as retrieval, not by the loss.
 #
 # ## Which rotations do the heads use?
 #
-# In trained models, leave out the rotation of a quarter of the pairs at a time and see what it costs. (A pair without
-# rotation still compares contents.) The last column is the share of a quarter in the lengths of queries and keys: the mean
-# squared length of queries times that of keys in each pair, its root, as a share of all pairs.
+# In trained models, leave out the rotation of a quarter of the pairs at a time. (A pair without rotation still compares
+# contents.) The last column is the share of a quarter in the lengths of queries and keys: the root of the mean squared
+# length of queries times that of keys in each pair, as a share of all pairs.
 
 # %%
 from rope_lab.experiments import rates
@@ -489,16 +607,15 @@ slow_half = frequencies(128)[32:] * 4096 / (2 * torch.pi)
 print(f"Slower half of 64 pairs, turns in 4,096: up to {slow_half.max():.1f}.")
 
 # %% [markdown]
-# Either of the two slower quarters could as well not turn at this length. (Both at once were not tried.) The slowest could
-# hardly do otherwise, since none of its pairs completes more than a fiftieth of a turn; in the third it is up to a fifth.
-# The fastest quarter costs most, and more after the longer training. That slow pairs need not turn agrees with p-RoPE. But
-# what a trained model loses is not what a rotation is worth: the second quarter costs 0.4 nats here, whereas p-RoPE,
-# trained with only the fastest quarter turning and with rates of its own, is a few hundredths above RoPE (below).
+# Either of the two slower quarters could as well not turn at this length, where none of their pairs completes more than a
+# fifth of a turn. (Both at once were not tried.) That agrees with p-RoPE. But what a trained model loses is not what a
+# rotation is worth: the second quarter costs 0.4 nats here, whereas p-RoPE, trained with only the fastest quarter turning
+# and with rates of its own, is a few hundredths above RoPE (below).
 #
-# The slow pairs are also the ones with little content: together they have a fifth of the lengths, where untrained heads
-# have half, and no head has its strongest pair among them. In large models {cite:t}`jin2025` find the largest values of
-# queries and keys in slow pairs. But *slow* depends on the context: in about half of these heads the strongest pair
-# completes about one turn or less in 128 characters, and one that does so in 4,096 is in the slower half of 64 pairs.
+# The slow pairs also have little content: together a fifth of the lengths, where untrained heads have half, and no head has
+# its strongest pair among them. In large models {cite:t}`jin2025` find the largest values of queries and keys in slow pairs.
+# But *slow* depends on the context: in about half of these heads the strongest pair completes about one turn or less in 128
+# characters, and one that does so in 4,096 is in the slower half of 64 pairs.
 #
 # ## The base and the distance of a dependency
 #
@@ -508,7 +625,7 @@ print(f"Slower half of 64 pairs, turns in 4,096: up to {slow_half.max():.1f}.")
 #
 # $$
 # H = -p \ln p - (1 - p) \ln \frac{1 - p}{15} .
-# $$ (eq-16-3)
+# $$ (eq-16-5)
 #
 # The check draws such texts, counts, and takes the surprise of a reader who knows the rule:
 
@@ -523,7 +640,7 @@ generator = torch.Generator().manual_seed(16)
 text = repeats(8, 400, 1_000, generator)
 repeated = text[:, 8:] == text[:, :-8]
 surprise = torch.where(repeated, -log(p), -log((1 - p) / 15)).double().mean()
-check("eq. 16.3", surprise, floor, tolerance=0.01, reason="sampling", draws=400)
+check("eq. 16.5", surprise, floor, tolerance=0.01, reason="sampling", draws=400)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Loss against the base from 3 to 100,000, logarithmic. The lines for a dependency 2, 8 and 32 places back lie together on a dashed line at 0.56 for every base. The line for 96 places back begins a little above it, at 0.7, and rises to 2.5 at the largest base, its three dots scattered widely."}, "figure": {"caption": "Models of two layers, trained for 200 updates on texts in which a symbol depends on one a fixed distance back; dashed, the lowest loss there is. Up to 32 places back the base makes hardly any difference. At 96, small bases have nearly learned the rule and large ones mostly have not.", "name": "fig-widths"}}
 from rope_lab.figures.documents import by_base
@@ -557,9 +674,9 @@ table(
 # ## How far attention spreads
 #
 # Chapter 15 shows, with a model that normalises queries and keys *without* the gain, that YaRN's attention factor lowers the
-# loss of long texts. Does the missing gain explain that? Here are two controls: the same with the gain, at the same rates,
-# and without the normalisation, at twice these rates, the factor chosen for it. *Keys* is the number of keys over which the
-# last queries spread their attention (e to the entropy).
+# loss of long texts. Does the missing gain explain that? Two controls: the same with the gain, and without the
+# normalisation, at twice these rates, the factor chosen for it. *Keys* is the number of keys over which the last queries
+# spread their attention (e to the entropy).
 
 # %%
 sharpness = Results.recorded("sharpness")
@@ -583,17 +700,15 @@ table(
 
 # %% [markdown]
 # Without the gain attention is spread over several times as many keys, but at the trained length the loss is nearly the
-# same; it is the longer text that makes the difference. With the gain the loss rises by half as much, and the factor takes
-# back half of that rise; without it the factor takes back two thirds, a whole nat. So about a third of what the factor
-# gains in models like that of chapter 15 it gains with the learned gain too; the rest goes with the missing gain, but
-# shows only in longer texts. Nor does the spread explain every rise: without the normalisation (and at other rates)
-# attention is spread as little as with the gain, and the loss rises more. There the seeds do not decide what the factor
-# does at this length, and YaRN's frequencies do nearly all, as chapter 15 shows (*With three seeds, and with a gain*).
+# same. In the longer text it rises by half as much with the gain, and the factor takes back half of that rise; without the
+# gain the factor takes back two thirds, a whole nat. So about a third of what the factor gains in models like that of
+# chapter 15 it gains with the learned gain too. Nor does the spread explain every rise: without the normalisation (and at
+# other rates) attention is spread as little as with the gain, and the loss rises more. There the seeds do not decide what
+# the factor does.
 #
 # ## Claims, reproduced or not
 #
-# Here is a list of claims about positions from the years 2021 to 2026, each put as a comparison of two numbers, and what
-# three seeds of these small models show:
+# Claims about positions from the years 2021 to 2026, each put as a comparison of two numbers, and what three seeds show:
 #
 # - A claim that something is lower or higher is **seen here** if the whole 95% confidence interval of the difference is on
 #   that side of zero. A claim that two things are equal is seen here if the whole interval is within 0.05 nats of zero.
@@ -680,14 +795,13 @@ table(
 # - *the length*: RoPE on a quarter of the coordinates is level with RoPE at the trained length, and at twice that about two
 #   nats worse;
 # - *the rule of measurement*: ALiBi's loss falls with the length if the text is cut, and does not if the window slides;
-# - *what a mean loss can tell*: several papers look for one token among many (the bound on the base, the search of
-#   {cite:t}`shang2025`, layers without positions, the dropped rotation), and no such test is part of this chapter yet;
+# - *what is measured*: several papers look for one token among many (the bound on the base, the search of
+#   {cite:t}`shang2025`, layers without positions, the dropped rotation), and a mean loss hardly shows that;
 # - *the rates*: for the sides printed below the best factor of the grid is its largest, and a larger one may be better.
 #
 # Among some thirty intervals of 95%, one or two may miss, and the likeliest are those decided by a hair, such as a quarter
-# of the coordinates and p-RoPE. The intervals of these two overlap widely, yet one counts as level with RoPE and the other
-# as worse, because different things were claimed. Nor are the rows independent, since many subtract the same three runs of
-# RoPE. Every row that names an experiment can be measured again with `rope-lab reproduce` and that name.
+# of the coordinates. Nor are the rows independent, since many subtract the same three runs of RoPE. Every row that names an
+# experiment can be measured again with `rope-lab reproduce` and that name.
 
 # %%
 hair = next(claim for claim in tried_here if claim.label == "25% turn − all")
@@ -876,16 +990,62 @@ check_rises(rises)
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Open question
+# ```{exercise-start} Find the bug
 # :label: ex-16-5
+# ```
+#
+# `packed_mask` is to return the mask of causal attention for texts of the given `lengths`, packed into one row one after the
+# other: True where a query (row) may see a key (column). In the version below something leaks, and something is lost. Correct
+# it.
+
+# %%
+from rope_lab.exercises.ch16 import check_packed_mask
+
+
+def packed_mask(lengths: list[int]) -> Tensor:
+    at = torch.arange(sum(lengths))
+    text = torch.searchsorted(torch.tensor(lengths).cumsum(0), at)
+    return (text[:, None] == text) & (at[:, None] >= at)
+
+
+check_packed_mask(packed_mask)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-16-5
+# :label: sol-16-5
+# ```
+#
+# The sum of the first lengths is where the *next* text begins, and `searchsorted` counts that place to the text before unless it
+# is told `right=True`. So each text but the first lends its first character to its neighbour. The row still has a mask with
+# blocks, and nothing fails.
+
+
+# %%
+def packed_mask(lengths: list[int]) -> Tensor:
+    at = torch.arange(sum(lengths))
+    text = torch.searchsorted(torch.tensor(lengths).cumsum(0), at, right=True)
+    return (text[:, None] == text) & (at[:, None] >= at)
+
+
+check_packed_mask(packed_mask)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Open question
+# :label: ex-16-6
 #
 # Choose one row of the table that is *not seen here*, and plan how you would find out whether it is wrong or the models are
 # too small: what would you change, what would you keep, which number would decide, and how many runs can you afford? Decide
 # before you train.
 # ```
 #
-# ```{solution} ex-16-5
-# :label: sol-16-5
+# ```{solution} ex-16-6
+# :label: sol-16-6
 #
 # For example the dropped rotation. Its claim is about a recalibration that is short beside the training, and here the training
 # itself is short. So train longer first, then drop, and vary the length of the recalibration and its rates, on text that

@@ -1,4 +1,4 @@
-"""Checkers of chapter 16: what a cache saves, differences that are level, a band left out, a sum that rises."""
+"""Checkers of chapter 16: a cache, level differences, a band left out, a sum that rises, texts packed in a row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rope_lab.exercises.checker import Draw, Exercise, Inputs
 from rope_lab.exercises.formulas import rotated, theta
 from rope_lab.exercises.windows import TAU, standard_error
 
-__all__ = ["check_is_level", "check_positions_read", "check_rises", "check_without_band"]
+__all__ = ["check_is_level", "check_packed_mask", "check_positions_read", "check_rises", "check_without_band"]
 
 
 def _positions_read(N: int, t: int, cached: bool) -> int:
@@ -251,3 +251,63 @@ check_rises = Exercise(
     fault=_no_rise,
 )
 """Exercise 16.4: `rises(freqs, reach)`, a distance below `reach` from which Σ cos(s·θ_i) rises, or None."""
+
+
+def _texts(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """The number of each character's text, and the character's place in it, (N,) each."""
+    text = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    return text, torch.cat([torch.arange(n) for n in lengths])
+
+
+def _packed(lengths: list[int], same: Callable[[Tensor, Tensor], Tensor], back: int = 0) -> Tensor:
+    """True where the texts of query and key compare as `same`, and the key is at least `back` characters earlier."""
+    text, _ = _texts(lengths)
+    at = torch.arange(len(text))
+    return same(text[:, None], text) & (at[:, None] - at >= back)
+
+
+def _packed_mask(lengths: list[int]) -> Tensor:
+    return _packed(lengths, torch.eq)
+
+
+def _one_late(lengths: list[int]) -> Tensor:
+    """The function of the page, which finds the end of a text one character too late."""
+    at = torch.arange(sum(lengths))
+    text = torch.searchsorted(torch.tensor(lengths).cumsum(0), at)
+    return (text[:, None] == text) & (at[:, None] >= at)
+
+
+def _packed_draws(d: Draw) -> Iterator[Inputs]:
+    yield ([3, 5, 4],)
+    for count in (2, 3, 5):
+        yield ([d.whole(2, 6), *(d.whole(1, 6) for _ in range(count - 2)), d.whole(2, 6)],)
+
+
+check_packed_mask = Exercise(
+    "16.5",
+    "packed_mask",
+    _packed_mask,
+    _packed_draws,
+    {
+        "this is the function of the page: the first character of a text counts as the last of the one before": (
+            _one_late
+        ),
+        "this is the whole triangle: a text sees the texts before it": lambda lengths: _packed(
+            lengths, torch.ge
+        ),
+        "a character sees later ones of its text": lambda lengths: _packed(lengths, torch.eq, -sum(lengths)),
+        "a character does not see itself": lambda lengths: _packed(lengths, torch.eq, 1),
+        "rows are queries and columns keys; yours is transposed": lambda lengths: _packed_mask(lengths).T,
+        "True is where a key may be seen; yours is the other way round": lambda lengths: (
+            ~_packed_mask(lengths)
+        ),
+        "positions that start again in each text do not tell the texts apart": lambda lengths: (
+            _texts(lengths)[1][:, None] >= _texts(lengths)[1]
+        ),
+        "these are the characters before the query in all texts but its own": lambda lengths: _packed(
+            lengths, torch.ne
+        ),
+    },
+    right="the mask has as many ones as equation 16.1 says.",
+)
+"""Exercise 16.5: `packed_mask(lengths)`, the mask (N, N) of causal attention for texts packed into one row, mended."""

@@ -1,9 +1,10 @@
-"""Figures of chapter 16: trained scores beside the rotation's own curve, losses by base, claims beside their seeds."""
+"""Figures of chapter 16: needles found, trained scores and the rotation's own curve, losses by base, claims."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,46 @@ from rope_lab.figures.comparing import _nothing
 from rope_lab.figures.style import COLORS, GREY, direct_label, new_figure
 
 VERDICTS = {"seen here": COLORS["blue"], "not seen here": COLORS["vermilion"]}
+
+
+def needles(results: Results) -> Figure:
+    """Fraction of needles found: left by distance at the trained length, right by length, at distances that all share.
+
+    One dot per seed, and a line through the means; models with a global last layer are dashed if it has no positions.
+    """
+    if not results.variants():
+        return _nothing(results)
+    figure, (left, right) = new_figure(1, 2, size=(7.5, 4.6), sharey=True)
+    first = results.records[0]
+    lengths, distances = first["lengths"], first["distances"]
+    shared = sorted(set(distances[0]) & set(distances[-1]))
+    color: dict[str, str] = {}
+    for name in results.variants():
+        bare = name.endswith("without positions")
+        kind = name.removesuffix(", last layer without positions").removesuffix(
+            ", that one without positions"
+        )
+        own = color.setdefault(kind, list(COLORS.values())[len(color)])
+        inside = "none" if bare else own
+        runs: Any = results.values(name, "right")  # (seeds, lengths, distances)
+        by_length = [
+            [float(np.mean([run[i][far.index(d)] for d in shared])) for i, far in enumerate(distances)]
+            for run in runs
+        ]
+        for panel, at, rows in ((left, distances[0], [run[0] for run in runs]), (right, lengths, by_length)):
+            panel.plot(at, np.mean(rows, axis=0), "--" if bare else "-", color=own, label=name)
+            for row in rows:
+                panel.plot(at, row, "o", color=own, markersize=4, alpha=0.7, markerfacecolor=inside)
+    left.axvline(first["window"], color=GREY, linestyle=":", linewidth=1.5)
+    left.set(xscale="log", xlabel="distance of the needle (characters)", ylabel="needles found")
+    left.set_xticks(distances[0][::2], [f"{d:,}" for d in distances[0][::2]])
+    right.set(xscale="log", xlabel="length of the text (characters)")
+    right.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    for panel in (left, right):
+        panel.minorticks_off()
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=1, fontsize=12, frameon=False)
+    return figure
 
 
 def trained_scores(results: Results, kernel: Sequence[float]) -> Figure:

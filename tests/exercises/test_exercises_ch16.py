@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from rope_lab import rotate
-from rope_lab.exercises.ch16 import check_is_level, check_positions_read, check_rises, check_without_band
+from rope_lab.attention import attention_mask
+from rope_lab.exercises.ch16 import (
+    check_is_level,
+    check_packed_mask,
+    check_positions_read,
+    check_rises,
+    check_without_band,
+)
 
 
 @pytest.mark.parametrize(
@@ -158,3 +165,41 @@ def test_a_sum_of_slow_pairs_falls_at_every_step() -> None:
     for freqs, reach in (case.inputs for case in check_rises.cases()):
         slow = bool((freqs * reach <= math.pi).all())
         assert (check_rises.reference(freqs, reach) is None) == slow
+
+
+def by_the_package(lengths: list[int]) -> Tensor:
+    segments = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))[None]
+    return attention_mask(segments.shape[1], segments.shape[1], segments=segments)[0, 0]
+
+
+def by_blocks(lengths: list[int]) -> Tensor:
+    return torch.block_diag(*(torch.ones(n, n).tril() for n in lengths)).bool()
+
+
+def by_numbers(lengths: list[int]) -> list[list[bool]]:
+    text = [number for number, n in enumerate(lengths) for _ in range(n)]
+    return [[a == b and n <= m for n, b in enumerate(text)] for m, a in enumerate(text)]
+
+
+@pytest.mark.parametrize("answer", [by_the_package, by_blocks, by_numbers])
+def test_packed_mask_right(answer) -> None:
+    for seed in (0, 81, 82, 83):
+        assert check_packed_mask(answer, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (lambda lengths: by_blocks(lengths) | by_blocks(lengths).T, "later ones of its text"),
+        (lambda lengths: by_blocks(lengths).T, "transposed"),
+        (lambda lengths: ~by_blocks(lengths), "other way round"),
+        (lambda lengths: torch.ones(sum(lengths), sum(lengths)).tril().bool(), "sees the texts before it"),
+        (lambda lengths: by_blocks(lengths) ^ torch.eye(sum(lengths)).bool(), "does not see itself"),
+        (lambda lengths: by_blocks([n + 1 for n in lengths]), "shape"),
+        (lambda lengths: None, "nothing yet"),
+    ],
+)
+def test_packed_mask_mistakes(answer, diagnosis: str) -> None:
+    verdict = check_packed_mask(answer)
+    assert not verdict
+    assert diagnosis in verdict.message
