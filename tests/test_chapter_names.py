@@ -18,6 +18,7 @@ HELD = [
     "05_layouts",
     "07_attention",
     "08_precision",
+    "09_images",
     "11_longer_contexts",
     "16_long_documents",
     "17_keras",
