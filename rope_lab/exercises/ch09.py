@@ -288,7 +288,6 @@ check_patch_grid = Exercise(
         ),
         "rows come first in a coordinate": lambda height, width: _patch_grid(height, width).flip(-1),
         "a row of the image has `width` patches; you divide by the height": _divided(lambda h, w: h),
-        "height and width are exchanged": lambda height, width: _patch_grid(width, height),
         "count from 0": lambda height, width: _patch_grid(height, width) + 1,
         "this is right for square images only": _divided(lambda h, w: math.isqrt(h * w)),
         "the rows are counted from below": lambda height, width: (

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rope_lab.config import RoFormerConfig
 from rope_lab.encodings import (
+    NoPE,
     PositionEncoding,
     RotaryEmbeddingND,
     axial_frequencies,
@@ -146,7 +147,7 @@ class VisionTransformer(nn.Module):
         self.patch = nn.Linear(PATCH**2, DIM)
         self.table = nn.Parameter(0.02 * torch.randn(1, DIM, CELLS, CELLS)) if encoding == "learned" else None
         self.grids = [self._grid() for _ in range(DEPTH)] if encoding in ROTARY else []
-        inside = self.grids or [PositionEncoding()] * DEPTH
+        inside: list[PositionEncoding] = [*self.grids] or [NoPE()] * DEPTH
         self.blocks = nn.ModuleList(Block(config, layer, inside[layer]) for layer in range(DEPTH))
         self.norm = nn.RMSNorm(DIM)
         self.head = nn.Linear(DIM, 10)
