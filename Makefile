@@ -71,7 +71,8 @@ lab: $(READY)
 	@$(BIN)/jupyter-lab notebooks
 
 bench: $(READY)
-	@$(BIN)/rope-lab bench --out benchmarks
+	@$(BIN)/rope-lab bench --out rope_lab/bench/results
+	@$(BIN)/python -m rope_lab.bench README.md
 
 gpu: $(if $(GPU_PYTHON),,$(READY))
 	@$(GPU) --ready

@@ -751,7 +751,7 @@ speed(
 # %% [markdown]
 # Run as it is written, PyTorch has an advantage for the interleaved layout: a complex product is a single operation. The half
 # form of this package takes three, and was somewhat slower where we measured. A compiler fuses the real-valued forms into a
-# single pass automatically (chapter 20, planned).
+# single pass automatically (chapter 20).
 #
 # :::{admonition} Strides and cache lines: an argument tested
 # :class: note dropdown

@@ -363,7 +363,7 @@ table(
 
 # %% [markdown]
 # These times are those of this package on a processor, where attention is a small part of the work. A fused kernel of a GPU
-# may take a rotation but not a bias; chapter 20 is planned to measure that.
+# may take a rotation but not a bias. Chapter 20 shows what a fused kernel saves; on a GPU, this was not measured.
 #
 # ### Try it
 #

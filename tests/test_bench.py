@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import types
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rope_lab import angles, bench, frequencies, rotate
 from rope_lab.__main__ import main
-from rope_lab.bench import candidates, measure
+from rope_lab.bench import candidates, measure, models
+
+IN_NO_TIME = {"torch": 1.0, "rope_lab": 0.001, "RotaryEmbedding": 0.1, "spread": 0.01}
 
 
 @pytest.fixture(scope="module")
-def results() -> dict:
-    return bench.run(quick=True)
+def results() -> Iterator[dict]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "bench_import", lambda rounds: IN_NO_TIME)
+        yield bench.run(quick=True)
 
 
 def test_every_candidate_has_a_ratio_both_ways(results: dict):
@@ -40,12 +45,15 @@ def test_every_candidate_has_a_ratio_both_ways(results: dict):
         assert part["forward_in_clones"]["clone"] == 1
         assert not part["missing"]
     assert [part["dtype"] for part in results["rotation"]] == ["float32", "bfloat16"]
-    assert [part["windows"] for part in results["local"]] == ["inclusive", "block"]
+    shown = [(part["windows"], part["shape"][2]) for part in results["local"]]
+    assert shown == [("inclusive", 512), ("block", 512), ("inclusive", 256)]
     for part in results["local"]:
         assert part["forward"]["rope_lab"] == part["forward_and_backward"]["rope_lab"] == 1
         assert set(part["forward"]) == {"rope_lab", "local-attention", "full causal attention"}
     for kind in ("forward", "forward_and_backward"):
         assert set(results["memory"][kind]) == {"rope_lab", "local-attention", "full causal attention"}
+    assert set(results["models"]["token_seconds"]) == set(results["models"]["step_seconds"])
+    assert set(results["models"]["token_seconds"]) == {"rope_lab", "transformers"}
     assert results["import_seconds"]["torch"] > 0
     assert results["length"]["time_a_token"][0] == 1
 
@@ -65,6 +73,7 @@ def test_a_missing_neighbour_is_left_out_and_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "rotary_embedding_torch", None)
     monkeypatch.setitem(sys.modules, "local_attention", None)
     monkeypatch.setattr(measure, "peak_memory", lambda code, device: 0)
+    monkeypatch.setattr(measure, "bench_import", lambda rounds: IN_NO_TIME)
     results = bench.run(quick=True)
     assert "rotary-embedding-torch" not in results["rotation"][0]["forward_in_clones"]
     assert (
@@ -78,6 +87,71 @@ def test_where_peak_memory_is_unknown_it_is_left_out_and_said(monkeypatch: pytes
     memory = bench.bench_memory(512, 64, rounds=1)
     assert memory["forward"] is memory["forward_and_backward"] is None
     assert "left out: this system does not report" in bench.table({**results, "memory": memory})
+
+
+def test_every_goal_is_printed_with_its_limit_and_its_bound(results: dict):
+    found = bench.goals(results)
+    text, page = bench.table(results), bench.summary(results)
+    for goal in found:
+        line = next(line for line in text.splitlines() if line.strip().startswith(f"{goal.name} "))
+        numbers = " ".join(goal.cells[1:]).split()
+        assert line.split()[-len(numbers) :] == numbers
+        assert f"| {' | '.join(goal.cells)} |" in page
+    kinds = ["rotation", "full over", "the library", "Llama", "import"]
+    assert [sum(goal.name.startswith(kind) for goal in found) for kind in kinds] == [4, 4, 4, 2, 1]
+
+
+def test_a_goal_is_reached_on_the_right_side_of_its_limit():
+    for value, least, met in ((1.0, True, True), (0.9, True, False), (1.0, False, True), (1.1, False, False)):
+        assert bench.Goal("a", value, 1.0, least).met is met
+
+
+def test_without_transformers_its_models_are_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, results: dict
+):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    models_alone = bench.bench_models(quick=True)
+    without = {**results, "models": models_alone}
+    assert "left out, it needs transformers" in bench.table(without)
+    assert not any(goal.name.startswith("Llama") for goal in bench.goals(without))
+    assert "not installed: transformers (pip" in bench.table(without)
+
+
+def test_both_llamas_compute_the_same_and_the_record_says_how_nearly(monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = models.pair(depth=2, width=32)
+    calls = models.token_calls(ours, theirs, torch.randint(models.VOCAB, (1, 9)), 3)
+    for _ in range(3):
+        torch.testing.assert_close(calls["rope_lab"](), calls["transformers"](), rtol=0, atol=1e-5)
+    text = torch.randint(models.VOCAB, (2, 9))
+    losses = [[float(step()) for _ in range(3)] for step in models.step_calls(ours, theirs, text).values()]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)  # the gradients agree, too: the text is the same
+    assert losses[0][2] < losses[0][0]
+    wrong = models.pair
+    monkeypatch.setattr(models, "pair", lambda **sizes: (wrong(**sizes)[0], wrong(**sizes)[1].apply(halved)))
+    with pytest.raises(RuntimeError, match="same weights, but their logits differ"):
+        bench.bench_models(quick=True)
+
+
+def halved(module: torch.nn.Module) -> None:
+    if isinstance(module, torch.nn.Embedding):
+        module.weight.data *= 30
+
+
+@pytest.mark.parametrize("name", measure.IMPORTS)
+def test_what_is_imported_can_be(name: str):
+    exec(measure.IMPORTS[name], {})
+
+
+def test_importing_the_package_is_compared_round_by_round(monkeypatch: pytest.MonkeyPatch):
+    """A machine that becomes slower and slower does not make a difference of its own."""
+    taken = {
+        "nothing": [1.0, 2, 3],
+        "torch": [10.0, 20, 30],
+        "rope_lab": [11.0, 21, 31],
+        "RotaryEmbedding": [13.0, 23, 33],
+    }
+    monkeypatch.setattr(measure, "alternate", lambda calls, rounds: taken)
+    assert bench.bench_import(3) == {"torch": 18, "rope_lab": 1, "RotaryEmbedding": 3, "spread": 0}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
@@ -111,7 +185,7 @@ def test_medians_are_of_interleaved_rounds(monkeypatch: pytest.MonkeyPatch):
         order.append(name)
         now[0] += next(takes[name])
 
-    monkeypatch.setattr("rope_lab.bench.measure.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("rope_lab.bench.timing.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     taken = bench.interleave({name: partial(call, name) for name in takes}, rounds=3)
     assert order == ["a", "b"] * 4  # once to warm up, which does not count
     assert taken == {"a": 2, "b": 20}
@@ -148,6 +222,7 @@ def test_the_command_writes_json_and_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(measure, "peak_memory", lambda code, device: 1_000_000)  # in no time
+    monkeypatch.setattr(measure, "bench_import", lambda rounds: IN_NO_TIME)
     assert main(["bench", "--quick", "--device", "cpu", "--out", str(tmp_path / "new")]) == 0
     assert "clone() = 1" in capsys.readouterr().out
     assert json.loads((tmp_path / "new" / "bench.json").read_text())["versions"]["torch"] == torch.__version__
@@ -160,7 +235,7 @@ def test_repeated_calls_count_one_by_one(monkeypatch: pytest.MonkeyPatch):
     def call() -> None:
         now[0] += 3
 
-    monkeypatch.setattr("rope_lab.bench.measure.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("rope_lab.bench.timing.time", types.SimpleNamespace(perf_counter=lambda: now[0]))
     assert bench.interleave({"a": call}, rounds=2, repeats=10) == {"a": 3}
     assert now == [63]
 

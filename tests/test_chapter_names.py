@@ -24,6 +24,7 @@ HELD = [
     "17_keras",
     "18_bugs",
     "19_real_models",
+    "20_speed",
 ]  # chapters that keep the rule; add yours
 SCRATCH = {"rows", "columns", "name", "_"}  # of the table just below, and what a loop calls its case
 

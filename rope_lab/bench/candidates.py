@@ -5,7 +5,6 @@ FlexAttention and Liger run on GPUs only. A library that is not installed is lef
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rope_lab.bench.timing import Call
 from rope_lab.encodings import RotaryEmbedding, angles, frequencies, rotate
 from rope_lab.local import Window, local_attention
 
-Call = Callable[..., Any]
 Ways = dict[str, tuple[Call, tuple[Tensor, ...]]]
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from rope_lab.bench.report import RESULTS
 from rope_lab.experiments.lab import SCALES, Lab
 from rope_lab.experiments.store import Results, file_of
 from rope_lab.training import Corpus, preset, tiny_shakespeare
@@ -233,8 +234,8 @@ def parser() -> argparse.ArgumentParser:
         help="folder for the records of the trainings; default that of the package",
     )  # fmt: skip
     options.add_argument(
-        "--benchmarks", type=Path, default=ROOT / "benchmarks" / "gpu", metavar="FOLDER",
-        help="folder for the benchmark; default benchmarks/gpu",
+        "--benchmarks", type=Path, default=RESULTS / "gpu", metavar="FOLDER",
+        help="folder for the benchmark; default that of the package",
     )  # fmt: skip
     kinds = options.add_mutually_exclusive_group()
     kinds.add_argument("--ready", action="store_true", help="only say whether it can run here")

@@ -1,10 +1,28 @@
-"""The results of the benchmark as text, as tables for the README, and as files."""
+"""The results of the benchmark as text, as tables for the README, and as files.
+
+`python -m rope_lab.bench README.md` writes the tables of the recorded benchmark into that file, between its
+marks `<!-- bench -->` and `<!-- /bench -->`.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
+
+from rope_lab.bench.goals import goals
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def recorded(device: str = "cpu") -> dict[str, Any] | None:
+    """The benchmark that came with the package; None if none was recorded on such a device.
+
+    Args:
+        device: "cpu", or "cuda" for what `make gpu` wrote.
+    """
+    file = RESULTS / ("gpu" if device == "cuda" else "") / "bench.json"
+    return json.loads(file.read_text("utf-8")) if file.exists() else None
 
 
 def table(results: dict[str, Any]) -> str:
@@ -29,15 +47,22 @@ def table(results: dict[str, Any]) -> str:
         lines.append("  left out: this system does not report the peak memory of a process")
     for name, used in (part["forward"] or {}).items():
         lines.append(f"  {name:46s}{used / 1e6:8.0f}{part['forward_and_backward'][name] / 1e6:10.0f}")
+    lines += ["", *_models(results)]
     part = results["length"]
     lines += ["", "local attention, time per token, the shortest = 1"]
     lines += [
         f"  {n:7,d} tokens {r:38.2f}" for n, r in zip(part["lengths"], part["time_a_token"], strict=True)
     ]
     part = results["import_seconds"]
-    extra = part["rope_lab"] - part["torch"]
-    lines += ["", f"importing an encoding: {extra:+.2f} s over import torch, {part['torch']:.2f} s"]
-    missing = {name for part in (*results["rotation"], *results["local"]) for name in part["missing"]}
+    lines += ["", f"import torch: {part['torch']:.2f} s; after it"]
+    lines += [f"  import {name:39s}{part[name] * 1000:+8.0f} ms" for name in ("rope_lab", "RotaryEmbedding")]
+    lines += [f"  half the distance between the quartiles {part['spread'] * 1000:13.0f} ms"]
+    lines += ["", f"{'goals':88s}   ratio     goal   bound  met"]
+    for goal in goals(results):
+        name, value, limit, bound, met = goal.cells
+        lines.append(f"  {name:86s}{value:>8s}{limit:>9s}{bound:>8s}  {met}")
+    parts = (*results["rotation"], *results["local"], results["models"])
+    missing = {name for part in parts for name in part["missing"]}
     if "liger-kernel" in missing:
         lines += ["", "not installed: liger-kernel (pip install --no-deps liger-kernel)"]
         missing.remove("liger-kernel")
@@ -46,9 +71,24 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _models(results: dict[str, Any]) -> list[str]:
+    part = results["models"]
+    c = part["shape"]
+    head = f"a Llama of {c['depth']} layers, width {c['width']}, {c['heads']} heads, {part['threads']} thread, in ms"
+    if part["missing"]:
+        return [f"{head}: left out, it needs transformers"]
+    lines = [f"{head:60s}   token    step"]
+    for name in part["token_seconds"]:
+        taken = (1000 * part[f"{key}_seconds"][name] for key in ("token", "step"))
+        lines.append(f"  {name:46s}" + "".join(f"{ms:10.2f}" for ms in taken))
+    return [*lines, f"  {'floor':46s}{1000 * part['token_floor']:10.2f}{1000 * part['step_floor']:10.2f}"]
+
+
 def summary(results: dict[str, Any]) -> str:
     """The ratios as Markdown tables for the README, and where they were measured."""
-    lines = []
+    lines = ["| what is compared | ratio | goal | bound by counting | reached |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(goal.cells)} |" for goal in goals(results)]
+    lines.append("")
     for part in results["rotation"]:
         shape = ", ".join(map(str, part["shape"]))
         lines += [
@@ -87,7 +127,8 @@ def summary(results: dict[str, Any]) -> str:
         "",
         f"Between {ends[0]:,} and {ends[-1]:,} tokens, local attention never took more than {most:.2f} times as long "
         "per token as at the shortest length.",
-        f"Measured on {results['device']}, {results['threads']} threads, with {versions}.",
+        f"Measured on {results['processor'] or results['device']}, {results['threads']} threads, the Llamas on "
+        f"{results['models']['threads']}, with {versions}.",
     ]
     return "\n".join(lines).strip()
 
@@ -105,3 +146,10 @@ def save(results: dict[str, Any], folder: str | Path) -> list[Path]:
     written.append(folder / "bench.svg")
     speed(results).savefig(written[1])
     return written
+
+
+def into_page(page: str, results: dict[str, Any]) -> str:
+    """The text of a page with the tables of these results between its marks."""
+    before, rest = page.split("<!-- bench -->")
+    after = rest.split("<!-- /bench -->")[1]
+    return f"{before}<!-- bench -->\n{summary(results)}\n<!-- /bench -->{after}"

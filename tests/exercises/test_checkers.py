@@ -9,7 +9,7 @@ from rope_lab.exercises.values import NOTHING
 
 MODULES = [
     importlib.import_module(f"rope_lab.exercises.ch{number:02d}")
-    for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
+    for number in range(1, 21)
 ]
 EXERCISES = {x.number: x for module in MODULES for x in vars(module).values() if isinstance(x, Exercise)}
 SEEDS = (PUBLIC, 11, 12)

@@ -7,12 +7,16 @@ import re
 import pytest
 from playwright.sync_api import Browser
 
+from rope_lab.bench.examples import STEPS as ROOF_STEPS
+from rope_lab.bench.examples import UNITS, examples
 from rope_lab.figures.broadcast import INDICES, broadcast, turns
 from rope_lab.figures.broadcast import START as FIVE
 from rope_lab.figures.broadcast import said as said_of_broadcast
 from rope_lab.figures.fingerprints import BUGS, fingerprint
 from rope_lab.figures.fingerprints import said as fingerprint_said
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
+from rope_lab.figures.roofline import roofline
+from rope_lab.figures.roofline import said as said_of_roof
 from rope_lab.figures.roots import FADE, SHEAR, TURN, roots
 from rope_lab.figures.roots import START as ROOT_START
 from rope_lab.figures.roots import said as said_of_roots
@@ -204,4 +208,34 @@ def test_the_root_without_javascript_is_the_one_that_the_script_draws(browser: B
         assert still is not None
         both = [[float(x) for x in re.findall(r"-?\d+\.?\d*", text)] for text in (drawn, still[1])]
         assert both[0] == pytest.approx(both[1], abs=0.11)
+    page.close()
+
+
+ROOF = 23.4e9, 87.6e9  # bytes and operations per second
+
+
+@pytest.mark.parametrize("kind", UNITS)
+@pytest.mark.parametrize("step", [0, 3, 6, 9, ROOF_STEPS - 1])
+def test_a_point_under_the_roof(browser: Browser, kind: str, step: int) -> None:
+    points = examples()
+    page = browser.new_page()
+    page.set_content(f"<article>{roofline(*ROOF, points, UNITS).data}</article>")
+    shown, first = page.locator(".rope-roof p"), next(iter(points))
+    assert shown.all_inner_texts() == said_of_roof(*ROOF, points[first][3], 3, UNITS[first])
+    page.get_by_label("what is computed").select_option(kind)
+    page.evaluate(MOVE, ["n", step])
+    assert shown.all_inner_texts() == said_of_roof(*ROOF, points[kind][step], step, UNITS[kind])
+    page.close()
+
+
+def test_the_roof_without_javascript_is_the_one_that_the_script_draws(browser: Browser) -> None:
+    page = browser.new_page()
+    figure = roofline(*ROOF, examples(), UNITS).data
+    page.set_content(f"<article>{figure}</article>")
+    for what, names in ((".point", ("cx", "cy")), (".drop", ("x1", "x2", "y1"))):
+        for name in names:
+            drawn = page.locator(f".rope-roof {what}").get_attribute(name) or ""
+            found = re.search(rf'class="{what[1:]}"[^>]*? {name}="([^"]*)"', figure.split("<script>")[0])
+            assert found is not None
+            assert float(drawn) == pytest.approx(float(found[1]), abs=0.11)
     page.close()

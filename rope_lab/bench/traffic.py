@@ -1,0 +1,50 @@
+"""What PyTorch's operations move: bytes in and out of each, and how many of them are started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_EMPTY = {torch.ops.aten.empty, torch.ops.aten.empty_like, torch.ops.aten.empty_strided}
+
+
+class Traffic(TorchDispatchMode):
+    """Counts what happens inside `with Traffic() as traffic:`.
+
+    A view moves nothing. Anything else reads each of its arguments and writes each of its results once, whether they
+    are in memory or in a cache, which this cannot know.
+
+    Attributes:
+        bytes: read and written by all operations.
+        calls: number of operations, without views.
+        names: of these operations, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+        self.names: list[str] = []
+
+    @property
+    def calls(self) -> int:
+        return len(self.names)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.names.append(func.overloadpacket.__name__)
+            moved = [] if func.overloadpacket in _EMPTY else tree_leaves((args, kwargs or {}, out))
+            self.bytes += sum(map(_size, (x for x in moved if isinstance(x, Tensor))))
+        return out
+
+
+def _size(x: Tensor) -> int:
+    """Bytes of a tensor; what is broadcast counts as it is stored."""
+    return min(x.numel() * x.element_size(), x.untyped_storage().nbytes())

@@ -1,0 +1,167 @@
+"""Figures of chapter 20: the roofline with a point that the reader moves, and speed by the size of a tensor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from math import log2
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from rope_lab.figures.moving import choice, moving, slider
+from rope_lab.figures.style import COLORS, direct_label, new_figure
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+LOW, HIGH = -3, 13  # of the axis of operations per byte, powers of two
+WIDTH, HEIGHT, DEPTH = 300, 190, 12  # of the drawing; powers of two that it shows below the roof
+
+Points = Mapping[str, Sequence[tuple[int, int]]]  # by name and step of the slider: bytes and operations
+
+
+def said(beta: float, gamma: float, point: tuple[int, int], step: int, unit: str) -> list[str]:
+    """The sentences below the slider; the script writes the same ones.
+
+    Args:
+        beta, gamma: bytes and operations per second of the machine.
+        point: bytes and operations of the computation.
+        step: of the slider: it shows 2^step.
+        unit: what is counted by 2^step, in the plural.
+    """
+    moved, computed = point[0] / beta, point[1] / gamma
+    bound = "memory" if moved > computed else "arithmetic"
+    number = f"{2**step:,} {unit[:-1] if step == 0 else unit}"
+    return [
+        f"{number}: {_short(point[1] / point[0])} operations per byte; the edge is at {_short(gamma / beta)}.",
+        f"Bytes take {_seconds(moved)}, operations {_seconds(computed)}: bound by {bound}.",
+    ]
+
+
+def _short(x: float) -> str:
+    return f"{x:.3f}" if x < 10 else f"{x:.1f}" if x < 100 else f"{x:,.0f}"
+
+
+def _seconds(seconds: float) -> str:
+    for factor, unit in ((1e9, "ns"), (1e6, "µs"), (1e3, "ms")):
+        if seconds * factor < 1000:
+            return f"{_short(seconds * factor)} {unit}"
+    return f"{_short(seconds)} s"
+
+
+def roofline(beta: float, gamma: float, points: Points, units: Mapping[str, str], *, start: int = 3) -> HTML:
+    """The roof of a machine and the point of a computation on it. Without JavaScript the point does not move.
+
+    Args:
+        beta, gamma: bytes and operations per second of the machine.
+        points: what each computation moves and computes for 1, 2, 4, 8, … of its unit, by name.
+        units: what is counted, in the plural, by the same names.
+        start: of the slider.
+    """
+    first, last = next(iter(points)), len(next(iter(points.values()))) - 1
+    given = {"beta": beta, "gamma": gamma, "points": dict(points), "units": dict(units)}
+    script = _SCRIPT.replace("__GIVEN__", json.dumps(given, ensure_ascii=False))
+    for name, number in {"LOW": LOW, "HIGH": HIGH, "W": WIDTH, "H": HEIGHT, "DEPTH": DEPTH}.items():
+        script = script.replace(f"__{name}__", str(number))
+    chosen = points[first][start]
+    return moving(
+        "rope-roof",
+        _drawing(beta, gamma, chosen[1] / chosen[0]),
+        [
+            choice("kind", "what is computed", list(points)),
+            slider("n", "tokens or texts at once, a power of two", start, last),
+        ],
+        said(beta, gamma, chosen, start, units[first]),
+        script,
+        box=f"-26 -14 {WIDTH + 44} {HEIGHT + 56}",
+        label="The roof of this machine: operations per second against operations per byte.",
+        style=_STYLE,
+    )
+
+
+def _drawing(beta: float, gamma: float, intensity: float) -> str:
+    def across(value: float) -> float:
+        return (log2(value) - LOW) / (HIGH - LOW) * WIDTH
+
+    edge, first = across(gamma / beta), (log2(gamma / beta) - LOW) / DEPTH * HEIGHT
+    roof = f'<path class="roof" d="M0 {first:.1f}L{edge:.1f} 0H{WIDTH}"/>'
+    axis = f'<path class="axis" d="M0 {HEIGHT}H{WIDTH}M{edge:.1f} 0V{HEIGHT}"/>'
+    marks = "".join(
+        f'<text x="{across(2**k):.1f}" y="{HEIGHT + 14}">{text}</text>'
+        for k, text in ((-2, "¼"), (0, "1"), (4, "16"), (8, "256"), (12, "4,096"))
+    )
+    name = f'<text x="{WIDTH / 2}" y="{HEIGHT + 34}">operations per byte</text>'
+    x, y = across(intensity), log2(gamma / min(gamma, intensity * beta)) / DEPTH * HEIGHT
+    drop = f'<line class="drop" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{HEIGHT}"/>'
+    point = f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
+    words = '<text x="{:.1f}" y="{}">memory</text><text x="{:.1f}" y="{}">arithmetic</text>'
+    sides = words.format(edge / 2, HEIGHT - 12, (edge + WIDTH) / 2, HEIGHT - 12)
+    return axis + roof + marks + name + sides + drop + point
+
+
+_STYLE = """.rope-roof .axis{fill:none;stroke:var(--faint)}
+.rope-roof .roof{fill:none;stroke:var(--q);stroke-width:3}
+.rope-roof .drop{stroke:var(--k);stroke-dasharray:3 4}
+.rope-roof .point{fill:var(--k)}
+.rope-roof text{fill:var(--ink);font-weight:normal;font-size:14px}
+"""
+
+_SCRIPT = """  var given = __GIVEN__, notes = root.querySelectorAll("p"), svg = root.querySelector("svg");
+  var point = root.querySelector(".point"), drop = root.querySelector(".drop");
+  function grouped(text) { return text.replace(/\\B(?=(\\d{3})+(?!\\d))/g, ","); }
+  function short(x) { return x < 10 ? x.toFixed(3) : x < 100 ? x.toFixed(1) : grouped(x.toFixed(0)); }
+  function seconds(t) {
+    var units = [[1e9, "ns"], [1e6, "µs"], [1e3, "ms"]];
+    for (var i = 0; i < 3; i++) {
+      if (t * units[i][0] < 1000) { return short(t * units[i][0]) + " " + units[i][1]; }
+    }
+    return short(t) + " s";
+  }
+  function draw() {
+    var kind = input("kind").value, step = +input("n").value, n = Math.pow(2, step);
+    var both = given.points[kind][step], moved = both[0] / given.beta, computed = both[1] / given.gamma;
+    var intensity = both[1] / both[0], edge = given.gamma / given.beta, unit = given.units[kind];
+    var roof = Math.min(given.gamma, intensity * given.beta);
+    var x = (Math.log2(intensity) - __LOW__) / (__HIGH__ - __LOW__) * __W__;
+    var y = Math.log2(given.gamma / roof) / __DEPTH__ * __H__;
+    point.setAttribute("cx", x.toFixed(1));
+    point.setAttribute("cy", y.toFixed(1));
+    drop.setAttribute("x1", x.toFixed(1));
+    drop.setAttribute("x2", x.toFixed(1));
+    drop.setAttribute("y1", y.toFixed(1));
+    var number = grouped(String(n)) + " " + (step ? unit : unit.slice(0, -1));
+    input("n").parentNode.querySelector("b").textContent = ": " + grouped(String(n));
+    input("n").setAttribute("aria-valuetext", number);
+    notes[0].textContent = number + ": " + short(intensity) + " operations per byte; the edge is at " +
+      short(edge) + ".";
+    notes[1].textContent = "Bytes take " + seconds(moved) + ", operations " + seconds(computed) +
+      ": bound by " + (moved > computed ? "memory" : "arithmetic") + ".";
+    svg.setAttribute("aria-label", notes[0].textContent + " " + notes[1].textContent);
+  }
+"""
+
+
+def by_size(
+    kilobytes: Sequence[int], moved: Mapping[str, Sequence[float]], multiplied: Sequence[float]
+) -> Figure:
+    """Left, bytes per second of several ways to copy; right, operations per second of a matrix product, by size.
+
+    Args:
+        kilobytes: sizes of a tensor.
+        moved: bytes per second for each size, by the name of the way.
+        multiplied: operations per second of the product of square matrices of these sizes.
+    """
+    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.4), sharex=True)
+    for (name, rates), color in zip(moved.items(), COLORS.values(), strict=False):
+        left.plot(kilobytes, [rate / 1e9 for rate in rates], "o-", color=color)
+        direct_label(left, kilobytes[-1], rates[-1] / 1e9, name, color)
+    right.plot(kilobytes, [rate / 1e9 for rate in multiplied], "o-", color=COLORS["black"])
+    right.set_title("matrix product, Gflop/s")
+    left.set_title("copying, GB/s")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlabel("size of a tensor (kB)")
+    left.set_xlim(right=kilobytes[-1] * 40)
+    return figure
