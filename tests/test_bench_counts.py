@@ -11,8 +11,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from rope_lab import RoFormer, RoFormerConfig
-from rope_lab.bench import Machine, Traffic, attention_backend, counts, measure_machine, recorded, report
-from rope_lab.bench import __main__
+from rope_lab.bench import (
+    Machine,
+    Traffic,
+    __main__,
+    attention_backend,
+    counts,
+    measure_machine,
+    recorded,
+    report,
+)
 from rope_lab.bench.counts import Work
 from rope_lab.local import Window, local_attention
 
