@@ -10,20 +10,19 @@ and torch it returns "sdpa", the form that is tested everywhere.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from rope_lab.bench.report import recorded
-from rope_lab.local.attention import Backend
 
 OURS, FLEX = "rope_lab", "rope_lab, FlexAttention"
 
 
 def attention_backend(
     q: Tensor, *, window: int, exact: bool = True, record: dict[str, Any] | None = None
-) -> Backend:
+) -> Literal["sdpa", "flex"]:
     """The faster backend for queries like these, as far as it was measured.
 
     Args:
