@@ -46,7 +46,7 @@ def test_every_candidate_has_a_ratio_both_ways(results: dict):
         assert not part["missing"]
     assert [part["dtype"] for part in results["rotation"]] == ["float32", "bfloat16"]
     shown = [(part["windows"], part["shape"][2]) for part in results["local"]]
-    assert shown == [("inclusive", 512), ("block", 512), ("inclusive", 256)]
+    assert shown == [("inclusive", 512), ("block", 512), ("inclusive", 128)]
     for part in results["local"]:
         assert part["forward"]["rope_lab"] == part["forward_and_backward"]["rope_lab"] == 1
         assert set(part["forward"]) == {"rope_lab", "local-attention", "full causal attention"}

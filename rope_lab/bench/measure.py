@@ -201,7 +201,7 @@ def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
         ],
         "local": [
             bench_local(n, window, exact=exact, device=device, rounds=rounds_of_local if n > 512 else rounds)
-            for n, exact in ((length, True), (length, False), (256 if quick else 512, True))
+            for n, exact in ((length, True), (length, False), (2 * window, True))
         ],
         "memory": bench_memory(length, window, device=device, rounds=1 if quick or device == "cuda" else 3),
         "length": bench_length(lengths, device=device, rounds=2 if quick else 3),
