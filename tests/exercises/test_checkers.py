@@ -7,10 +7,7 @@ import pytest
 from rope_lab.exercises.checker import PUBLIC, Exercise
 from rope_lab.exercises.values import NOTHING
 
-MODULES = [
-    importlib.import_module(f"rope_lab.exercises.ch{number:02d}")
-    for number in range(1, 21)
-]
+MODULES = [importlib.import_module(f"rope_lab.exercises.ch{number:02d}") for number in range(1, 21)]
 EXERCISES = {x.number: x for module in MODULES for x in vars(module).values() if isinstance(x, Exercise)}
 SEEDS = (PUBLIC, 11, 12)
 every = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES.keys())
