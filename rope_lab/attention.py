@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rope_lab.cache import KVCache
 from rope_lab.checks import check_integers, check_probability
 from rope_lab.encodings import PositionEncoding, Positions, attention_encoding, token_positions
+from rope_lab.pointwise import rms_norm
 
 
 def attention_mask(
@@ -326,14 +327,15 @@ class MultiHeadAttention(nn.Module):
         if mask is not None and segments is not None:
             raise ValueError("mask must be None where segments are given: mark padding with segment -1")
 
-        q, k, v = (  # (B, N, H·D) -> (B, H, N, D)
-            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
+        q, k, v = (  # (B, N, H·D) -> (B, N, H, D)
+            projection(x).view(batch, count, heads, self.head_dim)
+            for projection, heads in (
+                (self.query, self.heads), (self.key, self.kv_heads), (self.value, self.kv_heads)
+            )
+        )  # fmt: skip
         if self.qk_norm:
-            q, k = F.rms_norm(q, (self.head_dim,)), F.rms_norm(k, (self.head_dim,))
-        if self.gain is not None:
-            q = q * self.gain[:, None, None]
+            q, k = rms_norm(q, gain=None if self.gain is None else self.gain[:, None]), rms_norm(k)
+        q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))  # (B, H, N, D)
         q, k, v = self.position.rotate(q, k, v, positions, count if cache is None else cache.capacity)
         return q, k, v, positions, mask
 

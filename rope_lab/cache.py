@@ -68,11 +68,12 @@ class KVCache:
             raise ValueError(
                 f"capacity is {self.capacity} tokens, got {end}: make a cache with a larger capacity"
             )
-        if segments is None:
+        new = {"k": k.permute(2, 0, 1, 3), "v": v.permute(2, 0, 1, 3), "positions": positions.movedim(-1, 0)}
+        if segments is None and (mask is not None or self._padded or not self.holds_all):
             plain = positions.new_zeros(k.shape[0], k.shape[-2], dtype=torch.long)
             segments = plain if mask is None else mask.long() - 1
-        new = {"k": k.movedim(-2, 0), "v": v.movedim(-2, 0), "positions": positions.movedim(-1, 0)}
-        new["segments"] = segments.movedim(-1, 0).long()
+        if segments is not None:
+            new["segments"] = segments.movedim(-1, 0).long()
         for name, tensor in new.items():  # before anything is written
             held = self._held.get(name, tensor)
             wanted = (end - self.length, *held.shape[1:])
@@ -87,14 +88,14 @@ class KVCache:
         full = self._hold(new, end, padded=numbered or mask is not None)
         self.length, self._numbered = end, numbered
         self._padded = self._padded or mask is not None
-        k, v = (full[name].movedim(0, -2) for name in ("k", "v"))
-        positions, segments = (full[name].movedim(0, -1) for name in ("positions", "segments"))
-        return k, v, positions, segments if self._numbered or self._padded else None
+        k, v = (full[name].permute(1, 2, 0, 3) for name in ("k", "v"))
+        segments = full["segments"].movedim(0, -1) if self._numbered or self._padded else None
+        return k, v, full["positions"].movedim(0, -1), segments
 
     def _hold(self, new: dict[str, Tensor], end: int, *, padded: bool) -> dict[str, Tensor]:
         """Keep what later queries may see, and return what these may; there may be padding among the new tokens."""
         for name, tensor in new.items():
-            if name not in self._held:
+            if name not in self._held:  # segments may come late: the tokens before are of segment 0
                 self._held[name] = tensor.new_zeros(self.capacity, *tensor.shape[1:])
             self._held[name][self.length : end] = tensor
         return {name: held[:end] for name, held in self._held.items()}
@@ -110,7 +111,7 @@ class KVCache:
         """
         if not self._held:
             return
-        batch, device = self._held["segments"].shape[1], self._held["segments"].device
+        batch, device = self._held["k"].shape[1], self._held["k"].device
         index = torch.as_tensor(rows, device=device)
         if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
             raise ValueError(f"rows must be integers (B,), got {index.dtype} {tuple(index.shape)}")

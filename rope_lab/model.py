@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -25,9 +25,11 @@ from rope_lab.cache import KVCache, check_caches
 from rope_lab.checks import can_read
 from rope_lab.config import RoFormerConfig
 from rope_lab.encodings import PositionEncoding, Positions, as_encoding, token_positions
+from rope_lab.encodings.base import one_pass
+from rope_lab.pointwise import RMSNorm, squared_relu
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu2": lambda x: F.relu(x).square(),
+    "relu2": squared_relu,
     "relu": F.relu,
     "gelu": F.gelu,
 }
@@ -55,7 +57,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, **attention: Any) -> Tensor:  # (B, N, C) -> (B, N, C)
         def drop(y: Tensor) -> Tensor:
-            return F.dropout(y, self.dropout, self.training)
+            return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
         if self.post_norm:
             x = self.attention_norm(x + drop(self.attention(x, **attention)))
@@ -123,9 +125,10 @@ class RoFormer(nn.Module):
         x = self.position.embed(self.embedding(ids), positions)
         if self.config.post_norm:
             x = self.norm(x)
-        for layer, block in enumerate(self.blocks):
-            own = None if cache is None else cache[layer]
-            x = block(x, positions=positions, segments=segments, mask=mask, cache=own)
+        with nullcontext() if torch.compiler.is_compiling() else one_pass():
+            for layer, block in enumerate(self.blocks):
+                own = None if cache is None else cache[layer]
+                x = block(x, positions=positions, segments=segments, mask=mask, cache=own)
         return x if self.config.post_norm else self.norm(x)
 
     __call__: Callable[..., Tensor]
@@ -266,7 +269,7 @@ def _safetensors() -> Any:
 
 def _norm(config: RoFormerConfig) -> nn.Module:
     if config.norm == "rms":  # 2⁻²³ is what torch takes in float32; it does not grow when the model is cast
-        return nn.RMSNorm(config.dim, eps=config.norm_eps or 2**-23)
+        return RMSNorm(config.dim, eps=config.norm_eps or 2**-23)
     eps = config.norm_eps or (1e-12 if config.post_norm else 1e-5)  # as in BERT, and as everywhere else
     return nn.LayerNorm(config.dim, eps=eps, bias=config.bias)
 

@@ -6,14 +6,20 @@ none, which is an encoding too: no positions at all (NoPE), where only the causa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 Positions: TypeAlias = "Tensor | Sequence[Any] | np.ndarray[Any, Any]"
+
+Made = TypeVar("Made")
+
+_formed: ContextVar[dict[Any, Any] | None] = ContextVar("formed", default=None)
 
 # Device types on which angles cannot be computed exactly; the CPU does it for them.
 _WITHOUT_FLOAT64 = {"mps"}
@@ -89,6 +95,36 @@ class PositionEncoding(nn.Module):
 
 class NoPE(PositionEncoding):
     """No position encoding: every hook stays empty (Kazemnejad et al. 2023, arXiv:2305.19466)."""
+
+
+@contextmanager
+def one_pass() -> Iterator[None]:
+    """A pass of a model through its layers: what they form `once` is shared, and forgotten at the end."""
+    before = _formed.set({})
+    try:
+        yield
+    finally:
+        _formed.reset(before)
+
+
+def once(make: Callable[..., Made], *inputs: Any, **settings: Any) -> Made:
+    """`make(*inputs, **settings)`, computed once in a pass for the same inputs: identical tensors, equal numbers.
+
+    Nothing that a gradient flows through is shared: whoever computes one layer again must find its operations.
+    """
+    formed = None if torch.compiler.is_compiling() else _formed.get()
+    if formed is None:
+        return make(*inputs, **settings)
+    key = make, *(id(x) if isinstance(x, Tensor) else x for x in inputs), *settings.values()
+    if key in formed:
+        known: Made = formed[key][0]
+        return known
+    made = make(*inputs, **settings)
+    if not any(
+        isinstance(x, Tensor) and x.requires_grad for x in (made if isinstance(made, tuple) else (made,))
+    ):
+        formed[key] = made, inputs  # the inputs too: while they live, no other tensor has their id
+    return made
 
 
 def as_encoding(position: object) -> PositionEncoding:

@@ -18,11 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from rope_lab.checks import check_integers, check_positive, is_integer
-from rope_lab.encodings.base import PositionEncoding, Positions, as_positions, table_device, token_positions
+from rope_lab.encodings.base import (
+    PositionEncoding,
+    Positions,
+    as_positions,
+    once,
+    table_device,
+    token_positions,
+)
 from rope_lab.encodings.scaling import Scaling
 from rope_lab.encodings.turning import turn
 
 Layout = Literal["interleaved", "half"]
+LAYOUTS = get_args(Layout)
 Offset: TypeAlias = "int | Tensor | Sequence[int] | np.ndarray[Any, Any]"
 
 
@@ -129,8 +137,8 @@ def rotate(
 
     Source: Su et al. 2021 (arXiv:2104.09864), eq. 34; the half layout is that of GPT-NeoX (arXiv:2204.06745).
     """
-    if layout not in get_args(Layout):
-        raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
     if not x.is_floating_point():
         raise ValueError(f"x must be a real floating-point tensor, got {x.dtype}")
     compute = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -140,13 +148,16 @@ def rotate(
         raise ValueError(f"x must have a token axis and a last axis, got shape {tuple(x.shape)}")
     if not -x.ndim <= axis < x.ndim or axis in (-1, x.ndim - 1):
         raise ValueError(f"axis must be an axis of x {tuple(x.shape)} other than the last, got {axis}")
-    x = x.movedim(axis, -2)
+    last = axis in (-2, x.ndim - 2)
+    x = x if last else x.movedim(axis, -2)
     _check_fit(x, angles, start)
-    stop = start + 2 * angles.shape[-1]
-    turned = turn(x[..., start:stop], angles.to(compute), factor, interleaved=layout == "interleaved")
-    if turned.shape != x.shape:  # not by cat, which autocast would take in another dtype, or refuse
+    stop, interleaved = start + 2 * angles.shape[-1], layout == "interleaved"
+    if stop - start == x.shape[-1]:
+        turned = turn(x, angles.to(compute), factor, interleaved=interleaved)
+    else:  # not by cat, which autocast would take in another dtype, or refuse
+        turned = turn(x[..., start:stop], angles.to(compute), factor, interleaved=interleaved)
         turned = x.slice_scatter(turned, dim=-1, start=start, end=stop)
-    return turned.movedim(-2, axis)
+    return turned if last else turned.movedim(-2, axis)
 
 
 class RotaryEmbedding(PositionEncoding):
@@ -292,8 +303,8 @@ class RotaryEmbedding(PositionEncoding):
             if self.depends_on_length and length is None and furthest is not None:
                 length = n_k + int(furthest)
         dtype = torch.float64 if torch.float64 in (q.dtype, k.dtype) else torch.float32
-        table, factor = self.table(positions, length or n_k + offset, offset=offset, dtype=dtype)
-        return self._turn_heads(q, k, table[..., n_k - n_q :, :], table, factor)
+        table, factor = once(self.table, positions, length or n_k + offset, offset=offset, dtype=dtype)
+        return self._turn_heads(q, k, table if n_q == n_k else table[..., n_k - n_q :, :], table, factor)
 
     def _turn_heads(
         self, q: Tensor, k: Tensor, q_table: Tensor, k_table: Tensor, factor: float
@@ -308,6 +319,12 @@ class RotaryEmbedding(PositionEncoding):
                     f"at most {q.shape[1]} and a whole number of groups of {q.shape[1]}:{k.shape[1]} heads"
                 )
                 raise ValueError(f"heads must be {allowed}, got {self.heads}")
+
+        single = q.shape[2] == 1 and self.dim > 2  # a lone pair would be rounded by its place among the heads
+        if single and self.heads is None and q_table is k_table and _alike(q, k):
+            # decoding spends its time in calls, not in memory: one call for both
+            turned = rotate(torch.cat((q, k), dim=1), k_table, self.layout, factor=factor, start=self.start)
+            return turned[:, :q_heads], turned[:, q_heads:]
 
         def some(x: Tensor, angles: Tensor, heads: int) -> Tensor:
             turned = rotate(x[:, :heads], angles, self.layout, factor=factor, start=self.start)
@@ -356,6 +373,10 @@ def _shift(positions: Tensor, offset: Offset, batch: int) -> tuple[Tensor, int, 
     wide = (torch.float64 if exact else torch.float32) if positions.is_floating_point() else torch.long
     moved = positions.to(wide) + (rows[:, None] if rows.ndim else rows)
     return moved, 0, rows.max() if rows.numel() else None
+
+
+def _alike(q: Tensor, k: Tensor) -> bool:
+    return q.dtype == k.dtype and (q.shape[0], q.shape[3]) == (k.shape[0], k.shape[3])
 
 
 def _check_fit(x: Tensor, angles: Tensor, start: int) -> None:

@@ -21,7 +21,7 @@ Temperature = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LogN:
-    """Factor ln(m + 1)/ln(length), but at least 1: scores grow as the logarithm of the number of keys.
+    """Factor ln(m + 1)/ln(length), at least 1 (so at negative positions): scores grow as the logarithm of the keys.
 
     Args:
         length: tokens of the training context, up to which nothing changes; at least 2.
@@ -38,12 +38,12 @@ class LogN:
         check_integers(2, length=self.length)
 
     def __call__(self, positions: Tensor) -> Tensor:
-        return (torch.log1p(_exact(positions)) / math.log(self.length)).clamp(min=1.0)
+        return (torch.log1p(_exact(positions).clamp(min=0)) / math.log(self.length)).clamp(min=1.0)
 
 
 @dataclass(frozen=True)
 class StepTemperature:
-    """Factor 1 + scale · ln(1 + ⌊(m + 1)/floor⌋): 1 for the first `floor` − 1 positions, then it rises in steps.
+    """Factor 1 + scale · ln(1 + ⌊(m + 1)/floor⌋): 1 up to position `floor` − 2, negative ones too, then in steps.
 
     Args:
         floor: tokens of a step.
@@ -63,7 +63,7 @@ class StepTemperature:
         check_positive(scale=self.scale)
 
     def __call__(self, positions: Tensor) -> Tensor:
-        steps = torch.floor((_exact(positions) + 1) / self.floor)
+        steps = torch.floor((_exact(positions) + 1) / self.floor).clamp(min=0)
         return 1 + self.scale * torch.log1p(steps)
 
 

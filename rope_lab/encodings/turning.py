@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from rope_lab.encodings.base import once
+
 BLOCK = 2**18  # elements turned at a time in a wider dtype: 1 MB of float32
 
 
@@ -28,7 +30,7 @@ def turn(x: Tensor, angles: Tensor, factor: float, *, interleaved: bool) -> Tens
     Returns:
         The rotated tensor, shape and dtype of `x`.
     """
-    cos, sin = angles.cos() * factor, angles.sin() * factor
+    cos, sin = once(_table, angles, factor)
     if torch.compiler.is_compiling():
         return _turn_real(x, cos, sin, interleaved)
     if not cos.requires_grad:
@@ -41,10 +43,22 @@ def turn(x: Tensor, angles: Tensor, factor: float, *, interleaved: bool) -> Tens
     return _turn_real(x, cos, sin, interleaved)
 
 
+def _table(angles: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    return angles.cos() * factor, angles.sin() * factor
+
+
 def _plain(x: Tensor) -> bool:
     """Whether nobody differentiates the product or maps over it, by autograd, dual numbers or torch.func."""
-    wanted = x.requires_grad and torch.is_grad_enabled()
-    return not (wanted or forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active())
+    return not ((x.requires_grad and torch.is_grad_enabled()) or transformed())
+
+
+def transformed() -> bool:
+    """Whether something follows the operations that are carried out: a compiler, dual numbers or torch.func."""
+    return (
+        torch.compiler.is_compiling()
+        or forward_ad._current_level >= 0
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def turn_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -27,11 +27,13 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """
     if matrices.shape[-2] > matrices.shape[-1]:  # the products below are R×R: make R the short side
         return orthogonalise(matrices.mT, iterations).mT
-    x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x = matrices.reshape(-1, *matrices.shape[-2:])
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(iterations):  # each singular value σ ↦ 3.4445σ − 4.7750σ³ + 2.0315σ⁵
-        square = x @ x.mT
-        x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
-    return x
+        square = torch.bmm(x, x.mT)
+        even = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, even, x, beta=3.4445)
+    return x.view(matrices.shape)
 
 
 class Muon(torch.optim.Optimizer):
@@ -65,14 +67,17 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+                momentum = self.state[p]["momentum"]
                 momentum.lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(momentum, group["momentum"])  # Nesterov's look ahead
                 alike.setdefault(p.shape, []).append((p, update))
             for members in alike.values():  # one batched product for all matrices of a shape
                 updates = orthogonalise(torch.stack([update for _, update in members]), group["iterations"])
                 for (p, _), update in zip(members, updates, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    if group["weight_decay"]:
+                        p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(update, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
 
 

@@ -27,6 +27,13 @@ def test_the_steps_are_those_of_llama_4() -> None:
     assert StepTemperature(8, 0.3)(torch.tensor([6, 7])).tolist() == [1.0, 1 + 0.3 * math.log(2)]
 
 
+@pytest.mark.parametrize("temperature", [LogN(4), StepTemperature(1), StepTemperature(3)])
+def test_before_the_first_position_nothing_changes(temperature) -> None:
+    assert torch.equal(
+        temperature(torch.tensor([-1_000, -4, -3, -2, -1])), torch.ones(5, dtype=torch.float64)
+    )
+
+
 def test_scores_are_multiplied_and_nothing_else_changes() -> None:
     torch.manual_seed(0)
     rope = RotaryEmbedding(8)
