@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from rope_lab.cache import KVCache, check_caches
 from rope_lab.checks import can_read
 from rope_lab.config import RoFormerConfig
-from rope_lab.encodings import PositionEncoding, Positions, as_encoding, token_positions
-from rope_lab.encodings.base import one_pass
+from rope_lab.encodings import PositionEncoding, Positions, as_encoding, one_pass, token_positions
 from rope_lab.pointwise import RMSNorm, squared_relu
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

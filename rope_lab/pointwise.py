@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rope_lab.encodings.turning import transformed
+from rope_lab.encodings import transformed
 
 
 def rms_norm(x: Tensor, eps: float | None = None, gain: Tensor | None = None) -> Tensor:

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from rope_lab.encodings import RotaryEmbedding
-from rope_lab.encodings.base import once, one_pass
+from rope_lab.encodings import RotaryEmbedding, once, one_pass
 from rope_lab.model import RoFormer, RoFormerConfig
 from rope_lab.pointwise import RMSNorm, rms_norm, squared_relu
 

@@ -17,6 +17,8 @@ from rope_lab.encodings.base import (
     Positions,
     as_encoding,
     attention_encoding,
+    once,
+    one_pass,
     table_device,
     token_positions,
 )
@@ -53,6 +55,7 @@ from rope_lab.encodings.scaling import (
 )
 from rope_lab.encodings.spatial import axes_frequencies, golden_directions, golden_frequencies
 from rope_lab.encodings.temperature import LogN, QueryTemperature, StepTemperature
+from rope_lab.encodings.turning import transformed
 from rope_lab.encodings.variants import GrowingRotaryEmbedding, RotaryValueEmbedding
 from rope_lab.encodings.xpos import XPos
 
@@ -103,6 +106,8 @@ __all__ = [
     "keep_float32",
     "mixed_frequencies",
     "mrope_frequencies",
+    "once",
+    "one_pass",
     "pixel_frequencies",
     "reduce_turns",
     "relative_positions",
@@ -112,4 +117,5 @@ __all__ = [
     "t5_buckets",
     "table_device",
     "token_positions",
+    "transformed",
 ]
