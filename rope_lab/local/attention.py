@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from rope_lab.attention import check_rows
 from rope_lab.checks import check_integers, check_probability, is_real
 from rope_lab.encodings import NoPE, PositionEncoding, Positions, attention_encoding, token_positions
+from rope_lab.local.bands import attend_in_band, takes
 from rope_lab.local.blocks import Window, attend_in_blocks
 from rope_lab.local.cache import LocalCache, check_capacity
 
@@ -121,6 +122,10 @@ def local_attention(
         if bias is not None or exclude_self or dropout or type(position) is not NoPE:
             raise ValueError("backend 'flex' takes no bias, exclude_self, dropout or position: use 'sdpa'")
         return _flex(q, k, v, band, mask, segments, first)
+    hooks = type(position)
+    plain = hooks.relate is PositionEncoding.relate and hooks.bias is PositionEncoding.bias
+    if plain and mask is segments is bias is None and not (exclude_self or dropout) and takes(q, k, v):
+        return attend_in_band(q, k, v, band, first)
     return attend_in_blocks(
         q, k, v, band, mask=mask, segments=segments, bias=bias, exclude_self=exclude_self, dropout=dropout,
         position=position, positions=positions, first=first,

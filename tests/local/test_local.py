@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from windows import KINDS, TOLERANCE, close, dense, gradients, qkv
 
+import rope_lab.local.attention as local_attention_module
 from rope_lab import LocalAttention
 from rope_lab.attention import attention_mask
 from rope_lab.encodings import XPos
+from rope_lab.local import bands as local_bands
 from rope_lab.local import blocks as local_blocks
 from rope_lab.local import local_attention
 
@@ -22,6 +24,7 @@ from rope_lab.local import local_attention
 def chunks(request, monkeypatch):
     if request.param != "one chunk":
         monkeypatch.setattr(local_blocks, "_CHUNK_BYTES", 1)
+        monkeypatch.setattr(local_bands, "_CHUNK_BYTES", (2**12, 2**14))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,7 +73,9 @@ def test_anything_at_once(data):
     def run(f):
         return gradients(lambda q, k, v, bias=None: f(q, k, v, bias=bias, **options), inputs)
 
-    with patch.object(local_blocks, "_CHUNK_BYTES", draw(2**24, 1, 2**16)):
+    size = draw(2**24, 1, 2**16)
+    in_bands = patch.multiple(local_bands, _CHUNK_BYTES=(size, size), _CALL=draw(2**13, -(2**40)))
+    with patch.object(local_blocks, "_CHUNK_BYTES", size), in_bands:
         ours = run(local_attention)
     close(ours, run(dense), TOLERANCE[dtype])
 
@@ -180,22 +185,29 @@ def test_ranges_are_views_and_their_gradient_is_exact():
         assert torch.autograd.gradgradcheck(lambda x, k=keys, b=block: local_blocks._Ranges.apply(x, k, b), x)
 
 
-def test_scores_grow_with_the_length_not_its_square(monkeypatch):
+@pytest.mark.parametrize("path", ["in blocks", "in a band"])
+def test_scores_grow_with_the_length_not_its_square(path, monkeypatch):
     formed = []
-    kernel = F.scaled_dot_product_attention
 
-    def spy(q, k, v, **options):
-        formed.append(q.shape[:-1].numel() * k.shape[-2])
-        return kernel(q, k, v, **options)
+    def spied(kernel):
+        def spy(q, k, v, **options):
+            formed.append(q.shape[:-1].numel() * k.shape[-2])
+            return kernel(q, k, v, **options)
 
-    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+        return spy
+
+    if path == "in blocks":
+        monkeypatch.setattr(local_attention_module, "takes", lambda *tensors: False)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spied(F.scaled_dot_product_attention))
+    monkeypatch.setattr(local_bands, "_KERNEL", spied(local_bands._KERNEL))
     counts = {}
     for kind, length in itertools.product(KINDS, (4096, 8192, 16384)):
         formed.clear()
         local_attention(*qkv(1, 1, count=length, dim=4, dtype=torch.float32), window=256, **KINDS[kind])
         counts[kind, length] = sum(formed)
     for kind, most in (("exact", 1.3), ("inclusive", 1.3), ("block", 2)):  # scores, in windows a query
-        assert counts[kind, 16384] == 2 * counts[kind, 8192] == 4 * counts[kind, 4096]
+        # the ends of a text are no part of the pattern
+        assert counts[kind, 16384] - counts[kind, 8192] == 2 * (counts[kind, 8192] - counts[kind, 4096]) > 0
         assert counts[kind, 8192] <= most * 256 * 8192
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from windows import close, dense, qkv
+from windows import KINDS, close, dense, gradients, qkv
 
 from rope_lab import LocalAttention, LocalConfig, LocalTransformer
 from rope_lab.encodings import ALiBi
-from rope_lab.local import local_attention
+from rope_lab.local import bands, local_attention
 
 
 @pytest.mark.parametrize("first", range(5))
@@ -90,3 +90,46 @@ def test_a_cache_that_counts_tokens_is_not_one_that_counts_padding():
         layer(q, k, v, mask=mask, segments=torch.zeros(2, 3).long())
     with pytest.raises(ValueError, match=r"^spare must be an integer of at least 0, got -1$"):
         layer.new_cache(spare=-1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(("window", "count", "queries", "first"), [(64, 900, 900, 0), (40, 333, 250, 5)])
+def test_the_band_is_cut_into_pieces_that_repeat(kind, causal, window, count, queries, first, monkeypatch):
+    """Groups of heads, ends of the text, and a chunk that ends inside; counted as less work than one piece."""
+    monkeypatch.setattr(bands, "_CALL", -(2**40))
+    monkeypatch.setattr(bands, "_CHUNK_BYTES", (2**13, 2**15))
+    inputs = qkv(2, 4, 2, count, queries=queries)
+    options = dict(window=window, causal=causal, first=first, **KINDS[kind])
+    ours, theirs = (gradients(lambda *x, f=f: f(*x, **options), inputs) for f in (local_attention, dense))
+    close(ours, theirs, 1e-12)
+
+
+def test_under_autocast_the_result_is_of_half_precision():
+    inputs = qkv(count=200, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = local_attention(*inputs, window=16)
+    assert out.dtype == torch.bfloat16
+    close([out.float()], [local_attention(*inputs, window=16)], 0.05)
+
+
+def test_memory_is_that_of_the_result():
+    """A text through the kernel: what is alive at once, beyond what is returned, does not grow with the length."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            made = out[0] if isinstance(out, tuple) else out
+            if isinstance(made, torch.Tensor) and func is not torch.ops.aten.empty_like.default:
+                sizes.append(made.untyped_storage().nbytes())
+            return out
+
+    most = []
+    for count in (2048, 4096):
+        sizes, inputs = [], [torch.randn(1, 2, count, 32) for _ in range(3)]
+        own = {x.untyped_storage().nbytes() for x in inputs}
+        with Largest():
+            local_attention(*inputs, window=64)
+        most.append(max(size for size in sizes if size not in own))
+    assert most[0] == most[1] <= 2 * bands._CHUNK_BYTES[0] * torch.get_num_threads()

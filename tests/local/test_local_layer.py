@@ -23,6 +23,7 @@ from rope_lab.encodings import (
     YaRN,
 )
 from rope_lab.local import Window, local_attention
+from rope_lab.local import bands as local_bands
 from rope_lab.local import blocks as local_blocks
 
 
@@ -30,6 +31,7 @@ from rope_lab.local import blocks as local_blocks
 def chunks(request, monkeypatch):
     if request.param != "one chunk":
         monkeypatch.setattr(local_blocks, "_CHUNK_BYTES", 1)
+        monkeypatch.setattr(local_bands, "_CHUNK_BYTES", (2**12, 2**14))
 
 
 def test_shared_queries_and_keys():
