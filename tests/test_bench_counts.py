@@ -180,9 +180,13 @@ def test_traffic_counts_what_is_read_and_written() -> None:
         y.mul_(2)
         torch.empty(100)  # nothing is written yet
         torch.cat((x, y)).to(torch.float64)
-    assert traffic.names == ["add", "mul_", "empty", "cat", "_to_copy"]
-    assert traffic.calls == 5
-    assert traffic.bytes == 4 * (32 + 8 + 32) + 4 * (32 + 32) + 4 * (32 + 32 + 64) + (4 + 8) * 64
+        row.copy_(x[0])  # without reading what was there
+    assert traffic.names == ["add", "mul_", "empty", "cat", "_to_copy", "copy_"]
+    assert traffic.calls == 6
+    assert traffic.fresh == 4 * (32 + 100 + 64) + 8 * 64  # not what is written in place
+    assert traffic.bytes == 4 * (32 + 8 + 32) + 4 * (32 + 32) + 4 * (32 + 32 + 64) + (4 + 8) * 64 + 4 * (
+        8 + 8
+    )
 
 
 def test_a_fused_rotation_would_need_two_passes_and_five_operations_need_ten() -> None:
@@ -192,4 +196,5 @@ def test_a_fused_rotation_would_need_two_passes_and_five_operations_need_ten() -
         x * cos + torch.cat((-second, first), dim=-1) * sin
     tables = 2 * cos.nbytes
     assert traffic.bytes == 10 * x.nbytes + tables
+    assert traffic.fresh == 4.5 * x.nbytes
     assert counts.rotation(x.shape, 4).bytes == 2 * x.nbytes + 32 * 64 * 4

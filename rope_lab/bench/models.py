@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rope_lab.bench import counts
 from rope_lab.bench.roofline import measure_machine
 from rope_lab.bench.timing import Call, interleave
+from rope_lab.bench.traffic import Traffic
 from rope_lab.config import RoFormerConfig
 from rope_lab.model import RoFormer
 
@@ -124,10 +125,11 @@ def bench_models(
             device=device, **({"rounds": 2, "megabytes": 1, "width": 64} if quick else {})
         )
         prompt = torch.randint(VOCAB, (1, past), device=device)
-        calls = token_calls(ours, theirs, prompt, rounds[0] + 2)
+        calls = token_calls(ours, theirs, prompt, rounds[0] + 3)
         apart = float((calls["rope_lab"]() - calls["transformers"]()).abs().max())
         if apart > 1e-3:
             raise RuntimeError(f"both models have the same weights, but their logits differ by {apart:.1g}")
+        operations = {name: _operations(call) for name, call in calls.items()}
         token = interleave(calls, rounds[0])
         text = torch.randint(VOCAB, (batch, length + 1), device=device)
         step = interleave(step_calls(ours, theirs, text), rounds[1])
@@ -136,11 +138,18 @@ def bench_models(
         "machine": machine.as_dict(),
         "parameters": sum(p.numel() for p in ours.parameters()),
         "largest_difference_of_logits": apart,
+        "token_operations": operations,
         "token_seconds": token,
         "token_floor": machine.seconds(counts.decoding(config, past + rounds[0] // 2)),
         "step_seconds": step,
         "step_floor": machine.seconds(counts.training_step(config, batch, length)),
     }
+
+
+def _operations(call: Call) -> int:
+    with Traffic() as traffic:
+        call()
+    return traffic.calls
 
 
 @contextmanager

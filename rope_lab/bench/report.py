@@ -77,10 +77,12 @@ def _models(results: dict[str, Any]) -> list[str]:
     head = f"a Llama of {c['depth']} layers, width {c['width']}, {c['heads']} heads, {part['threads']} thread, in ms"
     if part["missing"]:
         return [f"{head}: left out, it needs transformers"]
-    lines = [f"{head:60s}   token    step"]
+    lines = [f"{head:60s}   token    step  operations of a token"]
     for name in part["token_seconds"]:
         taken = (1000 * part[f"{key}_seconds"][name] for key in ("token", "step"))
-        lines.append(f"  {name:46s}" + "".join(f"{ms:10.2f}" for ms in taken))
+        lines.append(
+            f"  {name:46s}" + "".join(f"{ms:10.2f}" for ms in taken) + f"{part['token_operations'][name]:12d}"
+        )
     return [*lines, f"  {'floor':46s}{1000 * part['token_floor']:10.2f}{1000 * part['step_floor']:10.2f}"]
 
 
