@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rope_lab.bench.counts import Work
-from rope_lab.bench.timing import interleave, repeats
+from rope_lab.bench.timing import Clock, interleave, repeats
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,12 @@ class Machine:
 
 
 def measure_machine(
-    *, device: str = "cpu", rounds: int = 9, megabytes: int = 64, width: int = 1024
+    *,
+    device: str = "cpu",
+    rounds: int = 9,
+    megabytes: int = 64,
+    width: int = 1024,
+    clock: Clock | None = None,
 ) -> Machine:
     """The roofline of this machine with its current number of threads; medians, measured alternately.
 
@@ -70,6 +75,7 @@ def measure_machine(
         rounds: number of times that each is measured.
         megabytes: of the tensor that is read and copied; the default is larger than most caches.
         width: of the square matrices.
+        clock: as for `alternate`.
     """
     x = torch.randn(megabytes * 2**8, 1024, device=device)
     y, a, one = torch.empty_like(x), torch.randn(width, width, device=device), torch.ones(1, device=device)
@@ -85,7 +91,7 @@ def measure_machine(
             "multiply": partial(torch.mm, a, a, out=product),
             "read": partial(torch.mv, x, vector, out=sums),
         }
-        taken = interleave(timed, rounds, repeats(device))
+        taken = interleave(timed, rounds, repeats(device), clock=clock)
     return Machine(
         read_bytes_per_second=x.nbytes / taken["read"],
         copy_bytes_per_second=2 * x.nbytes / taken["copy"],

@@ -14,12 +14,20 @@ import torch
 Call = Callable[..., Any]
 
 
-def interleave(calls: Mapping[str, Call], rounds: int, repeats: int = 1) -> dict[str, float]:
+Clock = Callable[[], float]
+
+
+def interleave(
+    calls: Mapping[str, Call], rounds: int, repeats: int = 1, *, clock: Clock | None = None
+) -> dict[str, float]:
     """Median seconds of each call; arguments as `alternate`."""
-    return {name: statistics.median(taken) for name, taken in alternate(calls, rounds, repeats).items()}
+    taken = alternate(calls, rounds, repeats, clock=clock)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
-def alternate(calls: Mapping[str, Call], rounds: int, repeats: int = 1) -> dict[str, list[float]]:
+def alternate(
+    calls: Mapping[str, Call], rounds: int, repeats: int = 1, *, clock: Clock | None = None
+) -> dict[str, list[float]]:
     """Seconds of each call in each of `rounds` rounds, in which they alternate, after one to warm up.
 
     Args:
@@ -27,18 +35,21 @@ def alternate(calls: Mapping[str, Call], rounds: int, repeats: int = 1) -> dict[
         rounds: number of times that each is measured.
         repeats: calls per measurement, one after the other. On a GPU several of them hide the time that Python takes
             to start a kernel, which may be longer than the kernel itself.
+        clock: by default wall-clock time. On one thread of a busy CPU, `time.process_time` leaves out the time that
+            goes to other programs.
     """
+    now = clock or time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
             _synchronize()
-            began = time.perf_counter()
+            began = now()
             for _ in range(repeats):
                 call()
             _synchronize()
-            times[name].append((time.perf_counter() - began) / repeats)
+            times[name].append((now() - began) / repeats)
     return times
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from math import log2
+from math import log2, log10
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
 from rope_lab.figures.moving import choice, moving, slider
-from rope_lab.figures.style import COLORS, direct_label, new_figure
+from rope_lab.figures.style import COLORS, apart, direct_label, new_figure
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
 LOW, HIGH = -3, 13  # of the axis of operations per byte, powers of two
-WIDTH, HEIGHT, DEPTH = 300, 190, 12  # of the drawing; powers of two that it shows below the roof
+WIDTH, HEIGHT, DEPTH = 300, 190, 9  # of the drawing; powers of two that it shows below the roof
 
 Points = Mapping[str, Sequence[tuple[int, int]]]  # by name and step of the slider: bytes and operations
 
@@ -142,26 +142,28 @@ _SCRIPT = """  var given = __GIVEN__, notes = root.querySelectorAll("p"), svg = 
 """
 
 
-def by_size(
-    kilobytes: Sequence[int], moved: Mapping[str, Sequence[float]], multiplied: Sequence[float]
-) -> Figure:
-    """Left, bytes per second of several ways to copy; right, operations per second of a matrix product, by size.
+def by_size(kilobytes: Sequence[int], speeds: Mapping[str, Sequence[float]]) -> Figure:
+    """How the speed of several operations changes with the size of a tensor, each as a share of its highest.
 
     Args:
         kilobytes: sizes of a tensor.
-        moved: bytes per second for each size, by the name of the way.
-        multiplied: operations per second of the product of square matrices of these sizes.
+        speeds: of each operation for each size, by its name, in any unit.
     """
-    figure, (left, right) = new_figure(1, 2, size=(7.5, 3.4), sharex=True)
-    for (name, rates), color in zip(moved.items(), COLORS.values(), strict=False):
-        left.plot(kilobytes, [rate / 1e9 for rate in rates], "o-", color=color)
-        direct_label(left, kilobytes[-1], rates[-1] / 1e9, name, color)
-    right.plot(kilobytes, [rate / 1e9 for rate in multiplied], "o-", color=COLORS["black"])
-    right.set_title("matrix product, Gflop/s")
-    left.set_title("copying, GB/s")
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xlabel("size of a tensor (kB)")
-    left.set_xlim(right=kilobytes[-1] * 40)
+    figure, axes = new_figure(size=(7.5, 3.6))
+    ends = {name: rates[-1] / max(rates) for name, rates in speeds.items()}
+    heights = dict(zip(ends, apart([log10(end) for end in ends.values()], 0.14), strict=True))
+    for (name, rates), color in zip(speeds.items(), COLORS.values(), strict=False):
+        axes.plot(kilobytes, [rate / max(rates) for rate in rates], "o-", color=color)
+        direct_label(axes, kilobytes[-1], 10 ** heights[name], f" {name}", color)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(
+        kilobytes, [f"{size:,} kB" if size < 1024 else f"{size // 1024} MB" for size in kilobytes]
+    )
+    axes.set_yticks([1, 0.3, 0.1, 0.03], ["1", "0.3", "0.1", "0.03"])
+    axes.minorticks_off()
+    axes.set_ylim(min(0.03, *ends.values()) * 0.8, 1.3)
+    axes.set_xlabel("size of the tensor, or of each matrix")
+    axes.set_ylabel("speed, highest = 1")
+    axes.set_xlim(right=kilobytes[-1] * 6)
     return figure

@@ -60,10 +60,11 @@ def test_without_javascript_the_point_is_on_the_roof() -> None:
     assert spoken(first, 3)[0] in drawing
 
 
-def test_speed_by_size_is_a_figure() -> None:
-    figure = by_size([64, 1024], {"copy": [2e10, 1e10], "clone": [2e10, 5e9]}, [9e10, math.nan])
+def test_speed_by_size_is_a_share_of_the_highest() -> None:
+    figure = by_size([64, 1024], {"copy": [2e10, 1e10], "clone": [2e10, 5e9], "product": [8e10, 9e10]})
     assert isinstance(figure, Figure)
-    assert len(figure.axes) == 2
+    lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert lines == [[1, 0.5], [1, 0.25], [8 / 9, 1]]
     figure.canvas.draw()
 
 
