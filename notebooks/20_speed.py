@@ -72,9 +72,9 @@ million = Work(bytes=8_000_000, flops=3_000_000)
 check("eq. 20.1, by hand", [by_hand.seconds(million)], [0.8e-3])
 torch.manual_seed(20)
 drawn = [Work(*pair) for pair in torch.randint(1, 10**9, (1000, 2)).tolist()]
-speeds = torch.tensor([w.flops / by_hand.seconds(w) for w in drawn]).double()
+achieved = torch.tensor([w.flops / by_hand.seconds(w) for w in drawn]).double()
 roofs = torch.tensor([by_hand.flops(w.intensity) for w in drawn]).double()
-check("eq. 20.2", speeds / 1e9, roofs / 1e9, draws=1000)
+check("eq. 20.2", achieved / 1e9, roofs / 1e9, draws=1000)
 
 # %% [markdown]
 # Here are the speeds of this machine, on one thread. (All times that this page measures are CPU times, medians of calls
