@@ -304,8 +304,8 @@ table(
 reached("rotation", caption="Recorded: the same in bfloat16, with the goal for each.")
 
 # %% [markdown]
-# The bound in the last column is a copy of the same bytes into memory that is there. No rotation that returns a new tensor
-# reaches it in eager mode, and neither does a clone.
+# The bound in the last column is a copy of the same bytes into memory that is there, which a rotation that returns a new
+# tensor does not have.
 #
 # ## Local attention
 #
@@ -362,8 +362,8 @@ print(f"scores, full over local: {counts.scores(8192) / counts.scores(8192, 256)
 print(f"windows below {4 * machine.ridge:.0f} tokens are bound by memory here")
 
 # %% [markdown]
-# Now the times. The floor is the arithmetic at the speed of a product of large matrices, which attention does not reach:
-# it also has to take the exponential of every score, and its products are small.
+# Now the times. The floor is the arithmetic of these scores at the speed of a product of large matrices. It leaves out the
+# exponential of every score, and the scores outside the window that a piece of the band computes as well (chapter 12).
 
 # %%
 length, window = 2048, 128
@@ -515,10 +515,10 @@ reached("Llama", caption="Recorded: 6 layers, width 256, 4 heads, one thread.")
 # %% [markdown]
 # ## On a GPU
 #
-# A GPU has a similar roof with other numbers. Rotation and decoding are under its slope as well, and starting operations
-# costs it even more. Two choices depend on it and were prepared without one: whether FlexAttention is the faster form of
-# local attention, and whether the compiled rotation reaches 85% of the speed of a clone. `make gpu` records both, with the
-# device and the versions. The backend is then chosen from the record, and without one it is the form that is tested here:
+# A GPU has a roof of its own, which this book has not measured. Two questions depend on it and were prepared without one:
+# whether FlexAttention is the faster form of local attention, and whether the compiled rotation reaches 85% of the speed of
+# a clone. `make gpu` records both, with the device and the versions. The backend can then be chosen from the record; without
+# one it is the form that is tested here:
 
 # %%
 from rope_lab.bench import attention_backend
@@ -561,11 +561,11 @@ print(f"speed-up: {speedup:.1f}, of which the passes explain {by_passes:.1f}")
 #
 # ## Summary
 #
-# - Count bytes and operations. Their larger share of the machine's speed is a floor, and only the distance from it can be
-#   won by better code.
-# - A rotation and a token of a large model wait for memory, full attention for arithmetic; a window makes attention at most
-#   $N/2W$ times as fast. A token of a small model waits for operations to start.
-# - Fusing saves passes over memory, not operations.
+# - Count bytes and operations. The longer of the two times that they take at best is a floor, and only the distance from it
+#   can be won by better code.
+# - A rotation and a token of a large model wait for memory, full attention over a long text for arithmetic; a window makes it
+#   at most about $N/2W$ times as fast. A token of a small model waits for what does not grow with its bytes.
+# - Fusing saves passes over memory and new memory, not operations.
 #
 # ## Exercises
 #

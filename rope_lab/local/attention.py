@@ -89,7 +89,8 @@ def local_attention(
         first: index of the first key in its sequence, from which block windows and the rows of `bias` are counted.
         backend: "sdpa", or "flex" for `torch.nn.attention.flex_attention` (compiled on CUDA, elsewhere its slow
             reference form), which gives the same results but takes no bias, exclude_self, dropout or position. It was
-            tested only on a CPU, so it is never chosen automatically: measure it on your GPU.
+            tested only on a CPU, so it is never chosen automatically. `make gpu` measures it, and
+            `rope_lab.bench.attention_backend` chooses from what was recorded.
 
     Returns:
         (B, H, N_q, D).
