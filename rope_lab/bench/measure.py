@@ -179,7 +179,7 @@ def run(*, device: str = "cpu", quick: bool = False) -> dict[str, Any]:
     shape, length, rounds = ((1, 2, 64, 32), 512, 2) if quick else ((batch, 16, 4096, 64), 8192, 15)
     lengths = (512, 1024) if quick else (8192, 16384, 32768, 65536)
     window, rounds_of_local = (64, 2) if quick else (256, 7)
-    small = {"rounds": 2, "megabytes": 1, "width": 64} if quick else {}
+    small: dict[str, Any] = {"rounds": 2, "megabytes": 1, "width": 64} if quick else {}
     packages = (
         "torch",
         "rotary-embedding-torch",

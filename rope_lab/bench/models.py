@@ -121,9 +121,8 @@ def bench_models(
     except ImportError:
         return result | {"missing": ["transformers"]}
     with _threads(threads):
-        machine = measure_machine(
-            device=device, **({"rounds": 2, "megabytes": 1, "width": 64} if quick else {})
-        )
+        small: dict[str, Any] = {"rounds": 2, "megabytes": 1, "width": 64} if quick else {}
+        machine = measure_machine(device=device, **small)
         prompt = torch.randint(VOCAB, (1, past), device=device)
         calls = token_calls(ours, theirs, prompt, rounds[0] + 3)
         apart = float((calls["rope_lab"]() - calls["transformers"]()).abs().max())
