@@ -97,5 +97,6 @@ EXPERIMENTS = {
     "extension": Experiment(
         "New angles or too many keys: which of them makes a model fail beyond its length?",
         _variants, measure, table,
+        tolerance=0.05,  # without QK-norm, 1e-7 in the first parameters becomes 1e-2; 0.033 was seen
     ),
 }  # fmt: skip

@@ -128,6 +128,7 @@ EXPERIMENTS = {
     "extrapolation": Experiment(
         "Trained on short segments: what happens at longer ones?",
         _encodings, measure_extrapolation, table_of_lengths,
+        tolerance=0.03,  # rounding grows with the length: 1.4e-2 was seen at eight times the trained one
     ),
     "base": Experiment(
         "How much does the base of the frequencies matter?",
