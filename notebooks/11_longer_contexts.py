@@ -871,7 +871,7 @@ check_dynamic_base(dynamic_base)
 #   frequencies, and scores are multiplied by 1.81. How much worse they are read has to be measured.
 # - *The cache.* The formula settles it: the frequencies do not depend on the length, so it is exact.
 # - *What is far back.* Nothing here says anything about it. A loss does not either, since most of it is decided by near
-#   tokens; chapter 16 discusses what a needle test would show.
+#   tokens. A needle test such as that of chapter 16 does.
 # ```
 #
 # ## References

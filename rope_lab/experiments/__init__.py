@@ -10,6 +10,7 @@ from rope_lab.experiments import (
     claims,
     heads,
     lab,
+    needle,
     rates,
     recipes,
     spectrum,
@@ -28,6 +29,7 @@ EXPERIMENTS = {
     **rates.EXPERIMENTS,
     **claims.EXPERIMENTS,
     **spectrum.EXPERIMENTS,
+    **needle.EXPERIMENTS,
 }
 
 

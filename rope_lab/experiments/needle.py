@@ -9,6 +9,7 @@ and then on longer ones.
 
 from __future__ import annotations
 
+import dataclasses
 import string
 import time
 from itertools import pairwise
@@ -36,20 +37,10 @@ from rope_lab.training import (
 UPDATES = {"smoke": 4, "cpu": 300, "gpu": 2_000}
 STAGES = 4  # of training: each twice as long as the one before, the last is the trained length
 ASKS = 8  # per segment of training; in a test one, at the end
-DISTANCES = (
-    0.125,
-    0.5,
-    0.875,
-    1.5,
-    2.5,
-    3.875,
-    6.0,
-    7.75,
-    15.5,
-    31.0,
-)  # from the letter to the question, in windows
+DISTANCES = (0.125, 0.5, 0.875, 1.5, 2.5, 3.875, 6.0, 7.75)  # from the letter to the question, in windows
 FEWER = (0.5, 3.875, 7.75, 15.5, 31.0)  # those tried in longer texts
-ROWS = {1: 32, 2: 24, 4: 16}  # texts per distance, by their length in trained lengths
+WINDOWS = 8  # of them in a trained length
+ROWS = {1: 32, 2: 16, 4: 16}  # texts per distance, by their length in trained lengths
 
 FULL, WINDOW, MIXED = "full attention", "window in all layers", "window, last layer global"
 NO_POSITIONS = ", that one without positions"
@@ -102,7 +93,7 @@ def segments(ids: Tensor, count: int, length: int, generator: torch.Generator) -
 
 
 def practice(text: Tensor, signs: Signs, generator: torch.Generator) -> Rows:
-    """Rows of training: a needle in the first half, a decoy anywhere and questions anywhere after the needle.
+    """Rows of training: a needle and a decoy anywhere, and questions anywhere after the needle.
 
     The answer does not follow the question in the text: the text goes on as if nothing had been asked.
 
@@ -115,7 +106,7 @@ def practice(text: Tensor, signs: Signs, generator: torch.Generator) -> Rows:
     asked = torch.zeros_like(ids, dtype=torch.bool)
     length, letters = ids.shape[1], signs.draw(len(text), generator)
     for row, (letter, other) in enumerate(letters.tolist()):
-        at = int(torch.randint(length // 2, (), generator=generator))
+        at = int(torch.randint(length - ASKS, (), generator=generator))
         decoy = int(torch.randint(length - 2, (), generator=generator))
         if abs(decoy - at) > 1:
             ids[row, decoy : decoy + 2] = torch.tensor([signs.decoy, other])
@@ -151,14 +142,14 @@ def hidden(
     return Rows(ids, targets, asked, letters[:, 0])
 
 
-def model_for(lab: Lab, variant: str, seed: int) -> RoFormer:
-    """The model of the scale for four times its context: global layers, and a window of an eighth in the others."""
+def model_for(lab: Lab, variant: str, seed: int) -> LocalTransformer:
+    """The model of the scale for four times its context: global layers, and a window in the others."""
     config = lab.config(seed)
     depth, context = config.model["depth"], 4 * config.model["context"]
     layers = {FULL: depth, MIXED: 1}
     shape = config.model | {
         "context": context,
-        "window": context // 8,
+        "window": context // WINDOWS,
         "global_layers": next((n for name, n in layers.items() if variant.startswith(name)), 0),
         "nope_every": depth if variant.endswith("positions") else None,
     }
@@ -207,7 +198,17 @@ def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
         "learned": [sum(part) / len(part) for part in _parts(learned, 4 * STAGES)],
         "processor_seconds": trained,
     }
+    if variant.startswith(FULL):
+        narrow = with_windows(model, context)
+        numbers["windowed"] = by_distance(narrow, lab.held_out, signs, seed, max(ROWS))[1]
     return numbers | tested(model, lab.held_out, signs, seed) | packed(model, lab.held_out, signs, seed)
+
+
+def with_windows(model: LocalTransformer, window: int) -> LocalTransformer:
+    """A copy whose layers below the last see a window."""
+    copy = LocalTransformer(dataclasses.replace(model.config, window=window, global_layers=1))
+    copy.load_parameters({name: p.detach() for name, p in model.named_parameters()})
+    return copy.to(model.embedding.weight.device).eval()
 
 
 def _parts(values: list[float], count: int) -> list[list[float]]:
@@ -230,35 +231,46 @@ def answers(model: RoFormer, ids: Tensor, **options: Any) -> tuple[Tensor, Tenso
     return found.argmax(-1), found
 
 
-def tested(model: RoFormer, ids: Tensor, signs: Signs, seed: int) -> dict[str, Any]:
-    """How often the answer is right, and its loss, by length and distance; and the same letters without their sign.
+def by_distance(
+    model: LocalTransformer, ids: Tensor, signs: Signs, seed: int, times: int
+) -> tuple[list[int], list[float], list[float], dict[str, list[float]]]:
+    """Distances, how often the answer is right, its loss, and two controls, in texts of `times` the trained length.
 
-    `absent` and `other` are texts of the trained length, half as many for each distance: the letter and its sign
-    are not there, or the sign is the decoy's. Then the fraction says how often the answer is that letter all the same.
+    The controls are a quarter of the same texts, and only of the trained length: the letter and its sign are not there
+    (absent), or the sign is that of the decoy (other). The fraction says how often the answer is that letter all the
+    same.
     """
-    context, window = model.config.context, model.config.window
-    assert window is not None
-    numbers: dict[str, Any] = {"lengths": [], "distances": [], "right": [], "answer_loss": []}
+    context = model.config.context
+    length, window = times * context, context // WINDOWS
+    far = [int(d * window) for d in (DISTANCES if times == 1 else FEWER) if d * window < length - 2]
+    right, losses = [], []
     controls: dict[str, list[float]] = {"absent": [], "other": []}
-    for times, count in ROWS.items():
-        length = times * context
-        far = [int(d * window) for d in (DISTANCES if times == 1 else FEWER) if d * window < length - 2]
-        right, losses = [], []
-        for distance in far:
-            generator = torch.Generator().manual_seed(1_000 * seed + distance)
-            text, state = segments(ids, count, length, generator), generator.get_state()
-            planted = hidden(text, signs, distance, generator)
-            answer, log = answers(model, planted.ids)
-            right.append((answer == planted.letter).double().mean().item())
-            losses.append(-log.gather(1, planted.letter[:, None]).mean().item())
-            for name, sign in (("absent", None), ("other", signs.decoy)) if times == 1 else ():
-                generator.set_state(state)
-                without = hidden(text, signs, distance, generator, sign)
-                answer, _ = answers(model, without.ids[::2])
-                controls[name].append((answer == without.letter[::2]).double().mean().item())
-        for name, found in zip(numbers, (length, far, right, losses), strict=True):
+    for distance in far:
+        generator = torch.Generator().manual_seed(1_000 * seed + distance)
+        text, state = segments(ids, ROWS[times], length, generator), generator.get_state()
+        planted = hidden(text, signs, distance, generator)
+        answer, log = answers(model, planted.ids)
+        right.append((answer == planted.letter).double().mean().item())
+        losses.append(-log.gather(1, planted.letter[:, None]).mean().item())
+        for name, sign in (("absent", None), ("other", signs.decoy)) if times == 1 else ():
+            generator.set_state(state)
+            without = hidden(text, signs, distance, generator, sign)
+            answer, _ = answers(model, without.ids[::4])
+            controls[name].append((answer == without.letter[::4]).double().mean().item())
+    return far, right, losses, controls
+
+
+def tested(model: LocalTransformer, ids: Tensor, signs: Signs, seed: int) -> dict[str, Any]:
+    """What `by_distance` finds at every length, and the controls at the trained one."""
+    numbers: dict[str, Any] = {"lengths": [], "distances": [], "right": [], "answer_loss": []}
+    names = tuple(numbers)
+    for times in ROWS:
+        far, right, losses, controls = by_distance(model, ids, signs, seed, times)
+        for name, found in zip(names, (times * model.config.context, far, right, losses), strict=True):
             numbers[name].append(found)
-    return numbers | controls
+        if times == 1:
+            numbers |= controls
+    return numbers
 
 
 def packed(model: RoFormer, ids: Tensor, signs: Signs, seed: int) -> dict[str, Any]:
@@ -268,7 +280,7 @@ def packed(model: RoFormer, ids: Tensor, signs: Signs, seed: int) -> dict[str, A
     with the mask and positions that run on, and with the mask and positions that start again. In `stray` the second
     text has no needle.
     """
-    half, count = model.config.context // 2, 2 * ROWS[1]
+    half, count = model.config.context // 2, ROWS[1]
     generator = torch.Generator().manual_seed(seed)
     first = hidden(segments(ids, count, half, generator), signs, half // 2, generator)
     second = []

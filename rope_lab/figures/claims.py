@@ -13,7 +13,7 @@ from functools import cache
 from statistics import fmean
 from typing import Any, Literal
 
-from rope_lab.experiments import causes, rates
+from rope_lab.experiments import causes, needle, rates
 from rope_lab.experiments.algorithms import fractions
 from rope_lab.experiments.seeds import differences, interval
 from rope_lab.experiments.store import Results
@@ -186,6 +186,19 @@ def _copied(encoding: str, part: str) -> Differences:
     return [fractions(record)[part] for record in recorded("algorithms").records if record["variant"] == name]
 
 
+def _needles(one: str, other: str) -> tuple[Differences, Others]:
+    """Fraction of the needles found by one model minus that by another, in the longest texts and in shorter ones."""
+    results = recorded("needle")
+    lengths = results.records[0]["lengths"] if results.records else []
+
+    def at(place: int, name: str) -> Differences:
+        return [fmean(run[place]) for run in _values("needle", name, "right")]
+
+    return _last(
+        {f"in {length:,} characters": _minus(at(i, one), at(i, other)) for i, length in enumerate(lengths)}
+    )
+
+
 def _copying() -> Claim:
     text = "Kazemnejad 2023: NoPE copies longer inputs than RoPE"
     known = _copied("NoPE", "trained")
@@ -260,6 +273,9 @@ def claims() -> list[Claim]:
         Claim("Yang 2025: NoPE in every second layer reads further than RoPE (here by the sliding loss)", "lower",
               "layers", further.get(farthest, []), {one: further[one] for one in further if one != farthest},
               "second layers NoPE"),
+        Claim("Yang 2025: between windows, global layers read further with NoPE than with RoPE (here needles, four "
+              "times the trained length)", "higher", "needle",
+              *_needles(needle.MIXED + needle.NO_POSITIONS, needle.MIXED), unit="of the needles"),
         Claim("Released models: NoPE in every fourth layer costs nothing", "level", "layers",
               differences(layers, fourth, "RoPE", "val_loss"), _longer("layers", fourth, "RoPE", "sliding"),
               "fourth layers NoPE"),

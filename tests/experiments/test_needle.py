@@ -106,11 +106,21 @@ def test_the_shapes_of_the_variants(lab: Lab) -> None:
 
 
 def test_it_is_measured_and_shown(lab: Lab) -> None:
-    name = needle.MIXED + needle.NO_POSITIONS
+    name = needle.VARIANTS[1]
     numbers = needle.measure(lab, name, 0)
+    assert len(numbers["windowed"]) == len(numbers["distances"][-1])
+    assert len(numbers["absent"]) == len(numbers["other"]) == len(needle.DISTANCES)
     assert [len(row) for row in numbers["right"]] == [len(far) for far in numbers["distances"]]
     assert all(0 <= found <= 1 for row in numbers["right"] for found in row)
     assert numbers["packed"]["own"][1] == numbers["packed"]["own"][2]  # relative: positions may run on
     results = Results("needle", "smoke", [{"variant": name, "seed": 0} | numbers])
     assert name in needle.table(results)
     assert set(needle.kept(numbers)) == {"128", "256", "512", "val_loss"}
+
+
+def test_reading_through_windows_changes_only_what_is_further_away(lab: Lab) -> None:
+    model = needle.model_for(lab, needle.FULL, 0).eval()
+    narrow = needle.with_windows(model, 40)
+    row = lab.held_out[None, :64]
+    torch.testing.assert_close(narrow(row)[:, :40], model(row)[:, :40])
+    assert not torch.allclose(narrow(row)[:, 40:], model(row)[:, 40:])
