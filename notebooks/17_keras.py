@@ -76,9 +76,10 @@ print("Keras", keras.__version__, "on", keras.backend.backend())
 # %% [markdown]
 # ## A batch index in place of a position
 #
-# Take two rows of two tokens, $D = 2$ and $\theta_0 = 1$, with $(1, 0)$ as the embedding of every token. The second token
-# should become $(\cos 1, \sin 1) = (0.54, 0.84)$ in both rows, and the first one should stay $(1, 0)$. Here is the layer, in the
-# half layout (chapter 5), with its one index that matters:
+# Recall that the rotation $R_m$ turns pair $i$ of a vector at position $m$ by the angle $m \theta_i$ (chapter 3). Take two rows of
+# two tokens, $D = 2$ and $\theta_0 = 1$, with $(1, 0)$ as the embedding of every token. The second token should become
+# $(\cos 1, \sin 1) = (0.54, 0.84)$ in both rows, and the first one should stay $(1, 0)$. Here is the layer, in the half layout,
+# which pairs coordinate $i$ with $i + D/2$ (chapter 5). The index `[:, None]` is the one that matters:
 
 
 # %%
@@ -146,13 +147,16 @@ outcomes(tried, sizes)
 kinds = [type(value).__name__ for value in tried.values()]
 print("exceptions", kinds.count("NoneType"), "· grown batches", kinds.count("int"))
 wrong = [value for value in tried.values() if isinstance(value, float) and value > 0]
-print(f"silently wrong {len(wrong)}, errors from {min(wrong):.2f} to {max(wrong):.2f}")
+print(
+    f"shape right, values wrong {len(wrong)}, errors from {min(wrong):.2f} to {max(wrong):.2f}"
+)
 
 # %% [markdown]
 # ### When Keras notices, and when it does not
 #
-# A model is built before the batch size is known. To find the output shape of a layer, Keras calls it with a trial batch on
-# torch, and the copied layer fails there. A layer that *states* its output shape is not tried:
+# A Keras model is described before it sees data: `keras.Input((16, 8))` stands for a batch of any size with 16 tokens of width 8.
+# On torch, Keras finds the output shape of a layer by calling it with a trial batch, and the copied layer fails there. But a layer
+# that *states* its output shape is not tried, and if the length is open too, the trial takes the same number for both:
 
 
 # %%
@@ -161,24 +165,26 @@ class Stated(Copied):
         return shape
 
 
-for kind in (Copied, Stated):
+for kind, length in ((Copied, 16), (Stated, 16), (Copied, None)):
+    print(f"{kind.__name__}, length {length}", end=" ")
     try:
-        print(kind.__name__, "accepted:", kind()(keras.Input((16, 8))).shape)
+        print("accepted:", kind()(keras.Input((length, 8))).shape)
     except Exception as error:
         reason = str(error).split("Error encountered:")[-1].strip()
-        print(kind.__name__, "rejected:", reason.splitlines()[0][:62], "…")
+        print("rejected:\n ", reason.splitlines()[0][:62], "…")
 
 # %% [markdown]
-# The 83 is the trial batch of Keras. On JAX, where the trial has a symbolic length, Keras rejects the first layer too. TensorFlow
-# is not installed where this book is built. We ran this page on TensorFlow 2.21 separately: there Keras accepted both, because
-# an unknown length may turn out to fit. The only sign was the output shape of the first, `(16, 16, 8)` in place of
-# `(None, 16, 8)`. So look at the first number of an output shape. If you have not fixed a batch size and it is not `None`,
-# something has landed on the batch axis.
+# The 83 is the trial batch of Keras. On JAX, where the trial has a symbolic batch size, Keras rejects the first layer too.
+# TensorFlow is not installed where this book is built. We ran the first two lines on TensorFlow 2.21 separately: there Keras
+# accepted both, because an unknown batch size may turn out to fit. The only sign was the output shape of the first,
+# `(16, 16, 8)` in place of `(None, 16, 8)`. So look at the first number of an output shape. If you have not fixed a batch size and
+# it is not `None`, something has landed on the batch axis. A `None` proves nothing, as the last line shows.
 #
 # ## Why it can go unnoticed
 #
 # A rotation by the batch index leaves no order in a row. All its tokens are multiplied by the same matrix $R_r$, and
-# attention, a feed-forward layer and a mean over tokens do not see in which order their inputs come (chapter 1). So for
+# attention without a causal mask, a feed-forward layer and a mean over tokens do not see in which order their inputs come
+# (chapter 1). So for
 # every permutation $\pi$ of the tokens, a model $f$ made of these, applied to row $r$, gives
 #
 # $$
@@ -187,8 +193,9 @@ for kind in (Copied, Stated):
 #
 # To see what that costs, we ask two questions about random sequences of 16 tokens. *Which word is there?* One of two
 # marked words occurs. *Which of two words comes first?* Two other words both occur, in either order. Four small models learn
-# both answers together from the same sequences: one with the copied layer, one without positions, one with the corrected layer
-# on embeddings, and one with RoPE on queries and keys. The batch size is 16, with which the copied layer runs.
+# both answers together from the same sequences: one with the copied layer (as `Stated`, so that every backend accepts it), one
+# without positions, one with the corrected layer on embeddings, and one with RoPE on queries and keys. The batch size is 16, with
+# which the copied layer runs.
 
 # %%
 N, C, H, WORDS = 16, 32, 2, 12  # tokens, width, heads, vocabulary
@@ -250,7 +257,7 @@ def logits(model: keras.Model, ids: np.ndarray) -> np.ndarray:
     return model.predict(ids, batch_size=N, verbose=0)
 
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Four rows, one per model, each with a blue square for the question which word is there and a red dot for which of two words comes first. All squares are at or next to 1. The dots of the copied layer and of no positions are at about one half, marked as guessing; those of the corrected layer and of RoPE on q and k are above 0.9."}, "figure": {"caption": "The four models on 256 new sequences (one seed each). For the question that the words alone answer, the copied layer is as good as the others. For the question of order it guesses, as does the model without positions.", "name": "fig-two-questions"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Four rows, one per model, each with a blue square for the question which word is there and a red dot for which of two words comes first. All squares are at or next to 1. The dots of the copied layer and of no positions are at about one half, marked as guessing; those of the corrected layer and of RoPE on q and k are far to the right of it."}, "figure": {"caption": "The four models on 256 new sequences (one seed each). For the question that the words alone answer, the copied layer is as good as the others. For the question of order it guesses, as does the model without positions.", "name": "fig-two-questions"}}
 from rope_lab.figures.batches import two_questions
 
 exam_logits = {name: logits(model, exam[0]) for name, model in models.items()}
@@ -301,16 +308,16 @@ print("correct answers: which word {:.0%}, which order {:.0%}".format(*right))
 #
 # ## Where RoPE belongs
 #
-# The corrected layer answers both questions, but it is not RoPE. It rotates embeddings, as one adds sinusoids, and the score of
-# tokens $m$ and $n$ is then $x_m^\top R_m^\top W_q^\top W_k R_n x_n$. The two rotations are not next to each other, so they do not
-# combine into one of $n - m$. RoPE rotates after the projections, on the axis of tokens:
+# The corrected layer answers both questions, but it is not RoPE. It rotates embeddings, in the place where sinusoids would be
+# added, and the score of tokens $m$ and $n$ is then $x_m^\top R_m^\top W_q^\top W_k R_n x_n$. The two rotations are not next to
+# each other, so in general they do not combine into one of $n - m$. RoPE rotates after the projections, on the axis of tokens:
 #
 # $$
 # (R_m W_q x_m)^\top (R_n W_k x_n) = (W_q x_m)^\top R_{n-m}\, (W_k x_n) .
 # $$ (eq-17-3)
 #
 # The check compares the layer with the right side, whose rotation comes from the torch package. Then all positions are shifted
-# by 5, which must not change a score:
+# by 5, which must not change a score of RoPE:
 
 # %%
 tokens = rng.normal(size=(1, 12, 64)).astype("float32")
@@ -342,8 +349,8 @@ for name, on in (("embeddings", True), ("queries and keys", False)):
     print(f"{name}: a shift changes the scores by {relative:.1%} of their size")
 
 # %% [markdown]
-# `rope_lab.interop.keras.RotaryEmbedding` computes with `keras.ops` alone, which every backend implements. Its results equal those
-# of the torch package, for both layouts and if each row has positions of its own:
+# `rope_lab.interop.keras.RotaryEmbedding` touches tensors only through `keras.ops`, so the same code runs on torch, JAX and TensorFlow.
+# Its results equal those of the torch package, for both layouts and if each row has positions of its own:
 
 # %%
 queries = rng.normal(size=(3, 9, 2, 16)).astype("float32")  # (B, N, H, D)
@@ -360,7 +367,7 @@ for layout in ("interleaved", "half"):
 #
 # | layer | takes | layout |
 # |---|---|---|
-# | this package's `RotaryEmbedding` | queries and keys `(B, N, H, D)` | interleaved or half |
+# | this package's `RotaryEmbedding` | one tensor, or queries and keys, `(B, N, H, D)` or `(B, N, D)` | interleaved or half |
 # | KerasHub's `RotaryEmbedding` | one tensor, `(B, N, H, D)` or `(B, N, D)` | half |
 # | the tutorial's layer | embeddings `(B, N, D)` | half; its table has the sines before the cosines |
 #
@@ -468,11 +475,13 @@ for kind in (RotaryEmbedding, Forgetful):
 
 # %% [markdown]
 # Nothing fails here, but the second layer came back with another base. The test is the one above: compare the outputs of both
-# layers, with every argument set to something other than its default.
+# layers, with every argument set to something other than its default. (A layer that does not define `get_config` at all is safe
+# if its arguments are plain values: Keras then records them itself.)
 #
 # ## Mixed precision
 #
-# Under the policy `mixed_bfloat16`, weights are float32 and layers compute in bfloat16. Keras therefore casts two things
+# The counterpart of torch's autocast is a *dtype policy*: one number type for weights and one for computing. Under the policy
+# `mixed_bfloat16`, weights are float32 and layers compute in bfloat16. Keras therefore casts two things
 # automatically: floating-point *inputs*, and floating-point *weights* when `call` reads them. The second cast is a trap for
 # frequencies that are stored as a weight. The variable is float32, but `call` sees bfloat16:
 
@@ -529,7 +538,7 @@ table(
         "bf16, first": ".2g",
         "bf16, last": ".2g",
     },
-    caption="Error over the size of the output, first and last 256 of 8,192 positions.",
+    caption="Error divided by the size of the output, first and last 256 of 8,192.",
 )
 
 # %%
@@ -547,8 +556,8 @@ check(
 
 # %% [markdown]
 # The first two rows differ in one argument, `autocast=False`; in the third, positions are cast instead. In the last 256 of
-# 8,192 positions, rounded frequencies are about as bad as rounded positions, and even in the first 256 their error is more
-# than six times that of the second row.
+# 8,192 positions, rounded frequencies are about as bad as rounded positions. In the first 256, where bfloat16 and float16 have
+# every whole number exactly, positions may be cast, but rounded frequencies already show.
 #
 # As in the third row, KerasHub's Gemma cast its positions to the compute dtype, so that 8190 and 8191 both became 8192
 # ([keras-hub#1494](https://github.com/keras-team/keras-hub/issues/1494)). Its layer was then changed to compute in float32
@@ -558,7 +567,7 @@ check(
 # ## Padding
 #
 # A mask says which tokens are padding. With RoPE on queries and keys, left padding then changes nothing: it shifts all
-# positions of a row by the same number. A rotation of embeddings notices the shift:
+# positions of a row by the same number. A rotation of embeddings notices that shift, but not padding on the right:
 
 # %%
 unpadded = exam[0][:8, 4:]
@@ -658,7 +667,8 @@ folder.cleanup()
 # ## Summary
 #
 # - A table of angles needs its axis of tokens where the tensor has it. On the axis of rows it is an error for most batches,
-#   and for $B = N$ a model without order that is as accurate as any other where order does not matter.
+#   for $B = 1$ a batch that grows, and for $B = N$ a model without order, which here was as accurate as the other three where
+#   order does not matter.
 # - RoPE in Keras goes between the projections of queries and keys and their product. There it equals the torch package,
 #   on two backends, and weights move by a transpose.
 # - `get_config` has to return every argument, frequencies must not be weights that Keras casts, and a mask has to be passed on.
@@ -819,11 +829,11 @@ check_telltale(telltale)
 # :label: sol-17-4
 # ```
 #
-# The scores are the same for all $x_m$ and $x_n$ exactly if $R_r^\top A R_r = A$, that is, if $A$ commutes with $R_r$. Two
-# matrices commute with every $A$: $1$ and $-1$, and multiples of these, which are not rotations. So there is an $A$ unless all
+# The scores are the same for all $x_m$ and $x_n$ exactly if $R_r^\top A R_r = A$, that is, if $A$ commutes with $R_r$. Only
+# multiples of the identity commute with every $A$, and the rotations among them are $1$ and $-1$. So there is an $A$ unless all
 # pairs have turned by an even number of half turns, or all by an odd number. One with a single entry is then
 # enough, but it depends on $R_r$ which. Any matrix of random numbers will do almost surely. So the claim is false: the row is
-# visible in the scores, and with it the answer depended on the row above.
+# visible in the scores. (It is visible elsewhere too: values and the residual stream carry $R_r x$.)
 
 
 # %%
@@ -857,10 +867,11 @@ check_telltale(telltale)
 #   statistics over the batch. It needs a batch size that runs; try more than one.
 # - *Shuffled tokens.* If no answer changes, the model knows no order. A change does not show that positions are correct.
 # - *A shift by left padding, with the mask.* A model with RoPE on queries and keys alone gives the same answers. One with
-#   absolute positions does not, and then longer sequences have positions that were never trained (chapter 11).
+#   absolute positions that count the padding does not, and then longer sequences have positions that were never trained
+#   (chapter 11).
 # - *Padding on the right, with other ids under the mask.* If the answers change, a layer has lost the mask.
 # - *float32 against the mixed policy, on short and on long input.* The difference should not grow with the position. If it does,
-#   angles are computed in 16 bits.
+#   positions or frequencies are probably rounded to 16 bits.
 # - *Save, load, and save again*, on another backend if possible: equal outputs, and equal configs. An argument that was lost
 #   *before* you got the file leaves no trace in this test; compare the config with what the authors say.
 #
