@@ -147,9 +147,8 @@ outcomes(tried, sizes)
 kinds = [type(value).__name__ for value in tried.values()]
 print("exceptions", kinds.count("NoneType"), "· grown batches", kinds.count("int"))
 wrong = [value for value in tried.values() if isinstance(value, float) and value > 0]
-print(
-    f"shape right, values wrong {len(wrong)}, errors from {min(wrong):.2f} to {max(wrong):.2f}"
-)
+ends = f"errors from {min(wrong):.2f} to {max(wrong):.2f}"
+print(f"right shape, wrong values {len(wrong)}, {ends}")
 
 # %% [markdown]
 # ### When Keras notices, and when it does not
