@@ -251,12 +251,12 @@ check_two_places = Exercise(
 
 
 def _patch_grid(height: int, width: int) -> Tensor:
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows, columns = torch.meshgrid(_count(height), _count(width), indexing="ij")
     return torch.stack((rows, columns), dim=-1).flatten(0, 1)
 
 
 def _other_order(height: int, width: int) -> Tensor:
-    columns, rows = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="ij")
+    columns, rows = torch.meshgrid(_count(width), _count(height), indexing="ij")
     return torch.stack((rows, columns), dim=-1).flatten(0, 1)
 
 

@@ -9,6 +9,7 @@ from rope_lab.experiments import (
     causes,
     claims,
     heads,
+    images,
     lab,
     needle,
     rates,
@@ -30,6 +31,7 @@ EXPERIMENTS = {
     **claims.EXPERIMENTS,
     **spectrum.EXPERIMENTS,
     **needle.EXPERIMENTS,
+    **images.EXPERIMENTS,
 }
 
 

@@ -49,6 +49,7 @@ HEAD = DIM // HEADS
 
 ROTARY: dict[str, Callable[[], Tensor]] = {
     "axial": lambda: axial_frequencies(HEAD, 2),
+    "axial, base 10": lambda: axial_frequencies(HEAD, 2, 10.0),  # the spectrum of mixed
     "mixed": lambda: mixed_frequencies(HEAD, HEADS),
     "golden ratio": lambda: golden_frequencies(HEAD, heads=HEADS),
 }
@@ -220,7 +221,8 @@ def measure(lab: Lab, variant: str, seed: int) -> dict[str, Any]:
     """Train an encoding with a factor, and test it at every resolution with patches counted and with scaled ones."""
     encoding, factor = variant.rsplit(" ×", 1)
     model, train_loss = trained(encoding, float(factor), seed, STEPS[lab.scale.name])
-    kept, test = digits().part(TRAIN, TRAIN + CHOOSE), digits().part(TRAIN + CHOOSE, None)
+    last = TRAIN + CHOOSE + 10 if lab.scale.name == "smoke" else None
+    kept, test = digits().part(TRAIN, TRAIN + CHOOSE), digits().part(TRAIN + CHOOSE, last)
     val_accuracy, val_loss = tested(model, kept, SIDE, scaled=False)
     return {
         "train_loss": train_loss,
@@ -251,7 +253,7 @@ def accuracies(results: Results, encoding: str, size: int, *, scaled: bool) -> l
 def table(results: Results) -> str:
     """Fraction of correct answers at the trained resolution and at 1.5 times it, by encoding."""
     heads = ("rates ×", "as trained", "1.5×, counted", "1.5×, scaled")
-    lines = [f"{'':14s}{heads[0]:>9s}" + "".join(f"{head:>17s}" for head in heads[1:])]
+    lines = [f"{'':16s}{heads[0]:>9s}" + "".join(f"{head:>17s}" for head in heads[1:])]
     for encoding in ENCODINGS:
         cells = [
             accuracies(results, encoding, size, scaled=scaled)
@@ -259,7 +261,7 @@ def table(results: Results) -> str:
         ]
         if all(cells):
             factor = chosen(results, encoding).rpartition("×")[2]
-            lines.append(f"{encoding:14s}{factor:>9s}" + "".join(f"{shown(cell):>17s}" for cell in cells))
+            lines.append(f"{encoding:16s}{factor:>9s}" + "".join(f"{shown(cell):>17s}" for cell in cells))
     return "\n".join(lines)
 
 

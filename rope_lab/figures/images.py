@@ -20,10 +20,11 @@ _LINES = {
     "learned": COLORS["orange"],
     "sinusoidal": COLORS["purple"],
     "axial": COLORS["blue"],
+    "axial, base 10": COLORS["sky"],
     "mixed": COLORS["green"],
     "golden ratio": COLORS["vermilion"],
 }
-_MARKS = dict(zip(_LINES, "xsDov^", strict=True))
+_MARKS = dict(zip(_LINES, "xsDoPv^", strict=True))
 
 
 def offset_maps(maps: Mapping[str, ArrayLike]) -> Figure:

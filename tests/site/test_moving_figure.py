@@ -15,6 +15,9 @@ from rope_lab.figures.broadcast import said as said_of_broadcast
 from rope_lab.figures.fingerprints import BUGS, fingerprint
 from rope_lab.figures.fingerprints import said as fingerprint_said
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
+from rope_lab.figures.plane import DISTANCE, PAIRS, plane
+from rope_lab.figures.plane import NAMES as PLANE_NAMES
+from rope_lab.figures.plane import said as said_of_plane
 from rope_lab.figures.roofline import roofline
 from rope_lab.figures.roofline import said as said_of_roof
 from rope_lab.figures.roots import FADE, SHEAR, TURN, roots
@@ -238,4 +241,28 @@ def test_the_roof_without_javascript_is_the_one_that_the_script_draws(browser: B
             found = re.search(rf'class="{what[1:]}"[^>]*? {name}="([^"]*)"', figure.split("<script>")[0])
             assert found is not None
             assert float(drawn) == pytest.approx(float(found[1]), abs=0.11)
+    page.close()
+
+
+@pytest.mark.parametrize("name", PLANE_NAMES)
+@pytest.mark.parametrize(("half", "distance"), [(2, 1), (8, 10), (32, 4)])
+def test_a_map_of_offsets(browser: Browser, name: str, half: int, distance: int) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{plane().data}</article>")
+    shown = ".rope-plane p"
+    assert page.locator(shown).all_inner_texts() == said_of_plane(PLANE_NAMES[0], PAIRS, DISTANCE)
+    page.get_by_label("frequencies").select_option(name)
+    page.evaluate(MOVE, ["p", half])
+    page.evaluate(MOVE, ["d", distance])
+    assert page.locator(shown).all_inner_texts() == said_of_plane(name, half, distance)
+    assert page.locator(".rope-plane .ring").get_attribute("r") == str(12 * distance)
+    page.close()
+
+
+def test_the_map_without_javascript_is_the_one_that_the_script_draws(browser: Browser) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{plane().data}</article>")
+    still = re.findall(r'class="shade" fill="[^"]*" d="([^"]*)"', plane().data.split("<script>")[0])
+    drawn = page.locator(".rope-plane .shade").evaluate_all("all => all.map(path => path.getAttribute('d'))")
+    assert drawn == still
     page.close()
