@@ -15,13 +15,13 @@
 # (chapter-images)=
 # # 09 · Images and video
 #
-# A text is a line, but the patches of an image lie on a grid, and those of a video in a block of frames, rows and columns.
-# In a text one number, the position, fixes every angle. **By what does a patch in row 3 and column 5 turn?**
+# A text is a line, but the patches of an image lie on a grid, and those of a video in a block of frames, rows and
+# columns. In a text one number, the position, fixes every angle. **By what does a patch in row 3 and column 5 turn?**
 #
-# Each pair of coordinates may weigh rows and columns as it likes. The figure shows what comes of three choices for a query
-# and a key that are equal. In the middle the two are in the same patch; the colour of a cell says how well they match when
-# the key is so many rows and columns away: red is 1, white 0, blue −1. Change the choice and the number of pairs, and look
-# along the ring:
+# Each pair of coordinates may weigh rows and columns as it likes. The figure shows what comes of three choices for a
+# query and a key that are equal. In the middle the two are in the same patch; the colour of a cell says how well they
+# match when the key is so many rows and columns away: red is 1, white 0, blue −1. Change the choice and the number of
+# pairs, and look along the ring:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.plane import plane
@@ -29,19 +29,19 @@ from rope_lab.figures.plane import plane
 plane()
 
 # %% [markdown]
-# The axial choice leaves a cross: far along a row, half of the pairs have not turned at all. The golden ratio leaves rings.
-# This chapter derives these maps, asks which rotations in several dimensions depend on the offset only, and tries them on
-# handwritten digits.
+# The axial choice leaves a cross: far along a row, half of the pairs have not turned at all. The golden ratio leaves
+# rings. This chapter derives these maps, asks which rotations in several dimensions depend on the offset only, and tries
+# them on handwritten digits.
 #
 # ## Two coordinates, one angle
 #
 # Start with a head of $D = 4$ coordinates, two pairs. Let the first pair turn by one radian per row and the second by one
-# radian per column. For $q = k = (1, 0, 1, 0)$ and a key two rows and three columns away, the pairs contribute $\cos 2$ and
-# $\cos 3$, so the score is $-0.42 - 0.99 = -1.41$.
+# radian per column. For $q = k = (1, 0, 1, 0)$ and a key two rows and three columns away, the pairs contribute $\cos 2$
+# and $\cos 3$, so the score is $-0.42 - 0.99 = -1.41$.
 #
-# In general a token has coordinates $p = (p_1, \dots, p_A)$, here row and column, and pair $i$ has a frequency for each of
-# them, $f_i = (f_{1i}, \dots, f_{Ai})$. It turns by the angle $p \cdot f_i = \sum_a p_a f_{ai}$. With the arrows
-# $h_i = q_i \bar k_i$ of chapter 6 and the offset $\delta = p - p'$ of a query at $p$ and a key at $p'$, the score is
+# In general a token has coordinates $p = (p_1, \dots, p_A)$, here row and column, and pair $i$ has a frequency for each
+# of them, $f_i = (f_{1i}, \dots, f_{Ai})$. It turns by the angle $p \cdot f_i = \sum_a p_a f_{ai}$. With the arrows $h_i
+# = q_i \bar k_i$ of chapter 6 and the offset $\delta = p - p'$ of a query at $p$ and a key at $p'$, the score is
 #
 # $$
 # \langle R_p q,\, R_{p'} k \rangle
@@ -51,10 +51,10 @@ plane()
 # The whole encoding is the matrix $f$ of frequencies, $A$ rows and $D/2$ columns. The three of the figure are:
 #
 # - **Axial RoPE** gives each coordinate a share of the pairs, and each share a spectrum of its own {cite:p}`heo2024`.
-# - **RoPE-Mixed** learns every entry of $f$, in each layer and head {cite:p}`heo2024`. It starts from the axial matrix, whose two
-#   directions each head turns by a random angle.
-# - **Golden directions** {cite:p}`xiong2025` take one spectrum $\theta_i$ and let pair $i$ look along a direction $u_i$ of its own,
-#   $f_i = \theta_i u_i$. From pair to pair the direction moves on by the golden section of half a turn.
+# - **RoPE-Mixed** learns every entry of $f$, in each layer and head {cite:p}`heo2024`. It starts from the axial matrix,
+#   whose two directions each head turns by a random angle.
+# - **Golden directions** {cite:p}`xiong2025` take one spectrum $\theta_i$ and let pair $i$ look along a direction $u_i$
+#   of its own, $f_i = \theta_i u_i$. From pair to pair the direction moves on by the golden section of half a turn.
 
 # %%
 import math
@@ -96,7 +96,7 @@ def by_arrows(h: Tensor, offset: Tensor, freqs: Tensor) -> Tensor:
     return (h * torch.polar(torch.ones_like(turns), turns)).sum(-1).real
 
 
-generator = torch.Generator().manual_seed(9)
+generator = torch.Generator().manual_seed(5)
 matrices = {
     "axial": axial_frequencies(64, 2),
     "mixed": mixed_frequencies(64, 1, base=100.0, generator=generator)[:, 0],
@@ -114,14 +114,15 @@ check("eq. 9.1, by hand", one_each, torch.tensor([math.cos(2) + math.cos(3)]))
 # %% [markdown]
 # ### What an axial head cannot say
 #
-# In axial RoPE every pair looks at one coordinate, so the score is a sum $S(a, b) = S_1(a) + S_2(b)$ of a part that knows the
-# row offset and a part that knows the column offset. For any two offsets $(a, b)$ and $(c, d)$ this means
+# In axial RoPE every pair looks at one coordinate, so the score is a sum $S(a, b) = S_1(a) + S_2(b)$ of a part that knows
+# the row offset and a part that knows the column offset. For any two offsets $(a, b)$ and $(c, d)$ this means
 #
 # $$ S(a, b) + S(c, d) = S(a, d) + S(c, b) . $$ (eq-9-2)
 #
-# A head may prefer a single patch, say three rows up and two columns left. But it cannot prefer *two* patches in different
-# rows and columns to both of the crossed ones, whatever query and key it learns: if the left side is large, so is the
-# right. A stroke that may run along either diagonal is such a case. With golden directions the same two places can win:
+# A head may prefer a single patch, say three rows up and two columns left. But it cannot prefer *two* patches in
+# different rows and columns to both of the crossed ones, whatever query and key it learns: if the left side is large, so
+# is the right. For example, its two neighbours along one diagonal never both beat those along the other. With golden
+# directions the same two places can win:
 
 
 # %%
@@ -166,9 +167,9 @@ check_at_most("golden: two places beat the crossed ones", weights[2:], weights[:
 # \end{aligned}
 # $$ (eq-9-3)
 #
-# For axial RoPE in the plane the two shares have equal spectra, so $K$ is a multiple of the identity: next to the query the
-# score is the same in all directions. A head of RoPE-Mixed at initialisation has the axial map, turned. Farther away the
-# terms beyond the parabola decide:
+# For axial RoPE in the plane the two shares have equal spectra, so $K$ is a multiple of the identity: next to the query
+# the score is the same in all directions. A head of RoPE-Mixed at initialisation has the axial map, turned. Farther away
+# the terms beyond the parabola decide:
 
 
 # %%
@@ -191,7 +192,8 @@ mixed = matrices["mixed"]
 turn = torch.atan2(mixed[1, 0], mixed[0, 0])
 back = torch.tensor([[turn.cos(), turn.sin()], [-turn.sin(), turn.cos()]])
 far = 8 * torch.randn(draws, 2)
-check("mixed is axial, turned", mean_cosine(far, mixed), mean_cosine(far @ back.T, axial), draws=draws)  # fmt: skip
+as_axial = mean_cosine(far @ back.T, axial)
+check("mixed is axial, turned", mean_cosine(far, mixed), as_axial, draws=draws)
 
 # %%
 from rope_lab.figures.table import table
@@ -214,14 +216,14 @@ table(
 )
 
 # %% [markdown]
-# One patch away axial RoPE is the more even of the two. From 4 to 16 patches golden directions are, by a factor of three to
-# eight in a head with 64 pairs. With 16 pairs, too few to look everywhere, most of the advantage is gone.
+# One patch away axial RoPE is the more even of the two. In a head with 64 pairs golden directions are from 4 to 16
+# patches, by a factor of three to eight. With 16 pairs that is a factor of two at 4 patches, and nothing at 8 and 16.
 #
 # ## Which rotations are relative?
 #
-# Must each pair be turned as a pair? Let a token be turned by any rotation that grows linearly with its coordinates,
-# $R_p = \exp(p_1 G_1 + \dots + p_A G_A)$ with skew-symmetric $D \times D$ matrices $G_a$, the **generators**. In RoPE they
-# are block-diagonal. Several papers learn them instead. One theorem sorts these papers:
+# Must each pair be turned as a pair? Let a token be turned by any rotation that grows linearly with its coordinates, $R_p
+# = \exp(p_1 G_1 + \dots + p_A G_A)$ with skew-symmetric $D \times D$ matrices $G_a$, the **generators**. In RoPE they are
+# block-diagonal. Several papers learn them instead. One theorem sorts these papers:
 #
 # $$
 # \begin{gathered}
@@ -232,13 +234,13 @@ table(
 #
 # The left side says that every score depends on the offset only.
 #
-# *From right to left:* for matrices that commute, $\mathrm{e}^X \mathrm{e}^Y = \mathrm{e}^{X + Y}$, and
-# $R_p^{\top} = R_{-p}$, since the generators are skew-symmetric.
+# *From right to left:* for matrices that commute, $\mathrm{e}^X \mathrm{e}^Y = \mathrm{e}^{X + Y}$, and $R_p^{\top} =
+# R_{-p}$, since the generators are skew-symmetric.
 #
-# *From left to right:* take $p = -s$ along axis $a$ and $p' = t$ along axis $b$. Then
-# $\mathrm{e}^{sG_a}\, \mathrm{e}^{tG_b} = \mathrm{e}^{sG_a + tG_b}$, and with the roles exchanged the same matrix is
-# $\mathrm{e}^{tG_b}\, \mathrm{e}^{sG_a}$. The derivative by $s$ and $t$ at 0 is $G_a G_b = G_b G_a$. You can watch it fail: if
-# they do not commute, then already the first term in which the two sides can differ does,
+# *From left to right:* take $p = -s$ along axis $a$ and $p' = t$ along axis $b$. Then $\mathrm{e}^{sG_a}\,
+# \mathrm{e}^{tG_b} = \mathrm{e}^{sG_a + tG_b}$, and with the roles exchanged the same matrix is $\mathrm{e}^{tG_b}\,
+# \mathrm{e}^{sG_a}$. The derivative by $s$ and $t$ at 0 is $G_a G_b = G_b G_a$. You can watch it fail: if they do not
+# commute, then already the first term in which the two sides can differ does,
 #
 # $$
 # \mathrm{e}^{sG_a}\, \mathrm{e}^{tG_b} - \mathrm{e}^{sG_a + tG_b}
@@ -295,10 +297,11 @@ check_at_most(
 # \qquad J = \begin{bmatrix} 0 & -1 \\ 1 & 0 \end{bmatrix} .
 # $$ (eq-9-6)
 #
-# This is the matrix $f$ again. *Every relative rotation in several dimensions is a matrix of frequencies and a basis.* And the
-# basis can be moved into the projections: $\langle Q R Q^{\top} W_q x, Q R' Q^{\top} W_k y \rangle$ is the score of a head
-# with the projections $Q^{\top} W_q$ and $Q^{\top} W_k$ and no basis. (That says what a head can compute, not how easily it
-# learns it, and it needs projections with nothing but the rotation behind them.) So here are the corners of the theorem:
+# This is the matrix $f$ again. *Every relative rotation of this form is a matrix of frequencies and a basis.* And the
+# basis can be moved into the projections: $\langle Q R Q^{\top} W_q x, Q R' Q^{\top} W_k y \rangle$ is the score of a
+# head with the projections $Q^{\top} W_q$ and $Q^{\top} W_k$ and no basis. (That says what a head can compute, not how
+# easily it learns it, and it needs projections with nothing but the rotation behind them.) So here are the corners of the
+# theorem:
 
 
 # %%
@@ -354,7 +357,7 @@ table(
 
 # %%
 def by_matrices(q: Tensor, k: Tensor, p: Tensor, p_key: Tensor, G: Tensor) -> Tensor:
-    """Scores of row after row by the matrix exponential: q, k (N, D), p, p_key (N, A)."""
+    """Scores by the matrix exponential: q, k (N, D), p, p_key (N, A)."""
     turned_q, turned_k = (
         torch.einsum("nij,nj->ni", rotation(at, G), x) for x, at in ((q, p), (k, p_key))
     )
@@ -372,11 +375,11 @@ for name in ("axial", "mixed", "golden ratio", "M-RoPE"):
     )  # fmt: skip
 
 # %% [markdown]
-# How the corners relate: STRING {cite:p}`schenck2025` is equation {eq}`eq-9-6` with a learned basis, or with circulant generators,
-# which all share the Fourier basis. ComRoPE {cite:p}`yu2025` gives each block to one axis, or makes the generators of a block
-# multiples of each other. In the last case a block sees one number per token, the weighted sum of its coordinates. LieRE with
-# blocks of $2 \times 2$ is RoPE-Mixed. To see {eq}`eq-9-6` at work, find frequencies and basis of the circulant pair and
-# compute a score from them alone:
+# How the corners relate: STRING {cite:p}`schenck2025` is equation {eq}`eq-9-6` with a learned basis, or with circulant
+# generators, which all share the Fourier basis. ComRoPE {cite:p}`yu2025` gives each block to one axis, or makes the
+# generators of a block multiples of each other. In the last case a block sees one number per token, the weighted sum of
+# its coordinates. LieRE with blocks of $2 \times 2$ is RoPE-Mixed. To see {eq}`eq-9-6` at work, find frequencies and
+# basis of the circulant pair and compute a score from them alone:
 
 # %%
 wheel = relative["STRING, circulant"]
@@ -389,15 +392,15 @@ from_frequencies = (hats[0].conj() * hats[1] * torch.exp(1j * phases)).sum(-1).r
 check("eq. 9.6", by_matrices(*eight, *spots, wheel), from_frequencies, draws=200)
 
 # %% [markdown]
-# Does a vision model need this? The papers disagree. {cite:t}`yu2025`, who prove {eq}`eq-9-4`, report higher accuracy than
-# LieRE's; {cite:t}`geijn2025` report that a RoPE whose generators do not commute learns as well as the relative ones or
-# better. (This book has repeated neither.) The theorem decides what a score *can* depend on.
+# Does a vision model need this? The papers disagree. {cite:t}`yu2025`, who prove {eq}`eq-9-4`, report higher accuracy
+# than earlier methods, LieRE among them; {cite:t}`geijn2025` report that a RoPE whose generators do not commute learns as
+# well as the relative ones or better. (This book has repeated neither.) The theorem decides what a score *can* depend on.
 #
 # ## Units: indices, edges, centres
 #
 # In text positions are whole numbers. For an image the same patch can be counted from 0, or measured as a place in the
-# picture. Then the picture covers $[-1, 1]$, and there are two ways to lay $n$ patches over it: the centres of the first and
-# the last patch are put on the two edges, or every patch keeps the place of its own centre,
+# picture. Then the picture covers $[-1, 1]$, and there are two ways to lay $n$ patches over it: the centres of the first
+# and the last patch are put on the two edges, or every patch keeps the place of its own centre,
 #
 # $$
 # e_i = \frac{2i}{n - 1} - 1 , \qquad
@@ -405,32 +408,33 @@ check("eq. 9.6", by_matrices(*eight, *spots, wheel), from_frequencies, draws=200
 # e_i = \frac{n}{n - 1}\, c_i .
 # $$ (eq-9-7)
 #
-# For $n = 4$, the first patch is at $-1$ or at $-0.75$. With centres, one place in the picture has one coordinate whatever the
-# resolution. Edge to edge, all coordinates are stretched by $n/(n-1)$, which is $1.33$ for 4 patches and $1.2$ for 6: a model
-# that reads the same picture at 1.5 times the resolution sees it shrunk by a tenth. `grid_coordinates` has all three kinds;
-# DINOv3 {cite:p}`simeoni2025` uses centres.
+# For $n = 4$, the first patch is at $-1$ or at $-0.75$. With centres, one place in the picture has one coordinate
+# whatever the resolution. Edge to edge, all coordinates are stretched by $n/(n-1)$, which is $1.33$ for 4 patches and
+# $1.2$ for 6: a model that reads the same picture at 1.5 times the resolution sees it shrunk by a tenth.
+# `grid_coordinates` has all three kinds; DINOv3 {cite:p}`simeoni2025` uses centres.
 
 # %%
 for size in (4, 6, 14):
     edges = grid_coordinates(size, kind="pixel")[:, 0]
     centres = grid_coordinates(size, kind="centre")[:, 0]
     check(f"eq. 9.7, {size} patches", edges, centres * size / (size - 1))
-    check(f"centres, {size} patches", centres, (torch.arange(size) + 0.5) * 2 / size - 1)  # fmt: skip
+    middles = (torch.arange(size) + 0.5) * (2 / size)
+    check(f"centres, {size} patches", centres, middles - 1)
 
 # %% [markdown]
 # ### In the wild: height for width
 #
-# The second convention is which coordinate comes first. This package counts rows first, as an image is stored. RoPE-ViT and
-# the vision tower of Llama 4 give the first pairs to the columns: `axial_frequencies(dim, 2).flip(0)` is their matrix.
-# Mistakes hide here, because a square image forgives them. A pull request to the library timm corrects the order of height
-# and width in grids with the columns first, which "impacts models w/ xy indexing … and non-square image usage"
+# The second convention is which coordinate comes first. This package counts rows first, as an image is stored. RoPE-ViT
+# and the vision tower of Llama 4 give the first pairs to the columns: `axial_frequencies(dim, 2).flip(0)` is their
+# matrix. Mistakes hide here, because a square image forgives them. A pull request to the library timm corrects the order
+# of height and width in grids with the columns first, and names images that are not square as affected
 # ([timm#2541](https://github.com/huggingface/pytorch-image-models/pull/2541)). The kind of mistake, on this page's own
 # grid: height and width are exchanged when the grid is made, and the tokens are still read row by row.
 
 
 # %%
 def exchanged(height: int, width: int) -> Tensor:
-    """Coordinates (row, column) from a grid that was made with width and height exchanged."""
+    """(row, column) from a grid that was made with width and height exchanged."""
     return grid_coordinates(width, height).flip(-1)
 
 
@@ -454,20 +458,20 @@ x_scores = by_package(q, k, p.flip(-1), p_key.flip(-1), first_x)
 check("columns first, columns given first", x_scores, by_package(q, k, p, p_key, axial))
 
 # %% [markdown]
-# On a square image the mistake exchanges rows and columns, and nothing is torn: a model trained like this reads transposed
-# pictures, and no test on square images notices. On other shapes neighbours land far apart.
+# On a square image the mistake exchanges rows and columns, and nothing is torn: a model trained like this reads
+# transposed pictures. On the other shapes more than half of all neighbours are torn apart.
 #
 # ## Video, and text in between
 #
-# A video adds a third coordinate, time. A model that also reads text has one more wish: for a text token all coordinates are
-# equal to its position, and RoPE for text should be what it was. **M-RoPE** (Qwen2-VL {cite:p}`wang2024`) does that: it takes
-# *one* spectrum $\theta_0, \dots, \theta_{D/2-1}$ and gives each pair to one axis,
+# A video adds a third coordinate, time. A model that also reads text has one more wish: for a text token all coordinates
+# are equal to its position, and RoPE for text should be what it was. **M-RoPE** (Qwen2-VL {cite:p}`wang2024`) does that:
+# it takes *one* spectrum $\theta_0, \dots, \theta_{D/2-1}$ and gives each pair to one axis,
 #
 # $$ f_{ai} = \theta_i \text{ if axis } a \text{ owns pair } i , \text{ else } 0 . $$ (eq-9-8)
 #
 # With $p_1 = p_2 = p_3 = m$ every pair turns by $m\theta_i$, whoever owns it. But who owns which? In Qwen2-VL the 16
-# fastest pairs belong to time, the next 24 to the rows, the 24 slowest to the columns. Qwen3-VL {cite:p}`bai2025` lets the axes
-# take turns:
+# fastest pairs belong to time, the next 24 to the rows, the 24 slowest to the columns. Qwen3-VL {cite:p}`bai2025` lets
+# the axes take turns:
 
 # %%
 from rope_lab import RotaryEmbedding, frequencies
@@ -479,24 +483,26 @@ kinds = {
     "interleaved": interleaved_mrope_frequencies(sections, base),
 }
 ids = torch.randint(1000, (draws, 3)).double()
-q128 = torch.randn(draws, 128)
+q128 = torch.randn(1, 1, draws, 128)
 theta = frequencies(128, base)
 for name, freqs in kinds.items():
     if name == "contiguous":
         owner = [a for a, count in enumerate(sections) for _ in range(count)]
     else:
         owner = [i % 3 if i % 3 and i < 3 * sections[i % 3] else 0 for i in range(64)]
-    powers = torch.stack([torch.exp(1j * ids[:, a] * theta[i]) for i, a in enumerate(owner)], dim=-1)  # fmt: skip
-    turned, _ = RotaryEmbeddingND(freqs)(q128[None, None], q128[None, None], coordinates=ids)  # fmt: skip
-    check(f"eq. 9.8, {name}", pairs(turned[0, 0]), pairs(q128) * powers, draws=draws)
+    powers = torch.exp(1j * ids[:, owner] * theta)  # pair i turns by its owner's id
+    turned = RotaryEmbeddingND(freqs)(q128, q128, coordinates=ids)[0]
+    check(
+        f"eq. 9.8, {name}", pairs(turned[0, 0]), pairs(q128[0, 0]) * powers, draws=draws
+    )
 
     spectrum, factor = YaRN(4.0, 32_768)(theta, 1)
     build = mrope_frequencies if name == "contiguous" else interleaved_mrope_frequencies
     scaled = RotaryEmbeddingND(build(sections, spectrum=spectrum), factor=factor)
-    line = q128[None, None, :50]
-    text_ids = torch.arange(50)[:, None].expand(50, 3)
-    as_text = RotaryEmbedding(128, base=base, scaling=YaRN(4.0, 32_768))
-    check(f"text is RoPE, with YaRN, {name}", scaled(line, line, coordinates=text_ids)[0], as_text(line, line)[0])  # fmt: skip
+    line, text_ids = q128[:, :, :50], torch.arange(50)[:, None].expand(50, 3)
+    as_video = scaled(line, line, coordinates=text_ids)[0]
+    as_text = RotaryEmbedding(128, base=base, scaling=YaRN(4.0, 32_768))(line, line)[0]
+    check(f"text is RoPE, with YaRN, {name}", as_video, as_text)
 
 owned = {name: (freqs != 0).long().argmax(0) for name, freqs in kinds.items()}
 waves = 2 * math.pi / theta
@@ -505,7 +511,11 @@ rows = [
     for name in kinds
     for a, axis in enumerate(("time", "rows", "columns"))
 ]
-table(rows, {"owner": "", "shortest": ",.0f", "longest": ",.0f"}, caption="Wavelengths of each axis, sections 24, 20, 20, base 5,000,000.")  # fmt: skip
+table(
+    rows,
+    {"owner": "", "shortest": ",.0f", "longest": ",.0f"},
+    caption="Wavelengths of each axis, sections 24, 20, 20, base 5,000,000.",
+)
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two lines of dots over wavelength, logarithmic. Contiguous: all dots of time on the left, those of rows in the middle, those of columns on the right, without overlap. Interleaved: time, rows and columns take turns over nearly the whole range, and the last four dots on the right belong to time."}, "figure": {"caption": "Who owns the pair of each wavelength, for the sections and base of Qwen3-VL. In contiguous sections the axes share no part of the spectrum: time has the fast pairs only, the columns have none that completes a turn in a picture. Interleaved, each axis has fast and slow pairs.", "name": "fig-owners"}}
 from rope_lab.figures.images import owners
@@ -513,19 +523,20 @@ from rope_lab.figures.images import owners
 owners(waves, owned)
 
 # %% [markdown]
-# In contiguous sections no pair of time is slow and no pair of the columns is fast, so in this respect the three axes are not
-# treated alike. The authors of the interleaved form give that as its reason {cite:p}`huang2025`. A scaling such as YaRN
-# acts on the spectrum: compute it first, then deal it out (`spectrum=`), and pass its attention factor on.
+# In contiguous sections no pair of time is slow and no pair of the columns is fast, so in this respect the three axes are
+# not treated alike. The authors of the interleaved form give that as its reason {cite:p}`huang2025`. A scaling such as
+# YaRN acts on the spectrum: compute it first, then deal it out (`spectrum=`), and pass its attention factor on.
 #
-# Diffusion transformers make another choice: each axis has a whole spectrum of its own, time the smaller share. In the published
-# code of FLUX.1 the axes own 16, 56 and 56 coordinates of a head, and text tokens all have the coordinates $(0, 0, 0)$; in that of
-# Wan 2.1 they own 44, 42 and 42. `axes_frequencies((16, 56, 56))` is such a matrix. (Read in the code, not run here.)
+# Diffusion transformers make another choice: each axis has a whole spectrum of its own. In the published code of FLUX.1
+# three axes own 16, 56 and 56 coordinates of a head. The first coordinate of an image's tokens is 0, and text tokens are
+# all at $(0, 0, 0)$, so these 16 do not turn. In that of Wan 2.1, for video, the axes own 44, 42 and 42.
+# `axes_frequencies((44, 42, 42))` is such a matrix. (Read in the code, not run here.)
 #
 # ## Experiment: digits at another resolution
 #
-# Position matters most where it was not trained. scikit-learn ships 1,797 handwritten digits of $8 \times 8$ pixels. We cut
-# them into patches of $2 \times 2$, so a digit is 16 tokens, and train a transformer of two blocks without a causal mask on
-# random sections of 1,000 of them. Then it reads other digits with more pixels, which means more patches:
+# scikit-learn {cite:p}`pedregosa2011` ships 1,797 handwritten digits of $8 \times 8$ pixels. We cut them into patches of
+# $2 \times 2$, so a digit is 16 tokens, and train a transformer of two blocks without a causal mask on random sections of
+# 1,000 of them, enlarged to $8 \times 8$. Then it reads other digits with more pixels, which means more patches:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "One handwritten digit drawn three times at the same size: with 6 by 6, 8 by 8 and 12 by 12 pixels, cut by orange lines into 3 by 3, 4 by 4 and 6 by 6 patches."}, "figure": {"caption": "One digit at three resolutions. A patch always has two by two pixels, so that at a higher resolution there are more patches and each covers a smaller part of the digit.", "name": "fig-digits"}}
 from rope_lab.experiments import images
@@ -533,11 +544,13 @@ from rope_lab.figures.images import same_digit
 
 torch.set_default_dtype(torch.float32)
 digits = images.digits()
-same_digit([images.resized(digits.images[-3:-2], size)[0] for size in (6, 8, 12)], images.PATCH)  # fmt: skip
+one_digit = digits.images[-3:-2]
+same_digit([images.resized(one_digit, n)[0] for n in (6, 8, 12)], images.PATCH)
 
 # %% [markdown]
-# At 12 pixels the patches can be *counted*, from 0 to 5 where the model knows 0 to 3, or *scaled*: measured in patches of the
-# trained size, from centre to centre, as position interpolation does for text. One model, trained here in a few seconds:
+# At 12 pixels the patches can be *counted*, from 0 to 5 where the model knows 0 to 3, or *scaled*: measured in patches of
+# the trained size, from centre to centre, as position interpolation does for text. One model, trained here in a few
+# seconds:
 
 # %%
 from rope_lab.experiments.images import tested, trained
@@ -550,8 +563,8 @@ for size, by_place in ((8, False), (12, False), (12, True)):
     print(f"{size:2d} pixels, {how}: {correct:.0%} of {len(test.labels)} digits")
 
 # %% [markdown]
-# The recorded experiment trains six encodings for longer, with three seeds each. Each gets its own learning rates, chosen on 300
-# digits that take no other part. The other 497 digits are the test:
+# The recorded experiment trains seven encodings for longer, with three seeds each. Each gets its own learning rates,
+# chosen on 300 digits that take no other part. The other 497 digits are the test:
 
 # %%
 from rope_lab.experiments.seeds import interval
@@ -592,8 +605,8 @@ resolutions(recorded)
 #
 # ## Summary
 #
-# - In several dimensions RoPE is a matrix of frequencies: pair $i$ turns by $p \cdot f_i$. An axial score is a sum over axes
-#   {eq}`eq-9-2`, and only frequencies that look along several axes escape that.
+# - In several dimensions RoPE is a matrix of frequencies: pair $i$ turns by $p \cdot f_i$. An axial score is a sum over
+#   axes {eq}`eq-9-2`, and only frequencies that look along several axes escape that.
 # - Rotations $\exp(\sum_a p_a G_a)$ are relative exactly when the generators commute, and then they are such a matrix in
 #   another basis.
 # - What a coordinate means (counted or scaled, edges or centres, rows or columns first) is part of the encoding.
@@ -606,9 +619,9 @@ resolutions(recorded)
 # :label: ex-09-1
 # ```
 #
-# A model was trained on `trained` patches along an axis and reads an image with `n`. Write `scaled_places(n, trained)`: the
-# coordinates of the `n` patches, of shape `(n,)`, so that a place in the picture keeps its coordinate. In training, the
-# patches had the coordinates 0, 1, …, and patches fill the picture.
+# A model was trained on `trained` patches along an axis and reads an image with `n`. Write `scaled_places(n, trained)`:
+# the coordinates of the `n` patches, of shape `(n,)`, so that a place in the picture keeps its coordinate. In training,
+# the patches had the coordinates 0, 1, …, and patches fill the picture.
 
 # %%
 from rope_lab.exercises.ch09 import check_scaled_places
@@ -628,8 +641,8 @@ check_scaled_places(scaled_places)
 # :label: sol-09-1
 # ```
 #
-# The centre of patch $i$ is at the fraction $(i + \tfrac12)/n$ of the picture. In training the fraction $u$ had the coordinate
-# $u \cdot \text{trained} - \tfrac12$.
+# The centre of patch $i$ is at the fraction $(i + \tfrac12)/n$ of the picture. In training the fraction $u$ had the
+# coordinate $u \cdot \text{trained} - \tfrac12$.
 
 
 # %%
@@ -647,9 +660,9 @@ check_scaled_places(scaled_places)
 # :label: ex-09-2
 # ```
 #
-# Write `whose_pair(sections)` for interleaved M-RoPE: the axis (0 for time, 1 for rows, 2 for columns) of each pair, in order.
-# `sections` holds how many pairs each axis owns. The axes take turns, time first. When rows or columns have all their pairs,
-# their turns go to time.
+# Write `whose_pair(sections)` for interleaved M-RoPE: the axis (0 for time, 1 for rows, 2 for columns) of each pair, in
+# order. `sections` holds how many pairs each axis owns. The axes take turns, time first. When rows or columns have all
+# their pairs, their turns go to time.
 
 # %%
 from rope_lab.exercises.ch09 import check_whose_pair
@@ -688,10 +701,10 @@ check_whose_pair(whose_pair)
 # :label: ex-09-3
 # ```
 #
-# "A head can prefer the keys at any two offsets to those at the two crossed offsets." Write
-# `two_places(freqs, first, second)` for frequencies of shape `(2, D/2)` and two offsets of shape `(2,)`: content $h$ of shape
-# `(D/2,)`, real or complex, for which both scores {eq}`eq-9-1` are larger than both at `(first[0], second[1])` and
-# `(second[0], first[1])`. Return `None` where no content has that.
+# "A head can prefer the keys at any two offsets to those at the two crossed offsets." Write `two_places(freqs, first,
+# second)` for frequencies of shape `(2, D/2)` and two offsets of shape `(2,)`: content $h$ of shape `(D/2,)`, real or
+# complex, for which both scores {eq}`eq-9-1` are larger than both at `(first[0], second[1])` and `(second[0], first[1])`.
+# Return `None` where no content has that.
 
 # %%
 from rope_lab.exercises.ch09 import check_two_places
@@ -711,10 +724,10 @@ check_two_places(two_places)
 # :label: sol-09-3
 # ```
 #
-# A score is linear in real and imaginary parts of $h$. So ask for the scores 1, 1, 0, 0, which are four linear equations with
-# $D$ unknowns. For axial frequencies the two sums of {eq}`eq-9-2` are equal, so the equations contradict each other, and no
-# other choice of scores helps. If the two places share a row or a column, the crossed places are these two. In all other
-# cases drawn here the four equations have a solution.
+# A score is linear in real and imaginary parts of $h$. So ask for the scores 1, 1, 0, 0, which are four linear equations
+# with $D$ unknowns. For axial frequencies the two sums of {eq}`eq-9-2` are equal, so the equations contradict each other,
+# and no other choice of scores helps. If the two places share a row or a column, the crossed places are these two. In all
+# other cases drawn here the four equations have a solution.
 
 
 # %%
@@ -739,9 +752,9 @@ check_two_places(two_places)
 # :label: ex-09-4
 # ```
 #
-# `patch_grid` should return (row, column) of every patch of an image, of shape `(height · width, 2)`, in the order in which
-# `flatten` reads an image. A model that was trained on square images with it works well on them and fails on all others.
-# Correct it.
+# `patch_grid` should return (row, column) of every patch of an image, of shape `(height · width, 2)`, in the order in
+# which `flatten` reads an image. A model that was trained on square images with it works well on them and fails on all
+# others. Correct it.
 
 # %%
 from rope_lab.exercises.ch09 import check_patch_grid
@@ -763,8 +776,8 @@ check_patch_grid(patch_grid)
 # :label: sol-09-4
 # ```
 #
-# With `indexing="ij"` the first argument becomes the first axis, so this grid is `width` × `height` and is flattened column by
-# column. On square images that is the transposed picture. Give the rows first.
+# With `indexing="ij"` the first argument becomes the first axis, so this grid is `width` × `height` and is flattened
+# column by column. On square images that is the transposed picture. Give the rows first.
 
 
 # %%
@@ -782,21 +795,21 @@ check_patch_grid(patch_grid)
 # ```{exercise} Open question
 # :label: ex-09-5
 #
-# A paper learns dense generators that do not commute, and its vision transformer beats one with RoPE. The authors conclude
-# that relative positions do not matter for images. Which experiments would you want to see first? (This question has no
-# checker.)
+# A paper learns dense generators that do not commute, and its vision transformer beats one with RoPE. The authors
+# conclude that relative positions do not matter for images. Which experiments would you want to see first? (This question
+# has no checker.)
 # ```
 #
 # ````{solution} ex-09-5
 # :label: sol-09-5
 #
-# - *The same freedom without the cause.* Dense generators have many more parameters than frequencies. Learn commuting ones of
-#   about the same number: a learned basis, or ComRoPE's blocks. If they do as well, it was the freedom.
-# - *How far from relative?* Train, and measure the commutators and the change of the scores by a shift, as on this page, at the
-#   coordinates that occur. Generators that start small and stay small nearly commute: by {eq}`eq-9-5` the error is of second
-#   order.
-# - *Is the absolute place useful?* In photographs the sky is above. Shift the test images, or give the RoPE model a learned
-#   table as well. If that closes the gap, the gain was absolute position.
+# - *The same freedom without the cause.* Dense generators have many more parameters than frequencies. Learn commuting
+#   ones of about the same number: a learned basis, or ComRoPE's blocks. If they do as well, it was the freedom.
+# - *How far from relative?* Train, and measure the commutators and the change of the scores by a shift, as on this page,
+#   at the coordinates that occur. Generators that start small and stay small nearly commute: by {eq}`eq-9-5` the error is
+#   of second order.
+# - *Is the absolute place useful?* In photographs the sky is above. Shift the test images, or give the RoPE model a
+#   learned table as well. If that closes the gap, the gain was absolute position.
 # - *Chance and rates.* Seeds, and a learning rate of its own for each side.
 # ````
 #
@@ -804,8 +817,8 @@ check_patch_grid(patch_grid)
 #
 # - {cite:t}`heo2024`: axial and mixed frequencies for vision transformers. Their models are not reproduced.
 # - {cite:t}`xiong2025`: directions by the golden ratio. The evenness is measured above, their trainings are not repeated.
-# - {cite:t}`ostmeier2024`, {cite:t}`schenck2025`, {cite:t}`yu2025`: LieRE, STRING and ComRoPE. Whether their generators commute is
-#   checked above; {cite:t}`liu2025rethinking` derive the common basis. Their trainings are not repeated.
+# - {cite:t}`ostmeier2024`, {cite:t}`schenck2025`, {cite:t}`yu2025`: LieRE, STRING and ComRoPE. Whether their generators
+#   commute is checked above; {cite:t}`liu2025rethinking` derive the common basis. Their trainings are not repeated.
 # - {cite:t}`geijn2025`: the case against relative positions in vision.
 # - {cite:t}`wang2024`, {cite:t}`bai2025`, {cite:t}`huang2025`: M-RoPE, contiguous and interleaved.
 # - {cite:t}`simeoni2025`: DINOv3, which counts from centre to centre.

@@ -22,8 +22,8 @@ from rope_lab.encodings.rotary import frequencies
 def axes_frequencies(dims: Sequence[int], base: float = 10_000.0) -> Tensor:
     """Axis a owns dims[a]/2 adjacent pairs, with the frequencies of RoPE of dimension dims[a]; shape (A, D/2), float64.
 
-    `axial_frequencies` is the case of equal shares. Diffusion transformers give time the smaller share:
-    (16, 56, 56) in FLUX.1.
+    `axial_frequencies` is the case of equal shares. The published code of FLUX.1 has (16, 56, 56), that of Wan 2.1
+    (44, 42, 42).
 
     Args:
         dims: coordinates of each axis, positive and even; D is their sum.

@@ -1,4 +1,4 @@
-"""Figures of chapter 9: scores by offset on a plane, owners of pairs, digits and how they are read at a resolution."""
+"""Figures of chapter 9: owners of pairs, one digit at several resolutions, and how digits are read at each."""
 
 from __future__ import annotations
 
@@ -25,26 +25,6 @@ _LINES = {
     "golden ratio": COLORS["vermilion"],
 }
 _MARKS = dict(zip(_LINES, "xsDoPv^", strict=True))
-
-
-def offset_maps(maps: Mapping[str, ArrayLike]) -> Figure:
-    """Scores at every offset, one panel per name on one scale of colours; row offsets down, column offsets right.
-
-    Args:
-        maps: name → values from −1 to 1, square, with the offset (0, 0) in the middle.
-    """
-    figure, grid = new_figure(1, len(maps), size=(7.5, 3.0), sharey=True, squeeze=False)
-    for axes, (name, values) in zip(grid[0], maps.items(), strict=True):
-        shown = np.asarray(values)
-        far = (len(shown) - 1) / 2
-        picture = axes.imshow(
-            shown, cmap="RdBu_r", vmin=-1, vmax=1, extent=(-far - 0.5, far + 0.5, far + 0.5, -far - 0.5)
-        )
-        axes.set_title(name, loc="left", fontsize=12)
-        axes.set(xlabel="offset (columns)")
-    grid[0, 0].set_ylabel("offset (rows)")
-    figure.colorbar(picture, ax=list(grid[0]), ticks=[-1, 0, 1], shrink=0.8)
-    return figure
 
 
 def owners(wavelengths: ArrayLike, kinds: Mapping[str, ArrayLike]) -> Figure:

@@ -15,14 +15,11 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 NAMES = ("axial", "one head of mixed", "golden ratio")
-PAIRS, DISTANCE = (
-    8,
-    8,
-)  # on the sliders at first: half the number of pairs, and the radius of the ring in patches
-MOST, FARTHEST, BASE = 32, 10, 100.0
+PAIRS, DISTANCE = 16, 8  # at first: half the number of pairs, and the radius of the ring in patches
+MOST, FARTHEST, BASE = 32, 12, 100.0
 TURN = 0.5  # radians by which the head of RoPE-Mixed has turned the two axes
 LEVELS = 6  # shades on either side of zero
-CELL = 12  # of the drawing
+CELL = 10  # of the drawing
 _Array = NDArray[np.float64]
 
 

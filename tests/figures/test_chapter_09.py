@@ -90,4 +90,4 @@ def test_it_is_small_and_complete_without_javascript() -> None:
     assert len(page) < 30_000
     assert page.count('class="shade"') == 13
     before = page.split("<script>")[0]
-    assert before.count("h12v12h-12z") == 21 * 21
+    assert before.count("h10v10h-10z") == 25 * 25

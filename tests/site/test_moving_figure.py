@@ -255,7 +255,7 @@ def test_a_map_of_offsets(browser: Browser, name: str, half: int, distance: int)
     page.evaluate(MOVE, ["p", half])
     page.evaluate(MOVE, ["d", distance])
     assert page.locator(shown).all_inner_texts() == said_of_plane(name, half, distance)
-    assert page.locator(".rope-plane .ring").get_attribute("r") == str(12 * distance)
+    assert page.locator(".rope-plane .ring").get_attribute("r") == str(10 * distance)
     page.close()
 
 
