@@ -30,6 +30,7 @@ EXTRAS = [
     "requests",
     "rotary_embedding_torch",
     "safetensors",
+    "sklearn",
     "transformers",
 ]
 
