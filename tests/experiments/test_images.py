@@ -21,6 +21,7 @@ from rope_lab.experiments.images import (
     sections,
     trained,
 )
+from rope_lab.experiments.seeds import verdict
 from rope_lab.experiments.store import Results
 
 
@@ -142,3 +143,39 @@ def test_a_measurement_has_every_resolution_both_ways() -> None:
     assert len(numbers["counted"]) == len(numbers["scaled"]) == 5
     assert numbers["counted"][1] == numbers["scaled"][1]
     assert images.EXPERIMENTS["images"].kept(numbers)["scaled"] == numbers["scaled"][1:4]
+
+
+def test_the_chapter_says_what_the_record_shows() -> None:
+    results = Results.recorded("images")
+
+    def mean(encoding: str, size: int, *, scaled: bool = False) -> float:
+        values = images.accuracies(results, encoding, size, scaled=scaled)
+        assert len(values) == 3
+        return sum(values) / 3
+
+    def word(first: tuple[str, int, bool], second: tuple[str, int, bool]) -> str:
+        both = [
+            images.accuracies(results, name, size, scaled=scaled) for name, size, scaled in (first, second)
+        ]
+        return verdict([a - b for a, b in zip(*both, strict=True)]).word
+
+    positions = ENCODINGS[1:]
+    assert all(mean(name, 12, scaled=True) > mean(name, 8) - 0.04 for name in positions)
+    assert all(mean(name, 12) < 0.52 * mean(name, 8) for name in ("learned", "sinusoidal"))
+    assert all(mean(name, 12) > 0.8 for name in images.ROTARY)
+    assert all(mean(name, 16) < 0.6 for name in ENCODINGS)
+    plain, other = ("axial", 12, False), ("axial, base 10", 12, False)
+    for first, second, said in (
+        (("axial", 12, True), plain, "higher"),
+        (plain, ("sinusoidal", 12, False), "higher"),
+        (plain, ("learned", 12, False), "higher"),
+        (("axial", 12, True), ("sinusoidal", 12, True), "undecided"),
+        (("axial", 12, True), ("learned", 12, True), "undecided"),
+        (("mixed", 12, False), plain, "undecided"),
+        (other, plain, "higher"),
+        (("mixed", 12, False), other, "undecided"),
+        (("golden ratio", 12, False), plain, "undecided"),
+        (("golden ratio", 8, False), ("axial", 8, False), "lower"),
+        (("no position", 12, False), ("no position", 8, False), "lower"),
+    ):
+        assert word(first, second) == said, (first, second)
