@@ -664,6 +664,38 @@ table(
 # slightly worse model. A test finds both in a line: decode with and without the cache, and compare (see {eq}`eq-13-3`). The
 # tests of this package do so for its encodings and several splits.
 #
+# (break-the-rotation)=
+# ## Break it yourself
+#
+# The model that was trained above is in this page. Load it, type a verse, and move the switches: its weights stay the
+# same, and only the rotation changes. The page shows the loss of every character, how far back each head looks, and how
+# the text continues. Before you move a switch, guess which of them breaks the model and which it hardly notices.
+
+# %% tags=["hide-input"]
+from rope_lab.figures.in_the_page import in_the_page
+
+first = corpus.val.find("GREMIO:")
+in_the_page(run.model, corpus.vocab, corpus.val[first : first + 2 * context])
+
+# %% [markdown]
+# The switch *offset forgotten in the cache* is the bug of the last section: the first half of the verse is read at
+# once, and each later character is told that it is at position 0. Chapter 5 has the two layouts, chapter 11 linear
+# interpolation, NTK and YaRN, and chapter 3 the variant RoPER, whose values turn. The verse is twice as long as the
+# context that the model was trained on, so that you can compare what a scaling costs within that context with what it
+# changes beyond it.
+#
+# What runs in the browser is a second implementation of the model in plain JavaScript, for one token at a time with a
+# cache. Read `step` first: it is a block of this chapter, four times. `attend` turns the query and the key of the new
+# token, appends the key to the cache *turned*, and scores it against all keys there; each switch is a condition in one
+# of these lines. The last button of the page computes the table with it and compares; tests compare its logits with
+# those of `rope_lab` for every switch.
+
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the JavaScript", "code_prompt_hide": "Hide the JavaScript"}
+from rope_lab.figures.in_the_page import twin
+
+twin()
+
+# %% [markdown]
 # ## Summary
 #
 # - A loss in nats per character is the logarithm of a number of equally likely choices; counting pairs of characters is the

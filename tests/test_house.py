@@ -75,6 +75,7 @@ def test_wheel_holds_the_package_alone(wheel):
     pages = {f"data/share/rope_lab/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("[0-9]*.py")}
     assert shared == pages | {"data/share/rope_lab/book/references.bib"}
     assert "rope_lab/py.typed" in names
+    assert {"rope_lab/figures/roformer.js", "rope_lab/figures/in_the_page.js"} <= set(names)
     golden = ("rope-1.json", "rope-1.safetensors", "reader.mjs")
     assert {f"rope_lab/conformance/golden/{name}" for name in golden} <= set(names)
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rope_lab").rglob("*.py")}

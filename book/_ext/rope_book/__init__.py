@@ -6,6 +6,7 @@ citing     turns its citations into names and years
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     MathJax served from the book itself, and no image without words for those who cannot see it
+weights    puts the weights of a model that runs in a page into a file of their own
 figures    makes each figure a link to itself in full size, and lets none be heavy
 docstrings turns what reads well in an editor into what Sphinx reads
 chapter_map draws the chapters and what refers back to what, each a link
@@ -42,6 +43,7 @@ from rope_book import (
     numbering,
     pages,
     publish,
+    weights,
 )
 
 
@@ -71,6 +73,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         pages,
         address,
         publish,
+        weights,
     ]
     for part in parts:
         part.setup(app)

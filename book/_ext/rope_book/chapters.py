@@ -71,7 +71,8 @@ def package_key(root: Path) -> str:
     """A hash of what a chapter's outputs depend on besides itself: package, pins, interpreter."""
     budget = os.environ.get("ROPE_LAB_PRESET", "")  # a page trained at the smoke budget is another page
     digest = hashlib.sha256(f"{platform.python_version()} {metadata.version('torch')} {budget}".encode())
-    for path in [root / "requirements.txt", *sorted((root / "rope_lab").rglob("*.py"))]:
+    code = [path for kind in ("*.py", "*.js") for path in sorted((root / "rope_lab").rglob(kind))]
+    for path in [root / "requirements.txt", *code]:
         digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
