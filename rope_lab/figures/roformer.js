@@ -109,7 +109,8 @@
   // Keys and values of the tokens so far, for each block. The first `prompt` tokens
   // count as read at once.
   function newCache(model, prompt) {
-    const blocks = { length: model.config.depth }, empty = () => ({ keys: [], values: [] });
+    const blocks = { length: model.config.depth };
+    const empty = () => ({ keys: [], values: [] });
     return { prompt, length: 0, blocks: Array.from(blocks, empty) };
   }
 

@@ -199,10 +199,10 @@ def test_the_trained_model_of_the_book(browser: Browser) -> None:
     assert len(gzip.compress(WEIGHTS.read_bytes(), 6)) <= 700_000
     assert len(CHAPTER.read_bytes()) < 700_000
     page, wrong = opened(browser, CHAPTER)
-    asked = "() => performance.getEntriesByType('resource').map(one => one.name).join(' ')"
-    assert WEIGHTS.name not in page.evaluate(asked)
+    asked = page.locator(f"script[src$='{WEIGHTS.name}']")
+    assert asked.count() == 0
     load(page)
-    assert WEIGHTS.name in page.evaluate(asked)
+    assert asked.count() == 1
     file = weights(WEIGHTS)
     ids = [file["vocab"].index(character) for character in file["verse"]]
     found = list(differences(page, loaded(file), ids))
