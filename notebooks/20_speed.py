@@ -15,13 +15,14 @@
 # (chapter-speed)=
 # # 20 · Speed
 #
-# A rotation takes three operations for each number, and yet some libraries need several times as long for it as for copying
-# the tensor. A window of 256 tokens in a text of 8,192 leaves a sixteenth of the scores, but the time need not follow. Is the
+# RoPE turns each pair of coordinates of a query or key by an angle that grows with the position
+# ({doc}`/notebooks/03_deriving_rope`). This takes three operations for each number, and yet some libraries need several times
+# as long for it as for copying the tensor. In local attention a token sees only the last $W$ tokens, its *window*. A window of 256 tokens in a text of 8,192 leaves a sixteenth of the scores, but the time need not follow. Is the
 # code slow, or is it as fast as the machine allows? **How fast can it be, and how do you know?**
 #
 # Two speeds of a machine answer most of that: how many bytes per second it moves, and how many operations per second it
 # computes. The blue line below is what they allow on the machine that built this page. Choose a computation and move the
-# slider: where its point is, under the slope or under the flat part, tells you which of the two speeds it waits for.
+# slider: where its point is, on the slope or on the flat part, tells you which of the two speeds it waits for.
 
 # %% tags=["hide-input"]
 import time
@@ -38,16 +39,17 @@ roofline(machine.bytes_per_second, machine.flops_per_second, examples(), UNITS)
 
 # %% [markdown]
 # A rotation is on the slope whatever its length. Attention moves to the right with the length of the text; with a window it
-# stops moving. This chapter counts both, bytes and operations, for everything that the book's
-# model does with positions, and sets the time that was measured beside the least that the counts allow.
+# hardly moves any more once the text is many windows long. This chapter counts both, bytes and operations, for a rotation, for
+# attention with and without a window, and for one token of a model, and compares the measured time with the least that the
+# counts allow.
 #
 # ## The floor
 #
 # Take a machine that moves 10 billion bytes and computes 100 billion operations per second, and a rotation of one million
 # numbers in float32. It reads four million bytes and writes as many, which takes 0.8 milliseconds. A pair takes four
 # products and two sums, so the arithmetic is three million operations, which takes 0.03 milliseconds. Even if both happen
-# at the same time, it cannot take less than 0.8 milliseconds: this is its **floor**, and arithmetic 26 times as fast would
-# not lower it.
+# at the same time, it cannot take less than 0.8 milliseconds: this is its **floor**. Faster arithmetic would not lower it, and
+# even arithmetic that is 26 times as slow would not raise it.
 #
 # In general, let a computation move $M$ bytes to and from memory and perform $F$ operations, on a machine that at best moves
 # $\beta$ bytes and computes $\gamma$ operations per second. Its time $T$ is
@@ -79,7 +81,7 @@ check("eq. 20.2", achieved / 1e9, roofs / 1e9, draws=1000)
 # %% [markdown]
 # Here are the speeds of this machine, on one thread. (All times that this page measures are CPU times, medians of calls
 # that alternate, so that other programs on the machine count less.) A copy into memory that is already there, and a *clone*,
-# whose result is new memory, move the same bytes:
+# whose result is new memory, read and write tensors of the same size:
 
 # %%
 from rope_lab.figures.table import table
@@ -99,11 +101,11 @@ table(
 )
 
 # %% [markdown]
-# Is it really memory that a large copy waits for? Take memory away: a tensor that fits into a cache does not have to leave
-# the processor. If memory is the limit, the same copy has to be faster there, and a product of matrices, which does many
-# operations with every byte, must not care.
+# Is it really memory that a large copy waits for? Take memory away: a tensor that fits into a cache near the arithmetic does
+# not have to come from far. If memory is the limit, the same copy has to be faster there, and a product of matrices, which does
+# many operations with every byte, should lose less.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Speed against the size of a tensor, from 64 kilobytes to 16 megabytes, both logarithmic, as a share of the highest speed of each operation. The lines of a copy and of a clone fall by a factor of several from the middle of the axis on; the line of a product of square matrices stays nearer to 1."}, "figure": {"caption": "The same operations on tensors of different sizes. A copy loses most of its speed when its tensors stop fitting into the caches, and so does a clone. The control, a product of two square matrices of that size, keeps much more of its speed: it uses each number many times while it is near.", "name": "fig-by-size"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Speed against the size of a tensor, from 64 kilobytes to 16 megabytes, both logarithmic, as a share of the highest speed of each operation. The lines of a copy and of a clone fall by a factor of several from the middle of the axis on; the line of a product of square matrices stays nearer to 1."}, "figure": {"caption": "The same operations on tensors of different sizes. A copy of 16 MB has lost most of the highest speed, and so has a clone, whose memory PyTorch can use again at these sizes. The control, a product of two square matrices of that size, keeps much more of its speed: it uses each number many times while it is near.", "name": "fig-by-size"}}
 from functools import partial
 
 from rope_lab.bench import interleave
@@ -128,8 +130,9 @@ for way, rates in speeds.items():
     print(f"{way}: {rates[-1] / max(rates):.2f} of its highest speed is left at 16 MB")
 
 # %% [markdown]
-# So for large tensors it is memory. And the table above it shows two limits of memory: the bytes themselves, and new memory
-# for a result, which the system has to provide. A rotation in eager mode returns a new tensor, and that is why this book's
+# So for large tensors it is memory. (*Memory* means whatever is beyond the nearest caches. On a server this may still be a large
+# cache that all its users share.) And the table above the figure shows two limits of memory: the bytes themselves, and new
+# memory for a result, which the system has to provide page by page. A rotation in eager mode returns a new tensor, and that is why this book's
 # unit for it is a clone of the same tensor, not a copy.
 #
 # ## A rotation
@@ -139,7 +142,8 @@ for way, rates in speeds.items():
 #
 # $$ M = 2\,e\,n , \qquad F = 3\,n , \qquad I = \frac{3}{2\,e} . $$ (eq-20-3)
 #
-# That is 0.375 operations per byte in float32 and 0.75 in bfloat16 (the table of angles is left out; all heads share it).
+# That is 0.375 operations per byte in float32 and 0.75 in bfloat16. The table with the cosine and sine of each position and
+# pair is left out, because all heads share it: for the 8 heads of the figure above, it makes 0.375 into 0.353.
 # The backward pass is a rotation by the opposite angles, so its counts are the same. To check the counts, rotate numbers
 # that count what is done to them, and watch which bytes PyTorch's operations read and write:
 
@@ -191,8 +195,9 @@ check("eq. 20.3, counted", [bound.flops / x.numel()], [3.0])
 #
 # $$ T \approx \tfrac12\, p\, t + r\, (t' - t) . $$ (eq-20-4)
 #
-# A **fused** kernel does all steps on a number while it has it: $p = 2$ and $r = 1$, the time of a clone. The elementwise
-# form that most libraries write in five operations is far from that:
+# A **fused** kernel does all steps on a number while it has it: $p = 2$ and $r = 1$, the time of a clone. An elementwise
+# form that many libraries write, in five operations, is far from that. It is compared with `rotate` in both layouts
+# ({doc}`/notebooks/05_layouts`): pairs of adjacent coordinates (interleaved), or of coordinates half a head apart (half).
 
 
 # %%
@@ -253,12 +258,20 @@ ours = [passes["interleaved"], passes["half"]]
 check_at_most("passes of ours, of five operations", ours, passes["five operations"])
 new_memory = fresh["five operations"] * (t_new - t) / predicted["five operations"]
 print(f"new memory is {new_memory:.0%} of what is predicted for five operations")
+for name in ("interleaved, bfloat16", "half, bfloat16"):
+    reused = passes[name] * t / 2 + (t_new - t)  # r = 1: the result only
+    print(f"{name}, if only its result is new: predicted {reused / t_new:.1f}")
 
 # %% [markdown]
 # *Predicted* is equation {eq}`eq-20-4`. In float32, compare it with the time. So it is not only the passes that make five
-# operations slow, but also the memory that is asked for between them. In bfloat16 the equation predicts too much: the package
-# computes in float32, as chapter 8 asks, but it widens a block of tokens at a time. The passes over a block are counted like
-# all others, although the block is still in a cache.
+# operations slow, but also the memory that is asked for between them. There is a control: start Python with the variables
+# `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` of Linux's C library set to some billions, and the program keeps the
+# memory that it has freed. Where this was tried, a clone then took about as long as a copy, and five operations about as long
+# as five copies, as their ten passes say.
+#
+# In bfloat16 the equation predicts too much. The package computes in float32, as chapter 8 asks, but it widens one block of
+# tokens at a time, and the next block gets the memory of the last one. Only the result is new to the system. With $r = 1$ the
+# prediction, in the last two lines, is much nearer to the time.
 #
 # Compiling takes seconds, so this page reads those rows from the recorded benchmark:
 
@@ -268,8 +281,8 @@ from rope_lab.bench import goals, recorded
 results = recorded()
 found = goals(results)
 provenance = (
-    f"`rope-lab bench` on {results['processor']}, {results['threads']} threads, "
-    f"torch {results['versions']['torch']}"
+    f"`rope-lab bench` on {results['processor']}, {results['threads']} threads "
+    f"if nothing else is said, torch {results['versions']['torch']}"
 )
 
 
@@ -304,8 +317,8 @@ table(
 reached("rotation", caption="Recorded: the same in bfloat16, with the goal for each.")
 
 # %% [markdown]
-# The bound in the last column is a copy of the same bytes into memory that is there, which a rotation that returns a new
-# tensor does not have.
+# A *goal* is a ratio that this package is meant to reach, whether it does or not. The *bound* is a copy of the same bytes into
+# memory that is there, which a rotation that returns a new tensor does not have.
 #
 # ## Local attention
 #
@@ -393,8 +406,9 @@ table(
 )
 
 # %% [markdown]
-# The recorded benchmark does this for 8,192 tokens, with gradients, and for the library `local-attention`. The column
-# *bound* has the ratio of the scores; for memory it has the results alone, which any way of computing them needs:
+# The recorded benchmark does this for 8,192 tokens, with gradients, and for the library `local-attention`. An *inclusive* window
+# has one more key than $W$; with *block* windows a query sees its own block of $W$ tokens, up to itself, and the block before.
+# The column *bound* has the ratio of the scores; for memory it has the results alone, which any way of computing them needs:
 
 # %%
 reached(
@@ -405,8 +419,9 @@ reached(
 # %% [markdown]
 # ## Decoding
 #
-# To write one token, a model multiplies one vector by each of its matrices. Let them have $P$ numbers, and let the cache of
-# one text hold $K$ numbers, each of which takes part in a product and a sum. With $B$ texts at once, every matrix is read
+# To write one token, a model multiplies one vector by each of its matrices, and reads the keys and values of all earlier tokens
+# from a cache. Let the matrices have $P$ numbers, and let the cache of one text hold $K$ numbers. Each number takes part in a
+# product and a sum. With $B$ texts at once, every matrix is read
 # once for all of them, but every text has a cache of its own:
 #
 # $$
@@ -416,7 +431,7 @@ reached(
 # \end{aligned}
 # $$ (eq-20-7)
 #
-# For one text $I = 2/e$, half an operation per byte in float32, hardly more than a rotation: each number of the model is
+# For one text $I = 2/e$, half an operation per byte in float32, a third more than a rotation: each number of the model is
 # fetched for one product and one sum. Twice as many texts cost hardly more bytes, as long as $B K$ is small beside $P$, and
 # do twice the work with them. (All heads have keys of their own here; with fewer key
 # heads each cached number is used several times.)
@@ -493,15 +508,20 @@ print(
 )
 share = measured[1024, 16] / 16 / measured[1024, 1]
 print(f"16 texts at once: {share:.2f} of the time per text of one alone")
+# seconds = a + b·bytes: this is a, over the seconds of width 64
+constant = (bytes_ratio - ratio) / (bytes_ratio - 1)
+print(f"not growing with the bytes: {constant:.0%} of the time at width 64,", end=" ")
+print(f"{constant / ratio:.0%} at width 256")
 
 # %% [markdown]
 # The first line is the control. If the two smaller models waited for bytes, the larger one of them would take as many times
-# as long as it has bytes. It does not, so most of their time goes into what does not grow with the bytes: starting
-# operations, and the Python around them. In the widest model the floor of the bytes is the highest of the three, and the time
-# is nearest to it. So the time of a small model says little about that of a large one.
+# as long as it has bytes. It does not. The last line takes the time to be a constant plus a part in proportion to the bytes:
+# then nearly all the time of the smallest model is the constant, such as starting operations and the Python around them, and a
+# good part of the next one's. In the widest model with one text, the floor of the bytes is by far the highest of the three, and
+# the time is nearer to it than in the small models. So the time of a small model says little about that of a large one.
 #
 # In the recorded benchmark, this package and transformers run a Llama with the same weights. It is small enough for the number
-# of operations to matter:
+# of operations to matter. The *bound* is the floor of bytes and operations, over the time of transformers:
 
 # %%
 llamas = results["models"]
@@ -515,7 +535,7 @@ reached("Llama", caption="Recorded: 6 layers, width 256, 4 heads, one thread.")
 # %% [markdown]
 # ## On a GPU
 #
-# A GPU has a roof of its own, which this book has not measured. Two questions depend on it and were prepared without one:
+# A GPU has a roof of its own. Two questions depend on it:
 # whether FlexAttention is the faster form of local attention, and whether the compiled rotation reaches 85% of the speed of
 # a clone. `make gpu` records both, with the device and the versions. The backend can then be chosen from the record; without
 # one it is the form that is tested here:
@@ -564,7 +584,7 @@ print(f"speed-up: {speedup:.1f}, of which the passes explain {by_passes:.1f}")
 # - Count bytes and operations. The longer of the two times that they take at best is a floor, and only the distance from it
 #   can be won by better code.
 # - A rotation and a token of a large model wait for memory, full attention over a long text for arithmetic; a window makes it
-#   at most about $N/2W$ times as fast. A token of a small model waits for what does not grow with its bytes.
+#   at most about $N/2W$ times as fast. A token of a very small model waits for what does not grow with its bytes.
 # - Fusing saves passes over memory and new memory, not operations.
 #
 # ## Exercises
@@ -617,7 +637,7 @@ check_least_time(least_time)
 # A computation is a list of steps, each a list of names of tensors: first the result, then what it is computed from, such as
 # `[["p", "x", "cos"], ["y", "p", "x"]]`. `sizes` has the bytes of each tensor. Write `passes_saved(steps, sizes)`: the
 # bytes that the steps move if each is an operation of its own, divided by those of one fused kernel, whose only result is
-# that of the last step.
+# that of the last step. A step that names a tensor twice reads it twice, a fused kernel reads each tensor once.
 
 # %%
 from rope_lab.exercises.ch20 import check_passes_saved
@@ -721,7 +741,7 @@ check_enough_texts(enough_texts)
 # :label: sol-20-4
 # ```
 #
-# It is refuted. $2B(P + K) \ge I^* e\,(P + BK)$ means $B\,\big(2(P + K) - I^* e K\big) \ge I^* e P$, and if the
+# It is refuted: it depends on the cache. $2B(P + K) \ge I^* e\,(P + BK)$ means $B\,\big(2(P + K) - I^* e K\big) \ge I^* e P$, and if the
 # bracket is not positive, no $B$ will do: every further text brings a cache of its own, and the intensity approaches
 # $2(P + K)/eK$.
 
