@@ -745,7 +745,7 @@ if ablation.variants():
 #
 # And here is the whole recipe, compared with that of nanoGPT for a CPU {cite:p}`karpathy2022` (a GPT-2 with learned positions,
 # LayerNorm and GELU, AdamW, segments of 64 characters), rebuilt from its published settings in this package and trained here.
-# Ours is the preset of chapter 13 with as many updates, but without the gain, which is younger than these records.
+# Ours is the preset of chapter 13 with as many updates.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against CPU seconds of training, three groups of dots: nanoGPT's recipe, ours, and ours in a fifth of the time."}, "figure": {"caption": "Two recipes, one of them at two lengths, a dot per seed. Lower is better, further left is cheaper. Each model is evaluated at its own context, 64 characters for nanoGPT's and 128 for ours.", "name": "fig-recipes"}}
 from rope_lab.experiments.recipes import FIRST

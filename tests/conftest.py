@@ -22,16 +22,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """Built from a copy of what git would hold, so that no build folder of an earlier one leaks in."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for path in [
-        *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE", "rope_lab/py.typed")),
-        *(ROOT / "rope_lab").rglob("*.py"),
+        *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE")),
+        *(p for p in (ROOT / "rope_lab").rglob("*") if p.is_file() and "__pycache__" not in p.parts),
         *(ROOT / "notebooks").glob("[0-9]*.py"),
         ROOT / "book" / "references.bib",
-        *(ROOT / "rope_lab" / "experiments" / "results").glob("*/*.json"),
-        *(
-            path
-            for kind in ("json", "safetensors", "mjs")
-            for path in (ROOT / "rope_lab/conformance").rglob(f"*.{kind}")
-        ),
         ROOT / "tests" / "conftest.py",  # must not get in
     ]:
         copy = source / path.relative_to(ROOT)
