@@ -18,8 +18,9 @@
 # A text is a line, but the patches of an image lie on a grid, and those of a video in a block of frames, rows and
 # columns. In a text one number, the position, fixes every angle. **By what does a patch in row 3 and column 5 turn?**
 #
-# Each pair of coordinates may weigh rows and columns as it likes. The figure shows what comes of three choices for a
-# query and a key that are equal. In the middle the two are in the same patch; the colour of a cell says how well they
+# RoPE turns the $D$ numbers of a query or key in pairs, and each pair may weigh rows and columns as it likes. (On this
+# page *coordinates* are those of a token: row, column, frame.) The figure shows what comes of three choices for a query
+# and a key that are equal. In the middle the two are in the same patch; the colour of a cell says how well they
 # match when the key is so many rows and columns away: red is 1, white 0, blue −1. Change the choice and the number of
 # pairs, and look along the ring:
 
@@ -30,18 +31,19 @@ plane()
 
 # %% [markdown]
 # The axial choice leaves a cross: far along a row, half of the pairs have not turned at all. The golden ratio leaves
-# rings. This chapter derives these maps, asks which rotations in several dimensions depend on the offset only, and tries
-# them on handwritten digits.
+# rings. This chapter derives these maps, asks which rotations in several dimensions depend on the offset only, and
+# tries them on handwritten digits.
 #
 # ## Two coordinates, one angle
 #
-# Start with a head of $D = 4$ coordinates, two pairs. Let the first pair turn by one radian per row and the second by one
+# Start with a head of $D = 4$ numbers, two pairs. Let the first pair turn by one radian per row and the second by one
 # radian per column. For $q = k = (1, 0, 1, 0)$ and a key two rows and three columns away, the pairs contribute $\cos 2$
 # and $\cos 3$, so the score is $-0.42 - 0.99 = -1.41$.
 #
 # In general a token has coordinates $p = (p_1, \dots, p_A)$, here row and column, and pair $i$ has a frequency for each
-# of them, $f_i = (f_{1i}, \dots, f_{Ai})$. It turns by the angle $p \cdot f_i = \sum_a p_a f_{ai}$. With the arrows $h_i
-# = q_i \bar k_i$ of chapter 6 and the offset $\delta = p - p'$ of a query at $p$ and a key at $p'$, the score is
+# of them, $f_i = (f_{1i}, \dots, f_{Ai})$. It turns by the angle $p \cdot f_i = \sum_a p_a f_{ai}$. Write pairs as
+# complex numbers. With the arrows $h_i = q_i \bar k_i$ of chapter 6 and the offset $\delta = p - p'$ of a query at $p$
+# and a key at $p'$, the score is
 #
 # $$
 # \langle R_p q,\, R_{p'} k \rangle
@@ -114,15 +116,17 @@ check("eq. 9.1, by hand", one_each, torch.tensor([math.cos(2) + math.cos(3)]))
 # %% [markdown]
 # ### What an axial head cannot say
 #
-# In axial RoPE every pair looks at one coordinate, so the score is a sum $S(a, b) = S_1(a) + S_2(b)$ of a part that knows
-# the row offset and a part that knows the column offset. For any two offsets $(a, b)$ and $(c, d)$ this means
+# In axial RoPE every pair looks at one coordinate, so the score is a sum $S(a, b) = S_1(a) + S_2(b)$ of a part that
+# knows the row offset and a part that knows the column offset. For any two offsets $(a, b)$ and $(c, d)$ this means
 #
 # $$ S(a, b) + S(c, d) = S(a, d) + S(c, b) . $$ (eq-9-2)
 #
-# A head may prefer a single patch, say three rows up and two columns left. But it cannot prefer *two* patches in
-# different rows and columns to both of the crossed ones, whatever query and key it learns: if the left side is large, so
-# is the right. For example, its two neighbours along one diagonal never both beat those along the other. With golden
-# directions the same two places can win:
+# Here $S$ belongs to one query and one key: all patches look alike, and the place alone decides. Then a head may prefer
+# a single patch, say three rows up and two columns left. But it cannot prefer *two* patches in different rows and
+# columns to both of the crossed ones, whatever the query and the key are: if the left side is large, so is the right.
+# For example, its two neighbours along one diagonal never both beat those along the other. (Patches with different
+# content have different keys, and the equation says nothing of them.) With golden directions the same two places can
+# win:
 
 
 # %%
@@ -167,9 +171,9 @@ check_at_most("golden: two places beat the crossed ones", weights[2:], weights[:
 # \end{aligned}
 # $$ (eq-9-3)
 #
-# For axial RoPE in the plane the two shares have equal spectra, so $K$ is a multiple of the identity: next to the query
-# the score is the same in all directions. A head of RoPE-Mixed at initialisation has the axial map, turned. Farther away
-# the terms beyond the parabola decide:
+# For axial RoPE in the plane the two shares have equal spectra, so $K$ is a multiple of the identity: up to the
+# parabola the score is the same in all directions. A head of RoPE-Mixed at initialisation has the axial map, turned.
+# Farther away the terms beyond the parabola decide:
 
 
 # %%
@@ -216,14 +220,14 @@ table(
 )
 
 # %% [markdown]
-# One patch away axial RoPE is the more even of the two. In a head with 64 pairs golden directions are from 4 to 16
-# patches, by a factor of three to eight. With 16 pairs that is a factor of two at 4 patches, and nothing at 8 and 16.
+# One patch away axial RoPE is the more even of the two. In a head with 64 pairs golden directions are at 4, 8 and 16
+# patches, by factors of about 6, 8 and 3. With 16 pairs that is a factor of two at 4 patches, and nothing at 8 and 16.
 #
 # ## Which rotations are relative?
 #
-# Must each pair be turned as a pair? Let a token be turned by any rotation that grows linearly with its coordinates, $R_p
-# = \exp(p_1 G_1 + \dots + p_A G_A)$ with skew-symmetric $D \times D$ matrices $G_a$, the **generators**. In RoPE they are
-# block-diagonal. Several papers learn them instead. One theorem sorts these papers:
+# Must each pair be turned as a pair? Let a token be turned by any rotation that grows linearly with its coordinates,
+# $R_p = \exp(p_1 G_1 + \dots + p_A G_A)$ with skew-symmetric $D \times D$ matrices $G_a$, the **generators**. In RoPE
+# they are block-diagonal. Several papers learn them instead. One theorem sorts these papers:
 #
 # $$
 # \begin{gathered}
@@ -289,8 +293,8 @@ check_at_most(
 )  # fmt: skip
 
 # %% [markdown]
-# A common shift of both tokens changes these rotations in every one of 200 draws. What do commuting generators look like?
-# Skew-symmetric matrices that commute share an orthonormal basis $Q$ in which each of them turns the same planes:
+# A common shift of both tokens changes these rotations in every one of 200 draws. What do commuting generators look
+# like? Skew-symmetric matrices that commute share an orthonormal basis $Q$ in which each of them turns the same planes:
 #
 # $$
 # G_a = Q \begin{bmatrix} f_{a0} J & & \\ & f_{a1} J & \\ & & \ddots \end{bmatrix} Q^{\top} ,
@@ -300,8 +304,8 @@ check_at_most(
 # This is the matrix $f$ again. *Every relative rotation of this form is a matrix of frequencies and a basis.* And the
 # basis can be moved into the projections: $\langle Q R Q^{\top} W_q x, Q R' Q^{\top} W_k y \rangle$ is the score of a
 # head with the projections $Q^{\top} W_q$ and $Q^{\top} W_k$ and no basis. (That says what a head can compute, not how
-# easily it learns it, and it needs projections with nothing but the rotation behind them.) So here are the corners of the
-# theorem:
+# easily it learns it, and it needs projections with nothing but the rotation behind them.) So here are the published
+# families as special cases:
 
 
 # %%
@@ -375,11 +379,12 @@ for name in ("axial", "mixed", "golden ratio", "M-RoPE"):
     )  # fmt: skip
 
 # %% [markdown]
-# How the corners relate: STRING {cite:p}`schenck2025` is equation {eq}`eq-9-6` with a learned basis, or with circulant
-# generators, which all share the Fourier basis. ComRoPE {cite:p}`yu2025` gives each block to one axis, or makes the
-# generators of a block multiples of each other. In the last case a block sees one number per token, the weighted sum of
-# its coordinates. LieRE with blocks of $2 \times 2$ is RoPE-Mixed. To see {eq}`eq-9-6` at work, find frequencies and
-# basis of the circulant pair and compute a score from them alone:
+# How they relate: STRING {cite:p}`schenck2025` is equation {eq}`eq-9-6` with a learned basis, or with circulant
+# generators (each row is the row above, moved on by one place), which all share the Fourier basis. ComRoPE
+# {cite:p}`yu2025` gives each block to one axis, or makes the generators of a block multiples of each other. In the last
+# case a block sees one number per token, the weighted sum of its coordinates. LieRE with blocks of $2 \times 2$ is
+# RoPE-Mixed. To see {eq}`eq-9-6` at work, find frequencies and basis of the circulant pair and compute a score from
+# them alone:
 
 # %%
 wheel = relative["STRING, circulant"]
@@ -393,14 +398,15 @@ check("eq. 9.6", by_matrices(*eight, *spots, wheel), from_frequencies, draws=200
 
 # %% [markdown]
 # Does a vision model need this? The papers disagree. {cite:t}`yu2025`, who prove {eq}`eq-9-4`, report higher accuracy
-# than earlier methods, LieRE among them; {cite:t}`geijn2025` report that a RoPE whose generators do not commute learns as
-# well as the relative ones or better. (This book has repeated neither.) The theorem decides what a score *can* depend on.
+# than earlier methods, LieRE among them; {cite:t}`geijn2025` report that a RoPE whose generators do not commute learns
+# as well as the relative ones or better. (This book has repeated neither.) The theorem decides what a score *can*
+# depend on.
 #
 # ## Units: indices, edges, centres
 #
 # In text positions are whole numbers. For an image the same patch can be counted from 0, or measured as a place in the
-# picture. Then the picture covers $[-1, 1]$, and there are two ways to lay $n$ patches over it: the centres of the first
-# and the last patch are put on the two edges, or every patch keeps the place of its own centre,
+# picture. Then the picture covers $[-1, 1]$, and there are two ways to lay $n$ patches over it: the centres of the
+# first and the last patch are put on the two edges, or every patch keeps the place of its own centre,
 #
 # $$
 # e_i = \frac{2i}{n - 1} - 1 , \qquad
@@ -425,11 +431,12 @@ for size in (4, 6, 14):
 # ### In the wild: height for width
 #
 # The second convention is which coordinate comes first. This package counts rows first, as an image is stored. RoPE-ViT
-# and the vision tower of Llama 4 give the first pairs to the columns: `axial_frequencies(dim, 2).flip(0)` is their
-# matrix. Mistakes hide here, because a square image forgives them. A pull request to the library timm corrects the order
-# of height and width in grids with the columns first, and names images that are not square as affected
-# ([timm#2541](https://github.com/huggingface/pytorch-image-models/pull/2541)). The kind of mistake, on this page's own
-# grid: height and width are exchanged when the grid is made, and the tokens are still read row by row.
+# and the vision tower of Llama 4 give the first pairs to the columns: `axial_frequencies(dim, 2, base).flip(0)` is
+# their matrix, with the base of the model. Mistakes hide here, because a square image forgives them. A pull request to
+# the library timm corrects the order of height and width in grids with the columns first, and names images that are not
+# square as affected ([timm#2541](https://github.com/huggingface/pytorch-image-models/pull/2541)). The kind of mistake,
+# on this page's own grid: height and width are exchanged when the grid is made, and the tokens are still read row by
+# row.
 
 
 # %%
@@ -459,13 +466,15 @@ check("columns first, columns given first", x_scores, by_package(q, k, p, p_key,
 
 # %% [markdown]
 # On a square image the mistake exchanges rows and columns, and nothing is torn: a model trained like this reads
-# transposed pictures. On the other shapes more than half of all neighbours are torn apart.
+# transposed pictures. On the other shapes above more than half of all neighbours are torn apart. (An image of a single
+# row or column is read correctly.)
 #
 # ## Video, and text in between
 #
-# A video adds a third coordinate, time. A model that also reads text has one more wish: for a text token all coordinates
-# are equal to its position, and RoPE for text should be what it was. **M-RoPE** (Qwen2-VL {cite:p}`wang2024`) does that:
-# it takes *one* spectrum $\theta_0, \dots, \theta_{D/2-1}$ and gives each pair to one axis,
+# A video adds a third coordinate, time. A model that also reads text has one more wish: for a text token all
+# coordinates are equal to its position, and RoPE for text should be what it was. **M-RoPE** (Qwen2-VL
+# {cite:p}`wang2024`) does that: it takes *one* spectrum $\theta_0, \dots, \theta_{D/2-1}$ and gives each pair to one
+# axis,
 #
 # $$ f_{ai} = \theta_i \text{ if axis } a \text{ owns pair } i , \text{ else } 0 . $$ (eq-9-8)
 #
@@ -523,20 +532,22 @@ from rope_lab.figures.images import owners
 owners(waves, owned)
 
 # %% [markdown]
-# In contiguous sections no pair of time is slow and no pair of the columns is fast, so in this respect the three axes are
-# not treated alike. The authors of the interleaved form give that as its reason {cite:p}`huang2025`. A scaling such as
-# YaRN acts on the spectrum: compute it first, then deal it out (`spectrum=`), and pass its attention factor on.
+# In contiguous sections no pair of time is slow and no pair of the columns is fast, so in this respect the three axes
+# are not treated alike. The authors of the interleaved form give that as its reason {cite:p}`huang2025`. A scaling such
+# as YaRN acts on the spectrum: compute it first, then deal it out (`spectrum=`), and pass its attention factor on.
 #
-# Diffusion transformers make another choice: each axis has a whole spectrum of its own. In the published code of FLUX.1
-# three axes own 16, 56 and 56 coordinates of a head. The first coordinate of an image's tokens is 0, and text tokens are
-# all at $(0, 0, 0)$, so these 16 do not turn. In that of Wan 2.1, for video, the axes own 44, 42 and 42.
+# Some diffusion transformers make another choice: each axis has a whole spectrum of its own. In the published code of
+# FLUX.1 three axes own 16, 56 and 56 numbers of a head. The first coordinate of an image's tokens is 0, and text tokens
+# are all at $(0, 0, 0)$, so these 16 do not turn. (In FLUX.1 Kontext, which also reads a picture, the tokens of that
+# picture have the first coordinate 1.) In that of Wan 2.1, for video, the axes own 44, 42 and 42.
 # `axes_frequencies((44, 42, 42))` is such a matrix. (Read in the code, not run here.)
 #
 # ## Experiment: digits at another resolution
 #
-# scikit-learn {cite:p}`pedregosa2011` ships 1,797 handwritten digits of $8 \times 8$ pixels. We cut them into patches of
-# $2 \times 2$, so a digit is 16 tokens, and train a transformer of two blocks without a causal mask on random sections of
-# 1,000 of them, enlarged to $8 \times 8$. Then it reads other digits with more pixels, which means more patches:
+# scikit-learn {cite:p}`pedregosa2011` ships 1,797 handwritten digits of $8 \times 8$ pixels. We cut them into patches
+# of $2 \times 2$, so a digit is 16 tokens, and train a transformer of two blocks without a causal mask on random
+# sections of 1,000 of them, enlarged to $8 \times 8$. Then it reads other digits with more pixels, which means more
+# patches:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "One handwritten digit drawn three times at the same size: with 6 by 6, 8 by 8 and 12 by 12 pixels, cut by orange lines into 3 by 3, 4 by 4 and 6 by 6 patches."}, "figure": {"caption": "One digit at three resolutions. A patch always has two by two pixels, so that at a higher resolution there are more patches and each covers a smaller part of the digit.", "name": "fig-digits"}}
 from rope_lab.experiments import images
@@ -548,9 +559,10 @@ one_digit = digits.images[-3:-2]
 same_digit([images.resized(one_digit, n)[0] for n in (6, 8, 12)], images.PATCH)
 
 # %% [markdown]
-# At 12 pixels the patches can be *counted*, from 0 to 5 where the model knows 0 to 3, or *scaled*: measured in patches of
-# the trained size, from centre to centre, as position interpolation does for text. One model, trained here in a few
-# seconds:
+# At 12 pixels the patches can be *counted*, from 0 to 5 where the model knows 0 to 3, or *scaled*: measured in patches
+# of the trained size, from centre to centre. Position interpolation, by which texts are scaled, multiplies the same way
+# but leaves position 0 where it is; rotations do not see that difference, added vectors do. One model, trained here in
+# a few seconds:
 
 # %%
 from rope_lab.experiments.images import tested, trained
@@ -599,7 +611,7 @@ table(
     provenance=recorded.provenance().replace("tiny-shakespeare", "scikit-learn digits"),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of the fraction read correctly against the side of the image, 6 to 16 pixels. All lines with positions are near 0.93 at 8 pixels. Left, sinusoidal falls to 0.3 and learned to 0.5 at 12 pixels, the rotary ones stay above 0.8; at 16 pixels all are below 0.6. Right, all with positions are above 0.85 from 8 to 12 pixels and above 0.75 at 16; the line without positions is far below, near 0.64 at its best."}, "figure": {"caption": "Digits read correctly at five resolutions, mean of three seeds; the dotted line is the trained one. With counted patches (left) the encodings that are added to the patches fall steeply above it, the rotary ones later. Scaled (right), all encodings with positions stay close together up to 12 pixels.", "name": "fig-resolutions"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels of the fraction read correctly against the side of the image, 6 to 16 pixels. All lines with positions are between 0.92 and 0.96 at 8 pixels. Left, sinusoidal falls to 0.3 and learned to 0.5 at 12 pixels, the rotary ones stay above 0.8; at 16 pixels all are below 0.6, and mixed is lowest of the rotary ones. Right, all with positions are near 0.7 at 6 pixels, above 0.85 from 8 to 12 with a dip at 10, and above 0.75 at 16; the line without positions is far below, near 0.64 at its best."}, "figure": {"caption": "Digits read correctly at five resolutions, mean of three seeds; the dotted line is the trained one. With counted patches (left) the encodings that are added to the patches fall steeply on both sides of it, the rotary ones less and later. Scaled (right), all encodings with positions stay within six points of each other up to 12 pixels.", "name": "fig-resolutions"}}
 from rope_lab.figures.images import resolutions
 
 resolutions(recorded)
@@ -636,7 +648,18 @@ table(
             ("golden ratio", 8, "counted"),
             ("axial", 8, "counted"),
         ),
+        compared(
+            "counted: mixed − axial, 16 pixels",
+            ("mixed", 16, "counted"),
+            ("axial", 16, "counted"),
+        ),
+        compared(
+            "golden: scaled − counted",
+            ("golden ratio", 12, "scaled"),
+            ("golden ratio", 12, "counted"),
+        ),
         compared("axial, scaled: 12 − 8 pixels", measured, ("axial", 8, "scaled")),
+        compared("axial, scaled: 12 − 10 pixels", measured, ("axial", 10, "scaled")),
         compared(
             "no position: 12 − 8 pixels",
             ("no position", 12, "counted"),
@@ -650,24 +673,27 @@ table(
 # %% [markdown]
 # - **Scaling mends what counting breaks.** With scaled patches every encoding with positions reads 1.5 times the
 #   resolution almost as well as the trained one, even sinusoids and the learned table, which is read between its rows.
-#   Axial RoPE is not ahead of either of them there.
+#   Axial RoPE is not established to be ahead of either of them there. Where counting breaks little, as for the other
+#   three rotary encodings at 12 pixels, no gain is established either.
 # - **Counted, what is added fails first.** Sinusoids and the learned table, which is read at its edge beyond its rows,
 #   lose about half of the digits or more. Axial RoPE loses much less.
-# - **Is mixed ahead of axial?** In each seed it is, with counted patches, but three seeds do not establish it. And mixed
-#   frequencies start from base 10, axial ones from 100. Axial RoPE with base 10 *is* ahead of base 100, and mixed is not
-#   established to be ahead of that. A comparison without this control could credit the mixing with what the spectrum
-#   does.
-# - **Golden directions show no advantage here.** At the trained resolution they read slightly less. A head of this model
-#   has 8 pairs, and a trained image is 4 patches wide.
-# - **The patches change too.** With nothing but patches to go by, a model reads fewer digits at 12 pixels as well. There
-#   each patch shows a smaller part of a stroke. Not all that is lost at a new resolution is lost to positions.
+# - **Is mixed ahead of axial?** With counted patches it is in each seed at 12 pixels, and behind in each seed at 16;
+#   three seeds establish neither. And mixed frequencies start from base 10, axial ones from 100. Axial RoPE with base
+#   10 *is* ahead of base 100, and mixed is not established to be ahead of that. A comparison without this control could
+#   credit the mixing with what the spectrum does.
+# - **Golden directions show no established advantage here.** At the trained resolution they read slightly less. A head
+#   of this model has 8 pairs, and a trained image is 4 patches wide.
+# - **The patches change too.** With nothing but patches to go by, a model reads fewer digits at 12 pixels as well.
+#   There each patch shows a smaller part of a stroke. And scaled axial RoPE reads less at 10 pixels than at 12, which
+#   is farther from the trained size; so the distance from it does not explain all losses. Not all that is lost at a new
+#   resolution is lost to positions.
 #
 # ## Summary
 #
 # - In several dimensions RoPE is a matrix of frequencies: pair $i$ turns by $p \cdot f_i$. An axial score is a sum over
 #   axes {eq}`eq-9-2`, and only frequencies that look along several axes escape that.
-# - Rotations $\exp(\sum_a p_a G_a)$ are relative exactly when the generators commute, and then they are such a matrix in
-#   another basis.
+# - Rotations $\exp(\sum_a p_a G_a)$ are relative exactly when the generators commute, and then they are such a matrix
+#   in another basis.
 # - What a coordinate means (counted or scaled, edges or centres, rows or columns first) is part of the encoding.
 #
 # ## Exercises
@@ -760,10 +786,10 @@ check_whose_pair(whose_pair)
 # :label: ex-09-3
 # ```
 #
-# "A head can prefer the keys at any two offsets to those at the two crossed offsets." Write `two_places(freqs, first,
-# second)` for frequencies of shape `(2, D/2)` and two offsets of shape `(2,)`: content $h$ of shape `(D/2,)`, real or
-# complex, for which both scores {eq}`eq-9-1` are larger than both at `(first[0], second[1])` and `(second[0], first[1])`.
-# Return `None` where no content has that.
+# "A head can prefer the keys at any two offsets to those at the two crossed offsets." Write
+# `two_places(freqs, first, second)` for frequencies of shape `(2, D/2)` and two offsets of shape `(2,)`: content $h$ of
+# shape `(D/2,)`, real or complex, for which both scores {eq}`eq-9-1` are larger than both at `(first[0], second[1])`
+# and `(second[0], first[1])`. Return `None` where no content has that.
 
 # %%
 from rope_lab.exercises.ch09 import check_two_places
@@ -783,10 +809,10 @@ check_two_places(two_places)
 # :label: sol-09-3
 # ```
 #
-# A score is linear in real and imaginary parts of $h$. So ask for the scores 1, 1, 0, 0, which are four linear equations
-# with $D$ unknowns. For axial frequencies the two sums of {eq}`eq-9-2` are equal, so the equations contradict each other,
-# and no other choice of scores helps. If the two places share a row or a column, the crossed places are these two. In all
-# other cases drawn here the four equations have a solution.
+# A score is linear in real and imaginary parts of $h$. So ask for the scores 1, 1, 0, 0, which are four linear
+# equations with $D$ unknowns. For axial frequencies the two sums of {eq}`eq-9-2` are equal, so the equations contradict
+# each other, and no other choice of scores helps. If the two places share a row or a column, the crossed places are
+# these two. In all other cases drawn here the four equations have a solution.
 
 
 # %%
@@ -812,8 +838,8 @@ check_two_places(two_places)
 # ```
 #
 # `patch_grid` should return (row, column) of every patch of an image, of shape `(height · width, 2)`, in the order in
-# which `flatten` reads an image. A model that was trained on square images with it works well on them and fails on all
-# others. Correct it.
+# which `flatten` reads an image. A model that was trained on square images with it works well on them, but an image of
+# 3 × 5 patches gets wrong places. Correct it.
 
 # %%
 from rope_lab.exercises.ch09 import check_patch_grid
@@ -875,7 +901,8 @@ check_patch_grid(patch_grid)
 # ## References
 #
 # - {cite:t}`heo2024`: axial and mixed frequencies for vision transformers. Their models are not reproduced.
-# - {cite:t}`xiong2025`: directions by the golden ratio. The evenness is measured above, their trainings are not repeated.
+# - {cite:t}`xiong2025`: directions by the golden ratio. The evenness is measured above, their trainings are not
+#   repeated.
 # - {cite:t}`ostmeier2024`, {cite:t}`schenck2025`, {cite:t}`yu2025`: LieRE, STRING and ComRoPE. Whether their generators
 #   commute is checked above; {cite:t}`liu2025rethinking` derive the common basis. Their trainings are not repeated.
 # - {cite:t}`geijn2025`: the case against relative positions in vision.

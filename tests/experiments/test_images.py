@@ -164,6 +164,13 @@ def test_the_chapter_says_what_the_record_shows() -> None:
     assert all(mean(name, 12) < 0.52 * mean(name, 8) for name in ("learned", "sinusoidal"))
     assert all(mean(name, 12) > 0.8 for name in images.ROTARY)
     assert all(mean(name, 16) < 0.6 for name in ENCODINGS)
+    for size, ahead in ((12, True), (16, False)):  # mixed and axial, seed by seed
+        both = (images.accuracies(results, name, size, scaled=False) for name in ("mixed", "axial"))
+        assert all((mixed > axial) == ahead for mixed, axial in zip(*both, strict=True))
+    for size in (6, 8, 10, 12):
+        shares = [mean(name, size, scaled=True) for name in positions]
+        assert max(shares) - min(shares) < 0.06
+    assert all(0.92 < mean(name, 8) < 0.96 for name in positions)
     plain, other = ("axial", 12, False), ("axial, base 10", 12, False)
     for first, second, said in (
         (("axial", 12, True), plain, "higher"),
@@ -175,6 +182,9 @@ def test_the_chapter_says_what_the_record_shows() -> None:
         (other, plain, "higher"),
         (("mixed", 12, False), other, "undecided"),
         (("golden ratio", 12, False), plain, "undecided"),
+        (("mixed", 16, False), ("axial", 16, False), "undecided"),
+        *(((n, 12, True), (n, 12, False), "undecided") for n in images.ROTARY if n != "axial"),
+        (("axial", 12, True), ("axial", 10, True), "higher"),
         (("golden ratio", 8, False), ("axial", 8, False), "lower"),
         (("no position", 12, False), ("no position", 8, False), "lower"),
     ):
