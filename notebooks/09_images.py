@@ -542,7 +542,7 @@ owners(waves, owned)
 # picture have the first coordinate 1.) In that of Wan 2.1, for video, the axes own 44, 42 and 42.
 # `axes_frequencies((44, 42, 42))` is such a matrix. (Read in the code, not run here.)
 #
-# ## Experiment: digits at another resolution
+# ## Experiment: digits with more pixels
 #
 # scikit-learn {cite:p}`pedregosa2011` ships 1,797 handwritten digits of $8 \times 8$ pixels. We cut them into patches
 # of $2 \times 2$, so a digit is 16 tokens, and train a transformer of two blocks without a causal mask on random
