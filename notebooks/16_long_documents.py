@@ -300,8 +300,10 @@ for name, one_layer in (
 ):
     packed_row = documents([128] * 4)
     asked_for = scores_asked(one_layer, segments=packed_row)
-    within = 64 if "window" in name else None
-    visible = int(attention_mask(room, room, segments=packed_row, window=within).sum())
+    keys_seen = 64 if "window" in name else None
+    visible = int(
+        attention_mask(room, room, segments=packed_row, window=keys_seen).sum()
+    )
     print(f"{name}: {asked_for:,} scores, of which the masks keep {visible:,}")
 
 # %% [markdown]
