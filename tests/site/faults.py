@@ -128,9 +128,11 @@ def cut_equations(page: Page) -> list[str]:
         boxes = boxes[len(here) :]
         before = _look(page)
         style = page.add_style_tag(content=SHOWN)
-        # Ink that was cut is dark on light or light on dark; smoothing alone moves a pixel by 1 of 255.
-        changed = ImageChops.difference(before, _look(page)).point(lambda level: 255 * (level > 32))
+        shown = _look(page)
         style.evaluate("style => style.remove()")
+        changed = _changed(before, shown)
+        if changed.getbbox():  # by the rule alone: what moved by itself differs from only one of the two
+            changed = ImageChops.darker(changed, _changed(_look(page), shown))
         scale = before.width / size["width"]
         for left, upper, right, lower in here:
             area = (left, upper - at - 12, right, lower - at + 12)
@@ -138,6 +140,11 @@ def cut_equations(page: Page) -> list[str]:
                 cut.append(f"an equation is cut, {upper:.0f} px down the page")
     page.set_viewport_size(size)
     return cut
+
+
+def _changed(one: Image.Image, other: Image.Image) -> Image.Image:
+    """Ink that was cut is dark on light or light on dark; smoothing alone moves a pixel by 1 of 255."""
+    return ImageChops.difference(one, other).point(lambda level: 255 * (level > 32))
 
 
 def _look(page: Page) -> Image.Image:
