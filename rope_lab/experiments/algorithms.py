@@ -166,5 +166,6 @@ EXPERIMENTS = {
         table,
         kept=fractions,  # another processor rounds otherwise, and single lengths then differ by more
         tolerance=0.1,
+        bistable=True,
     ),
 }

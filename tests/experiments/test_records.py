@@ -184,3 +184,23 @@ def test_the_check_of_the_validation_split_is_enough_for_training():
 
 def test_an_empty_place_has_no_records(tmp_path: Path):
     assert Results.read(tmp_path, "toy", "smoke").provenance() == "no records of toy at scale smoke"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "confirmed"), [((0.4, 2), True), ((0, 0.92), True), ((0, 0.8), False), ((1.3, 2), False)]
+)
+def test_a_run_of_two_outcomes_is_one_more_draw(
+    tmp_path: Path, monkeypatch, recorded: tuple[float, float], confirmed: bool
+):
+    results = run(tmp_path)  # the number of a is 1 with seed 0
+    for record, found in zip([r for r in results.records if r["variant"] == "a"], recorded, strict=True):
+        record["number"] = found
+    results.write(tmp_path)
+    kept = {"tolerance": 0.1, "kept": lambda numbers: {"number": numbers["number"]}}
+    monkeypatch.setitem(TOY, "toy", dataclasses.replace(TOY["toy"], bistable=True, **kept))
+    if confirmed:
+        assert run(tmp_path, check="a").confirmed
+    else:
+        with pytest.raises(ValueError, match="toy was not reproduced: number of a"):
+            run(tmp_path, check="a")
+    assert lab._nearest({"number": math.nan}, [{"number": 0.0}, {"number": 1.0}]) == {"number": 1.0}
