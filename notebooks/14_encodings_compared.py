@@ -663,8 +663,9 @@ for word in ENCODINGS:
         )
 
 # %% [markdown]
-# The rest stop on the way, and not always at a length: a model may add four digits and not three. Sums of numbers longer
-# than those of training are all but never correct.
+# The rest stop on the way, and not always at a length: a model may add four digits and not three. How far a seed gets is
+# partly chance: run again with another rounding of the same sums, single seeds stopped elsewhere, so these rows are no
+# ranking. Sums of numbers longer than those of training are all but never correct.
 #
 # ### A copy that comes back
 #
