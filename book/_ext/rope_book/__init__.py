@@ -15,6 +15,7 @@ folds      names each fold after what is in it
 exercises  numbers exercises as their checkers do, and folds solutions
 pages      gives a page a description, fewer scripts, and images that keep their place
 conformance the table of properties that the installed libraries have
+twins      Markdown beside each page, llms.txt and claims.json: the book for programs
 address    the repository's buttons, canonical addresses, the sitemap and the page for wrong addresses
 """
 
@@ -43,6 +44,7 @@ from rope_book import (
     numbering,
     pages,
     publish,
+    twins,
     weights,
 )
 
@@ -73,6 +75,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         pages,
         address,
         publish,
+        twins,
         weights,
     ]
     for part in parts:

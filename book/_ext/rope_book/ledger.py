@@ -56,13 +56,13 @@ def chapters(env: BuildEnvironment) -> list[str]:
 
 
 def checks(app: Sphinx, docname: str) -> Iterator[dict[str, Any]]:
-    """What `rope_lab.verify` reported on one page, in the order of the page, each with its line."""
+    """What `rope_lab.verify` reported on one page, in the order of the page, each with its line and its cell's code."""
     for cell in executed(app, docname).cells:
         for output in cell.get("outputs", []):
             found = output.get("metadata", {}).get(STORED, [])
             lines = [line.strip() for line in output["data"]["text/plain"].splitlines()] if found else []
             for entry, line in zip(found, lines[len(lines) - len(found) :], strict=True):
-                yield {**entry, "line": line}
+                yield {**entry, "line": line, "code": cell.source}
 
 
 def equation_of(label: str) -> str | None:
