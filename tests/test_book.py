@@ -378,6 +378,10 @@ def test_a_page_says_what_it_is_and_where_it_lives(built):
     assert f"<loc>{home}/book/ledger.html</loc>" in (built / "_build/html/sitemap.xml").read_text("utf-8")
     assert f"Sitemap: {home}/sitemap.xml" in (built / "_build/html/robots.txt").read_text("utf-8")
     assert f'href="{home}/book/index.html"' in (built / "_build/html/404.html").read_text("utf-8")
+    assert (built / "_build/html/_static/cards/notebooks_03_chapter.png").stat().st_size < 40_000
+    assert "_static/cards/notebooks_03_chapter.png" in page
+    assert re.search(r"Build%3A\+abc123.*/owner/name/edit/main/notebooks/03_chapter.py", page, re.DOTALL)
+    assert '<a href="../book/ledger.html">5 checks passed</a>' in page
 
 
 def test_a_page_loads_only_what_it_uses(built):

@@ -12,6 +12,14 @@
   document.addEventListener("toggle", mark, true);
 }
 
+// Paper is light, whatever the screen is.
+{
+  const page = document.documentElement.dataset;
+  let shown = null;
+  addEventListener("beforeprint", () => { shown ??= page.theme; page.theme = "light"; });
+  addEventListener("afterprint", () => { page.theme = shown ?? page.theme; shown = null; });
+}
+
 // Excerpts among the search results show formulas as text, not as TeX.
 if (typeof Search !== "undefined") {
   const read = Search.htmlToText;

@@ -16,6 +16,8 @@ exercises  numbers exercises as their checkers do, and folds solutions
 pages      gives a page a description, fewer scripts, and images that keep their place
 conformance the table of properties that the installed libraries have
 twins      Markdown beside each page, llms.txt and claims.json: the book for programs
+colophon   what built a page, how to cite it, and links to say that something is wrong
+cards      the picture that a link to a page shows where it is shared
 address    the repository's buttons, canonical addresses, the sitemap and the page for wrong addresses
 """
 
@@ -32,8 +34,10 @@ from sphinx.application import Sphinx
 from rope_book import (
     address,
     assets,
+    cards,
     chapter_map,
     chapters,
+    colophon,
     conformance,
     docstrings,
     exercises,
@@ -73,6 +77,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         exercises,
         conformance,
         pages,
+        colophon,
+        cards,
         address,
         publish,
         twins,

@@ -13,6 +13,10 @@ from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
 
+from rope_book import cards
+from rope_book.chapters import number
+from rope_book.colophon import plain, today
+
 # What Jupyter Book puts on every page, and the sign of a page that uses it; None: no page does.
 LOADED = {
     "sphinx-thebe": None,
@@ -60,18 +64,37 @@ def describe(doctree: nodes.document) -> str:
     return text if len(text) <= 160 else text[:159].rsplit(" ", 1)[0].rstrip(",;:") + "…"
 
 
-def _meta(app: Sphinx, context: dict[str, Any], doctree: nodes.document) -> str:
-    text, title = describe(doctree), re.sub(r"<[^>]+>", "", context["title"])
-    tags = {
+def _meta(app: Sphinx, pagename: str, context: dict[str, Any], doctree: nodes.document) -> str:
+    text, title = describe(doctree), plain(context["title"])
+    book, chapter = app.config.html_title, number(pagename)
+    named = {
+        "description": text,
+        "citation_title": title,
+        "citation_author": app.config.author,
+        "citation_publication_date": f"{today():%Y/%m/%d}",
+        "citation_language": "en",
+    }
+    shared = {
         "og:type": "article",
-        "og:site_name": app.config.html_title,
+        "og:site_name": book,
         "og:title": title,
         "og:description": text,
     }
+    if title != book:
+        named["citation_inbook_title"] = book
+    if chapter is not None:
+        named["citation_section"] = str(chapter)
     if context.get("pageurl"):
-        tags |= {"og:url": context["pageurl"], "og:image": f"{app.config.html_baseurl}_static/page.png"}
-    lines = [f'<meta name="description" content="{escape(text)}" />']
-    lines += [f'<meta property="{name}" content="{escape(value)}" />' for name, value in tags.items()]
+        named |= {"citation_public_url": context["pageurl"], "twitter:card": "summary_large_image"}
+        shared |= {
+            "og:url": context["pageurl"],
+            "og:image": f"{app.config.html_baseurl}{cards.path(pagename)}",
+            "og:image:width": str(cards.SIZE[0]),
+            "og:image:height": str(cards.SIZE[1]),
+            "og:image:alt": f"{title}, beside a clock with two hands",
+        }
+    lines = [f'<meta name="{name}" content="{escape(value)}" />' for name, value in named.items()]
+    lines += [f'<meta property="{name}" content="{escape(value)}" />' for name, value in shared.items()]
     return "\n    ".join(["", *lines])
 
 
@@ -142,7 +165,7 @@ def _finish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     if pagename == "_modules/index":
         context["body"] = nested(context["body"])
     if doctree is not None:
-        context["metatags"] = _meta(app, context, doctree)
+        context["metatags"] = _meta(app, pagename, context, doctree)
         context["body"] = _roles(_images(app, THEBE.sub("", context["body"])))
         context["last_updated"] = changed(app, pagename)
 
