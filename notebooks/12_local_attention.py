@@ -19,8 +19,8 @@
 # small model of characters uses comes right before the character that it predicts (chapter 13 measures that). **What if
 # each token looked only at the last $W$?**
 #
-# Each square below is a score of one query (row) with one key (column), for a text of 16 tokens and $W = 4$. White scores
-# are never needed. One query is marked, and the title of each panel says how many keys it sees:
+# Each square below is a score of one query (row) with one key (column), for a text of 16 tokens and $W = 4$. White
+# scores are never needed. One query is marked, and the title of each panel says how many keys it sees:
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Six square maps of 16 queries by 16 keys. Full causal: the lower triangle, 12 keys for the marked query. Exact window: a band of four below the diagonal, 4 keys. Inclusive window: a band of five, 5 keys. Block window: staircase blocks of four with the block before, 8 keys. Exact window on both sides: a band of seven, 7 keys. Block window on both sides: three blocks, 12 keys."}, "figure": {"caption": "Full attention fills a triangle, a window a band along the diagonal. Three rules go by the name of a window of 4; the marked query sees 4, 5 or 8 keys by them. The last two panels let it look ahead as well.", "name": "fig-windows"}}
 import torch
@@ -55,8 +55,9 @@ masks({name: mask_of(window, N) for name, window in kinds.items()}, query=11)
 #
 # ## The window is a mask
 #
-# Let $q_m$, $k_n$ and $v_n$ be the query, key and value of the tokens at positions $m$ and $n$, rotated if there is
-# RoPE. A causal **window** of $W$ tokens restricts attention to the last $W$ keys, the query's own among them:
+# Let $q_m$, $k_n$ and $v_n$ be the query, key and value of the tokens at positions $m$ and $n$. (If the model encodes
+# positions by RoPE, queries and keys have been rotated already; until the section *RoPE inside a window* you need not
+# know how.) A causal **window** of $W$ tokens restricts attention to the last $W$ keys, the query's own among them:
 #
 # $$
 # \begin{aligned}
@@ -143,14 +144,14 @@ table(
 # |---|---|---|
 # | this book; transformers `sliding_window`, causal | exact | $W$ |
 # | flash-attention `window_size=(W, 0)`; attention-gym; ONNX `left_window_size` ([onnx#8108](https://github.com/onnx/onnx/pull/8108)) | inclusive | $W + 1$ |
-# | local-attention, `exact_windowsize=True` | inclusive | $W + 1$ |
-# | local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
+# | `LocalAttention` of local-attention, `exact_windowsize=True`; its `LocalMHA` by default | inclusive | $W + 1$ |
+# | `LocalAttention` of local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
 #
 # (The last two rows are for `look_backward=1`.) The tests of this book compare the rows for local-attention with the
 # library itself; the other rows were taken from the code and documentation of the libraries. One library can even count
-# both ways: without a causal mask transformers is inclusive. And the report on Mistral 7B has two readings: its text
-# lets position $i$ attend to the positions from $i - W$ to $i$, which are $W + 1$, and the caption beside it says at
-# most $W$ {cite:p}`jiang2023`.
+# in two ways: so does local-attention, and transformers is inclusive without a causal mask. And the report on Mistral
+# 7B has two readings: its text lets position $i$ attend to the positions from $i - W$ to $i$, which are $W + 1$, and
+# the caption beside it says at most $W$ {cite:p}`jiang2023`.
 #
 # One key more or less raises no error, so the difference is easy to overlook. It does change the outputs:
 
@@ -185,8 +186,8 @@ table(rows, {"W": "d", "change of the output by one key more": ".1%"})
 # \begin{bmatrix} V_{g-1} \\ V_g \end{bmatrix} ,
 # $$ (eq-12-4)
 #
-# with nothing to see in block $-1$. For block windows only the right half of the condition is needed, $c \le r + W$, which
-# is the causal mask. In code, for $N$ a multiple of $W$:
+# with nothing to see in block $-1$. For block windows only the right half of the condition is needed, $c \le r + W$,
+# which is the causal mask. In code, for $N$ a multiple of $W$:
 
 
 # %%
@@ -267,8 +268,9 @@ for block in (1, 2, 8, 32, 64):
 check("eq. 12.5", torch.stack(wasted), torch.tensor(formula), tolerance=1e-12)
 
 # %% [markdown]
-# For exact windows and nothing else to hide the package chooses blocks of $W/8$ queries on a processor, but not under 32
-# nor over 256, and the first $W$ queries by themselves. The rule for what a query sees is short:
+# Where the window is exact and hides all that is hidden (no padding, no other texts in the row), the package computes
+# the output on a CPU in blocks of $W/8$ queries, but not under 32 nor over 256. The queries near both ends of the text
+# have blocks of other sizes. The rule for what a query sees is short:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.source import source
@@ -289,8 +291,9 @@ source(Window.sees, Window._reach)
 # \end{aligned}
 # $$ (eq-12-6)
 #
-# The first grows with the square of the length and the second with the length. To check that, let a spy watch every
-# operation that PyTorch is asked for, and count the scores of those that are the fused kernel.
+# The first grows with the square of the length and the second with the length. (The first counts only the scores that
+# are needed, the second all that are computed, so the comparison favours full attention.) To check that, let a spy
+# watch every operation that PyTorch is asked for, and count the scores of those that are the fused kernel.
 
 # %%
 import torch.nn.functional as F
@@ -337,8 +340,9 @@ table(
 
 # %% [markdown]
 # Counting is not timing, so time it. Three implementations are timed in alternation, and the median over all rounds is
-# reported: the naive version, which writes every score to memory; the fused kernel of PyTorch for full causal
-# attention, which does not {cite:p}`dao2022`; and local attention. Memory is the most that was alive at once among the
+# reported: the naive version, which writes every score to memory; full causal attention by the fused kernel of PyTorch,
+# `scaled_dot_product_attention`, which goes from scores to output piece by piece and does not {cite:p}`dao2022`; and
+# local attention. Memory is the most that was alive at once among the
 # tensors that operations of PyTorch returned during the call, or during the call and the computation of its gradients.
 # What a kernel allocates for itself is not in it.
 
@@ -436,11 +440,31 @@ check_at_most(
 )
 
 # %% [markdown]
-# The times were measured on one machine while this page was built; yours will differ. In long texts local attention
-# is many times as fast. It saves no memory over **fused** full attention, which keeps no scores either: both make the
-# output, and with gradients those of queries, keys and values. Besides, local attention holds the blocks that go
-# through the kernel at the moment and their mask, whose number does not depend on the length: so the factor in the
-# table falls as the text grows.
+# The times were measured on one machine while this page was built; yours will differ. In long texts local attention is
+# many times as fast. In the first line of the table it gains less than the scores promise, perhaps nothing. Is it that
+# making masks and calling the kernel several times takes a while, however little there is to compute? Then that must
+# weigh less with more heads and everything else the same:
+
+# %%
+N = lengths[0]
+for heads in (2, 32):
+    q, k, v = torch.randn(3, 1, heads, N, 32, dtype=torch.float32)
+    calls = {
+        full: partial(fused, q, k, v),
+        local: partial(local_attention, q, k, v, window=W),
+    }
+    with torch.no_grad():
+        taken = interleave(calls, rounds=9)
+    times = taken[full] / taken[local]
+    print(f"{heads} heads, N = {N}: local attention is {times:.1f} times as fast.")
+
+# %% [markdown]
+# So with more heads the factor comes nearer to that of the scores in the table.
+#
+# Local attention saves no memory over **fused** full attention, which keeps no scores either: both make the output, and
+# with gradients those of queries, keys and values. Besides, local attention holds the pieces that are in the kernel at
+# the moment, and a mask. There is a limit to what is in the kernel at once, whatever the length, so in a text that is
+# long enough the rest counts little:
 
 # %%
 rows = []
@@ -448,18 +472,27 @@ for W_long, N in ((128, 8192), (128, 65536), (1024, 8192)):
     x = torch.zeros(1, 2, N, 32, dtype=torch.float32)
     with torch.no_grad(), Alive() as alive:
         local_attention(x, x, x, window=W_long)
-    rows.append([W_long, N, alive.most / x.nbytes, alive.largest / x.nbytes])
-largest = [row[-1] for row in rows]
+    inputs = [x.clone().requires_grad_() for _ in range(3)]
+    with Alive() as with_gradients:
+        out = local_attention(*inputs, window=W_long)
+        torch.autograd.grad(out.sum(), inputs)
+    del out
+    made = (alive.most, alive.largest, with_gradients.most)
+    rows.append([W_long, N, *(size / x.nbytes for size in made)])
+largest = [row[3] for row in rows]
 check_at_most("fig. 12.3, largest tensor", largest, [1.0, 1.0, 1.0])
-check_at_most("fig. 12.3, memory of the longer text", [rows[1][2]], [rows[0][2]])
+shorter, longer = (torch.tensor(row)[[2, 4]] for row in rows[:2])
+check_at_most("fig. 12.3, memory of the longer text", longer, shorter)
+check_at_most("fig. 12.3, near the results alone", longer, torch.tensor([1.1, 4.4]))
 table(
     rows,
     {"W": ",d", "N": ",d", "memory of local attention, output = 1": ".1f"}
-    | {"its largest tensor": ".1f"},
-    caption="The fused kernel for full attention makes the output and little else.",
+    | {"its largest tensor": ".1f", "memory with gradients": ".1f"},
+    caption="The fused kernel for full attention makes the output and little else, with gradients four tensors of its size.",
 )
 
 # %% [markdown]
+# A wider window has a larger mask, $u$ rows of $W + u$ columns, and it is computed from as many integers of 64 bits.
 # `rope-lab bench` also times training, and another library.
 #
 # ## How far a token can see
@@ -474,13 +507,14 @@ table(
 # \end{aligned}
 # $$ (eq-12-7)
 #
-# before it (with `look_backward=1`) and no further, where $r$ is the token's place in its block. That is the **receptive
-# field**. Mistral's report counts it as $\ell \times W$, about 131,000 tokens for 32 layers of 4,096: exact for the $W + 1$
-# keys of its text, the leading term for the $W$ of its caption. Longformer's $\ell \times w$ is the width of both sides.
+# before it (with `look_backward=1`) and no further, where $r$ is the token's place in its block. That is the
+# **receptive field**. Mistral's report counts it as $\ell \times W$, about 131,000 tokens for 32 layers of 4,096: exact
+# for the $W + 1$ keys of its text, the leading term for the $W$ of its caption. Longformer's $\ell \times w$ is the
+# width of both sides.
 #
 # A gradient can check that. Take a real transformer with random weights, and differentiate the state of one token after
-# every layer by the embeddings of all tokens. Where there is no path, the gradient is exactly zero. (The converse needs the
-# random weights: a path through a ReLU that is off has the gradient zero as well.)
+# every layer by the embeddings of all tokens. Where there is no path, the gradient is exactly zero. (The converse needs
+# the random weights: a path through a ReLU that is off has the gradient zero as well.)
 
 # %%
 from rope_lab.local import LocalConfig, LocalTransformer
@@ -529,7 +563,8 @@ for name, formula in (
 # ## Which window is good enough?
 #
 # Train the same small model with windows from 4 characters to 128, the whole context, and change nothing else. It has
-# four layers, so even a window of 4 reaches 12 characters back.
+# four layers, so even a window of 4 reaches 12 characters back. The loss is the mean of $-\ln p$, in **nats**, where $p$
+# is the probability that the model gives to the next character of a text that it was not trained on.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Validation loss against the window from 4 to 128 characters on a logarithmic axis, measured halfway and at the end of training. Both lines rise with the window; the later line lies lower and is flatter."}, "figure": {"caption": "Validation loss of equal short runs against the window, one seed each. This early in training a short window wins, and its lead is smaller at the second measurement.", "name": "fig-loss-by-window"}}
 from rope_lab.figures.local import losses_by_window
@@ -695,11 +730,11 @@ table(
 )
 
 # %% [markdown]
-# Most of this is not learned. With uniform averages, which cannot prefer anything, adding the state below pulls half of the
-# influence to less than half of the distance. As a fifth of the sum, a share chosen to fit, they have half and 90% about
-# where the untrained model has them. Training hardly moves these two distances; what it changes is the picture within the
-# first window, where the last few tokens now stand out. All of this is one model of four layers after a short training, not
-# a law.
+# Most of this is not learned. With uniform averages, which cannot prefer anything, adding the state below pulls half of
+# the influence to less than half of the distance. As a fifth of the sum, a share chosen to fit, they have half and 90%
+# about where the untrained model has them. Training hardly moves these two distances; what it changes is the picture
+# within the first window, where the last few tokens now stand out. All of this is one model of four layers after a
+# short training, not a law.
 #
 # ## RoPE inside a window
 #
@@ -838,8 +873,8 @@ table(
 #
 # ### Two parts that count differently
 #
-# The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers the eager and
-# the flash kernels gave Mistral windows of different size from one configuration
+# The off-by-one of the table above becomes a bug where two parts of one program disagree. In transformers attention in
+# plain PyTorch (“eager”) and the flash kernel gave Mistral windows of different size from one configuration
 # ([transformers#29623](https://github.com/huggingface/transformers/issues/29623)), and the flash kernel was one off
 # again in 2025 ([transformers#39408](https://github.com/huggingface/transformers/issues/39408)). For vLLM one key too
 # few was reported ([vllm#3385](https://github.com/vllm-project/vllm/issues/3385), closed as stale). In mlx-lm the mask
@@ -849,9 +884,9 @@ table(
 # ### Queries rotated a window too far
 #
 # The local-attention library (version 1.11.2) rotates keys by their places in the gathered blocks, as equation
-# {eq}`eq-12-9` allows, and queries by the *last* $W$ of those places. With a causal mask the last block is the
-# query's own. Without it the last block is the one ahead, and every query is rotated $W$ positions too far. Its score with
-# the key at $n$ belongs to another distance,
+# {eq}`eq-12-9` allows, and queries by the *last* $W$ of those places. With a causal mask the last block is the query's
+# own. Without it the last block is the one ahead, and every query is rotated $W$ positions too far. Its score with the
+# key at $n$ belongs to another distance,
 #
 # $$ \langle R_{m + W}\, q,\, R_n\, k \rangle = \langle R_{(m - n) + W}\, q,\, k \rangle . $$ (eq-12-11)
 #
@@ -907,10 +942,12 @@ print(f"Of {N} queries, {len(which)} see the padding, namely {which}.")
 # %% [markdown]
 # ### Keys rotated twice
 #
-# Equation {eq}`eq-12-9` has a price when you decode. A key that was rotated by its *place in the window* has to be rotated
-# again whenever the window moves, so the cache must hold it unrotated. In the same library a cached step returns the keys it
-# has just rotated, and the next step rotates them again. The first token after the prompt is correct and the second is not.
-# Here are the errors of a cache that keeps rotated keys, and of one that keeps them unrotated:
+# Equation {eq}`eq-12-9` has a price when you decode. A key that was rotated by its *place in the window* has another
+# place as soon as the window moves. Either the cache holds it unrotated, and each step rotates it by its new place, or
+# the cache holds it rotated, and each step rotates it back by one place. In the same library a cached step returns the
+# keys it has just rotated, and the next step rotates them by their whole new place again. The first token after the
+# prompt is correct and the second is not. Here are the errors of a cache that does the same, and of one that keeps the
+# keys unrotated; the check below the figure takes the third way, back by one place:
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of each of the first twelve tokens decoded after a prompt. Keys kept unrotated: zero throughout. Keys kept rotated and rotated again: zero for the first token, and a large part of the output's size from the second on."}, "figure": {"caption": "Decoding with a window of 8 after a prompt of 20. A test of one step passes for both, so test two.", "name": "fig-turned-twice"}}
@@ -945,6 +982,16 @@ decoding_errors(range(1, N - prompt + 1), ways)
 
 # %%
 check("kept unrotated, every step", ways["kept unrotated"], [0.0] * (N - prompt))
+
+held, at_end = turn(k[..., prompt - W : prompt, :], at[:W]), at[W - 1 : W]
+outputs = []
+for t in range(prompt, N):
+    back_by_one = turn(held[..., 1:, :], torch.full((W - 1,), -1))
+    held = torch.cat((back_by_one, turn(k[..., t : t + 1, :], at_end)), dim=-2)
+    weights = turn(q[..., t : t + 1, :], at_end) @ held.mT / D**0.5
+    outputs.append(weights.softmax(-1) @ v[..., t - W + 1 : t + 1, :])
+stepwise = torch.cat(outputs, dim=-2)
+check("kept rotated, back by one per step", stepwise, full[..., prompt:, :])
 
 # %% [markdown]
 # If the library is installed where this page is built, it speaks for itself:
@@ -1012,6 +1059,8 @@ print(f"and {gradient.isnan().any(-1).sum()} gradients of a loss on real tokens.
 check("the lowest number averages all", by_lowest[0, 0, -1], v[0, 0].mean(0))
 check("eq. 12.12", ours[0, 0, blind], torch.zeros(int(blind.sum()), 8))
 check("eq. 12.12, the others", ours[0, 0, ~blind], by_infinity[0, 0, ~blind])
+by_kernel = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+check("eq. 12.12, as PyTorch's kernel", ours, by_kernel)
 gradients = torch.stack(torch.autograd.grad(ours.square().sum(), (q, k, v)))
 of_blind = gradients[..., blind, :]
 check("eq. 12.12, gradients", of_blind, torch.zeros_like(of_blind))
@@ -1024,14 +1073,15 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 # of 512, on batches that mix short and long texts
 # ([transformers#45491](https://github.com/huggingface/transformers/issues/45491)). The lowest number instead of
 # infinity gives no NaN but an average over all values, hidden ones among them, which is harmless as long as nothing
-# reads it. Zeros are what the ONNX standard asks for as well ([onnx#8068](https://github.com/onnx/onnx/pull/8068)). In
-# a decoder with padding on the left the same happens to every padding query, with a window or without.
+# reads it. Zeros are what `scaled_dot_product_attention` returns, and what the ONNX standard asks for
+# ([onnx#8068](https://github.com/onnx/onnx/pull/8068)). In a decoder with padding on the left the same happens to every
+# padding query, with a window or without.
 #
 # ## Summary
 #
 # - A window is a mask that leaves $W$ keys per query; in blocks of $u$ queries it costs about $N(W + u)$ scores instead of $N^2/2$,
-#   and a cache of $W$ keys. It saves time in long texts and little in short ones, and no memory compared with a fused
-#   kernel.
+#   and a cache of $W$ keys. It saves time in long texts, little or none in short ones, and no memory compared with a
+#   fused kernel.
 # - $L$ layers see $L(W - 1)$ tokens back, but in the models here most of what moves a token is much nearer, trained
 #   or not.
 # - RoPE needs only the places in the window; what goes wrong is counting, padding, and rotating keys twice.
