@@ -20,8 +20,8 @@
 #
 # Each square below is the score of one query (row) and one key (column); the darker the square, the nearer the key seems to
 # be. Faint rows were computed by the first call. An outline marks a wrong distance, and orange a key that seems to be
-# *ahead* of its query. Move the cut between the two calls. Then let the new tokens count from 0, as a tensor by itself
-# suggests:
+# *ahead* of its query. Here the new tokens count from 0, as a tensor by itself suggests. Move the cut between the two
+# calls. Then let the new tokens continue to count where the cache ends:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.pieces import pieces

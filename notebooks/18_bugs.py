@@ -21,7 +21,7 @@
 #
 # Below, one token is repeated twelve times: all queries are the same vector, and so are all keys. Under a correct RoPE
 # each diagonal then has one colour, because the score depends on the distance alone, and nothing changes when the text
-# moves. Choose a bug, and then move the text:
+# moves. The map shows one of four bugs. Choose another one, or none, and then move the text:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.fingerprints import fingerprint

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rope_lab.figures.moving import choice, moving, slider
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from rope_lab.figures.moving import Moving, choice, moving, slider
 
 MOST, START = 6, 5  # the largest batch and the longest row; where both sliders start
 STEP = 30  # degrees by which one position turns the pair that is drawn
@@ -15,7 +10,7 @@ INDICES = ("table[:, None]", "table[None, :]")
 _CELL = 40
 
 
-def broadcast() -> HTML:
+def broadcast() -> Moving:
     """Rows and tokens with the angle that each gets; the reader chooses the batch, the length and the index."""
     return moving(
         "rope-broadcast",
@@ -26,7 +21,7 @@ def broadcast() -> HTML:
             choice("index", "index into the table", INDICES),
         ],
         said(START, START, INDICES[0]),
-        _SCRIPT.replace("__STEP__", str(STEP)),
+        _SCRIPT.replace("__STEP__", str(STEP)).replace("__RIGHT__", INDICES[1]),
         box=f"-26 -6 {MOST * _CELL + 36} {MOST * _CELL + 36}",
         label="A grid of hands: one row per sequence, one column per token.",
         style=_STYLE,
@@ -42,16 +37,22 @@ def turns(batch: int, tokens: int, index: str) -> list[list[int]] | None:
     return [[row if tokens > 1 else 0] * tokens for row in range(max(batch, tokens))]
 
 
+def numbers(batch: int, tokens: int, index: str) -> dict[str, int]:
+    """What the figure shows: rows that come out (0 where the shapes do not fit), tokens, and those turned wrongly."""
+    found = turns(batch, tokens, index) or []
+    wrong = sum(turn != place for row in found for place, turn in enumerate(row))
+    return {"rows": len(found), "all": len(found) * tokens, "wrong": wrong}
+
+
 def said(batch: int, tokens: int, index: str) -> list[str]:
     """The sentences below the controls; the script writes the same ones."""
-    found = turns(batch, tokens, index)
+    found = numbers(batch, tokens, index)
     table = f"({tokens}, 1)" if index == INDICES[0] else f"(1, {tokens})"
     met = f"Table {table} meets tokens ({batch}, {tokens}): "
-    if found is None:
+    if not found["rows"]:
         return [f"{met}an error.", f"{tokens} is neither 1 nor {batch}, so the shapes do not fit."]
-    wrong = sum(turn != place for row in found for place, turn in enumerate(row))
-    out = f"({len(found)}, {tokens}) comes out."
-    return [f"{met}{out}", f"{wrong} of {len(found) * tokens} tokens have the wrong angle."]
+    out = f"({found['rows']}, {tokens}) comes out."
+    return [f"{met}{out}", f"{found['wrong']} of {found['all']} tokens have the wrong angle."]
 
 
 def _drawing() -> str:
@@ -85,31 +86,36 @@ _STYLE = """.rope-broadcast text{fill:var(--ink)}
 .rope-broadcast .wrong circle{stroke:var(--k);stroke-width:2}
 """
 
-_SCRIPT = """  var notes = root.querySelectorAll("p"), svg = root.querySelector("svg");
-  function draw() {
-    var batch = +input("batch").value, tokens = +input("tokens").value, right = input("index").selectedIndex === 1;
-    ["batch", "tokens"].forEach(function (role) {
-      input(role).parentNode.querySelector("b").textContent = ": " + input(role).value;
-    });
-    var fits = right || batch === 1 || tokens === 1 || batch === tokens;
-    var rows = right ? batch : Math.max(batch, fits ? tokens : batch), wrong = 0;
-    root.querySelectorAll(".cell").forEach(function (cell) {
-      var at = cell.getAttribute("data-at").split(" "), row = +at[0], place = +at[1];
-      var there = row < rows && place < tokens, turn = right ? place : tokens > 1 ? row : 0;
-      var off = there && fits && turn !== place;
-      wrong += off ? 1 : 0;
+_SCRIPT = """function turns({batch, tokens, index}) {  // rows that come out, or 0, and the turn of each token
+  const right = index === "__RIGHT__", fits = right || batch === 1 || tokens === 1 || batch === tokens;
+  return {rows: right ? batch : fits ? Math.max(batch, tokens) : 0,
+    of(row, place) { return right ? place : tokens > 1 ? row : 0; }};
+}
+export function numbers(values) {
+  const {rows, of} = turns(values), tokens = values.tokens;
+  let wrong = 0;
+  for (let row = 0; row < rows; row++) for (let place = 0; place < tokens; place++) wrong += of(row, place) !== place;
+  return {rows: rows, all: rows * tokens, wrong: wrong};
+}
+function figure(root) {
+  const notes = root.querySelectorAll("p"), svg = root.querySelector("svg");
+  return function (values) {
+    const {batch, tokens, index} = values, {rows, of} = turns(values), at = numbers(values);
+    root.querySelectorAll(".cell").forEach((cell) => {
+      const [row, place] = cell.dataset.at.split(" ").map(Number), hand = cell.querySelector(".hand");
+      const there = row < (rows || batch) && place < tokens, turn = of(row, place);
       cell.setAttribute("visibility", there ? "visible" : "hidden");
-      cell.setAttribute("class", off ? "cell wrong" : "cell");
-      var hand = cell.querySelector(".hand");
-      hand.setAttribute("visibility", there && fits ? "inherit" : "hidden");
+      cell.setAttribute("class", there && rows && turn !== place ? "cell wrong" : "cell");
+      hand.setAttribute("visibility", there && rows ? "inherit" : "hidden");
       hand.setAttribute("transform", "rotate(" + -turn * __STEP__ + ")");
     });
-    var met = "Table " + (right ? "(1, " + tokens + ")" : "(" + tokens + ", 1)") + " meets tokens (" + batch + ", " +
-      tokens + "): ";
-    notes[0].textContent = met + (fits ? "(" + rows + ", " + tokens + ") comes out." : "an error.");
-    notes[1].textContent = fits ? wrong + " of " + rows * tokens + " tokens have the wrong angle." :
+    const met = "Table " + (index === "__RIGHT__" ? "(1, " + tokens + ")" : "(" + tokens + ", 1)") +
+      " meets tokens (" + batch + ", " + tokens + "): ";
+    notes[0].textContent = met + (rows ? "(" + rows + ", " + tokens + ") comes out." : "an error.");
+    notes[1].textContent = rows ? at.wrong + " of " + at.all + " tokens have the wrong angle." :
       tokens + " is neither 1 nor " + batch + ", so the shapes do not fit.";
     svg.setAttribute("aria-label", "A grid of hands: one row per sequence, one column per token. " +
       notes[0].textContent + " " + notes[1].textContent);
-  }
+  };
+}
 """

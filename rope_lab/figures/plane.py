@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rope_lab.encodings import axial_frequencies, golden_frequencies
-from rope_lab.figures.moving import choice, moving, slider
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from rope_lab.figures.moving import Moving, choice, moving, slider
 
 NAMES = ("axial", "one head of mixed", "golden ratio")
 PAIRS, DISTANCE = 16, 8  # at first: half the number of pairs, and the radius of the ring in patches
@@ -39,12 +35,17 @@ def mean_cosine(offsets: _Array, freqs: _Array) -> _Array:
     return np.cos(offsets @ freqs).mean(-1)
 
 
-def said(name: str, half: int, distance: int) -> list[str]:
-    """What the figure says: c(δ) along a row and along the diagonal, and its standard deviation on the ring."""
+def numbers(name: str, half: int, distance: int) -> dict[str, float]:
+    """What the figure shows at a distance: c(δ) along a row and along the diagonal, and its standard deviation."""
     freqs, angle = matrix(name, half), np.arange(180) * math.pi / 180
     ring = mean_cosine(distance * np.stack((np.sin(angle), np.cos(angle)), -1), freqs)
-    numbers = (f"{x:.3f}".replace("-", "−") for x in (ring[0], ring[45], ring.std()))
-    row, diagonal, deviation = (text.replace("−0.000", "0.000") for text in numbers)
+    return {"row": float(ring[0]), "diagonal": float(ring[45]), "deviation": float(ring.std())}
+
+
+def said(name: str, half: int, distance: int) -> list[str]:
+    """What the figure says: c(δ) along a row and along the diagonal, and its standard deviation on the ring."""
+    texts = (f"{x:.3f}".replace("-", "−") for x in numbers(name, half, distance).values())
+    row, diagonal, deviation = (text.replace("−0.000", "0.000") for text in texts)
     where = "1 patch away" if distance == 1 else f"{distance} patches away"
     return [
         f"{name}, {2 * half} pairs: {where}, c is {row} along a row and {diagonal} along the diagonal.",
@@ -52,7 +53,7 @@ def said(name: str, half: int, distance: int) -> list[str]:
     ]
 
 
-def plane() -> HTML:
+def plane() -> Moving:
     """The map of c(δ), whose scheme, number of pairs and ring the reader chooses."""
     script = _SCRIPT
     for name, number in {
@@ -112,49 +113,49 @@ _STYLE = """.rope-plane .ring{fill:none;stroke:#222;stroke-width:1.5;stroke-dash
 .rope-plane .cross{fill:none;stroke:#fff;stroke-width:2}
 """
 
-_SCRIPT = """  var far = __FARTHEST__, cell = __CELL__, levels = __LEVELS__, notes = root.querySelectorAll("p");
-  var shades = root.querySelectorAll(".shade"), ring = root.querySelector(".ring");
-  function matrix(name, half) {
-    var list = [], i, size, a;
+_SCRIPT = r"""const far = __FARTHEST__, cell = __CELL__, levels = __LEVELS__;
+function matrix(name, half) {
+  const list = [];
+  for (let i = 0; i < 2 * half; i++) {
+    let size = Math.pow(__BASE__, -(i % half) / half);
+    let a = (name === "axial" ? 0 : __TURN__) + (i < half ? 0 : Math.PI / 2);
     if (name === "golden ratio") {
-      for (i = 0; i < 2 * half; i++) {
-        size = Math.pow(__BASE__, -i / (2 * half));
-        a = i * Math.PI * (Math.sqrt(5) - 1) / 2;
-        list.push([size * Math.cos(a), size * Math.sin(a)]);
-      }
-      return list;
+      size = Math.pow(__BASE__, -i / (2 * half));
+      a = i * Math.PI * (Math.sqrt(5) - 1) / 2;
     }
-    var turn = name === "axial" ? 0 : __TURN__;
-    for (i = 0; i < 2 * half; i++) {
-      size = Math.pow(__BASE__, -(i % half) / half);
-      a = turn + (i < half ? 0 : Math.PI / 2);
-      list.push([size * Math.cos(a), size * Math.sin(a)]);
-    }
-    return list;
+    list.push([size * Math.cos(a), size * Math.sin(a)]);
   }
-  function c(y, x, list) {
-    return list.reduce(function (sum, f) { return sum + Math.cos(y * f[0] + x * f[1]); }, 0) / list.length;
+  return list;
+}
+function c(y, x, list) {
+  return list.reduce((sum, f) => sum + Math.cos(y * f[0] + x * f[1]), 0) / list.length;
+}
+export function numbers({f, p, d}) {
+  const list = matrix(f, p), all = [];
+  for (let degree = 0; degree < 180; degree++) {
+    all.push(c(d * Math.sin(degree * Math.PI / 180), d * Math.cos(degree * Math.PI / 180), list));
   }
-  function text(value) { return value.toFixed(3).replace(/^-0\\.000$/, "0.000").replace("-", "−"); }
-  function draw() {
-    var name = input("f").value, half = +input("p").value, d = +input("d").value, list = matrix(name, half);
-    ["p", "d"].forEach(function (role) {
-      input(role).parentNode.querySelector("b").textContent = ": " + input(role).value;
-    });
-    var paths = Array.from(shades, function () { return ""; });
-    for (var row = -far; row <= far; row++) for (var column = -far; column <= far; column++) {
+  const mean = all.reduce((a, b) => a + b, 0) / 180;
+  const deviation = Math.sqrt(all.reduce((a, b) => a + (b - mean) * (b - mean), 0) / 180);
+  return {row: all[0], diagonal: all[45], deviation: deviation};
+}
+function text(value) { return value.toFixed(3).replace(/^-0\.000$/, "0.000").replace("-", "−"); }
+function figure(root) {
+  const notes = root.querySelectorAll("p"), shades = root.querySelectorAll(".shade");
+  const ring = root.querySelector(".ring"), svg = root.querySelector("svg");
+  return function (values) {
+    const {f, p, d} = values, list = matrix(f, p), at = numbers(values), paths = Array.from(shades, () => "");
+    for (let row = -far; row <= far; row++) for (let column = -far; column <= far; column++) {
       paths[Math.floor(c(row, column, list) * levels + 0.5) + levels] +=
         "M" + (column + far) * cell + " " + (row + far) * cell + "h" + cell + "v" + cell + "h-" + cell + "z";
     }
-    shades.forEach(function (path, i) { path.setAttribute("d", paths[i]); });
+    shades.forEach((path, i) => { path.setAttribute("d", paths[i]); });
     ring.setAttribute("r", d * cell);
-    var all = [];
-    for (var degree = 0; degree < 180; degree++) {
-      all.push(c(d * Math.sin(degree * Math.PI / 180), d * Math.cos(degree * Math.PI / 180), list));
-    }
-    var mean = all.reduce(function (a, b) { return a + b; }, 0) / 180;
-    var deviation = Math.sqrt(all.reduce(function (a, b) { return a + (b - mean) * (b - mean); }, 0) / 180);
-    notes[0].textContent = name + ", " + 2 * half + " pairs: " + (d === 1 ? "1 patch" : d + " patches") +
-      " away, c is " + text(all[0]) + " along a row and " + text(all[45]) + " along the diagonal.";
-    notes[1].textContent = "Standard deviation over all directions at that distance: " + text(deviation) + ".";
-  }"""
+    notes[0].textContent = f + ", " + 2 * p + " pairs: " + (d === 1 ? "1 patch" : d + " patches") +
+      " away, c is " + text(at.row) + " along a row and " + text(at.diagonal) + " along the diagonal.";
+    notes[1].textContent = "Standard deviation over all directions at that distance: " + text(at.deviation) + ".";
+    svg.setAttribute("aria-label", "Mean cosine of a head by the offset of query and key in rows and columns. " +
+      notes[0].textContent + " " + notes[1].textContent);
+  };
+}
+"""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from math import log2, log10
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from rope_lab.figures.moving import choice, moving, slider
+from rope_lab.figures.moving import Moving, choice, moving, slider
 from rope_lab.figures.style import COLORS, apart, direct_label, new_figure
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 LOW, HIGH = -3, 13  # of the axis of operations per byte, powers of two
 WIDTH, HEIGHT, DEPTH = 300, 190, 9  # of the drawing; powers of two that it shows below the roof
 
 Points = Mapping[str, Sequence[tuple[int, int]]]  # by name and step of the slider: bytes and operations
+
+
+def numbers(beta: float, gamma: float, point: tuple[int, int]) -> dict[str, float]:
+    """What the figure shows: operations per byte, those of the edge, and seconds for the bytes and the operations."""
+    moved, computed = point[0] / beta, point[1] / gamma
+    return {"intensity": point[1] / point[0], "edge": gamma / beta, "moved": moved, "computed": computed}
 
 
 def said(beta: float, gamma: float, point: tuple[int, int], step: int, unit: str) -> list[str]:
@@ -30,11 +32,12 @@ def said(beta: float, gamma: float, point: tuple[int, int], step: int, unit: str
         step: of the slider: it shows 2^step.
         unit: what is counted by 2^step, in the plural.
     """
-    moved, computed = point[0] / beta, point[1] / gamma
+    found = numbers(beta, gamma, point)
+    moved, computed = found["moved"], found["computed"]
     bound = "memory" if moved > computed else "arithmetic"
     number = f"{2**step:,} {unit[:-1] if step == 0 else unit}"
     return [
-        f"{number}: {_short(point[1] / point[0])} operations per byte; the edge is at {_short(gamma / beta)}.",
+        f"{number}: {_short(found['intensity'])} operations per byte; the edge is at {_short(found['edge'])}.",
         f"Bytes take {_seconds(moved)}, operations {_seconds(computed)}: bound by {bound}.",
     ]
 
@@ -50,7 +53,9 @@ def _seconds(seconds: float) -> str:
     return f"{_short(seconds)} s"
 
 
-def roofline(beta: float, gamma: float, points: Points, units: Mapping[str, str], *, start: int = 3) -> HTML:
+def roofline(
+    beta: float, gamma: float, points: Points, units: Mapping[str, str], *, start: int = 3
+) -> Moving:
     """The roof of a machine and the point of a computation on it. Without JavaScript the point does not move.
 
     Args:
@@ -70,7 +75,7 @@ def roofline(beta: float, gamma: float, points: Points, units: Mapping[str, str]
         _drawing(beta, gamma, chosen[1] / chosen[0]),
         [
             choice("kind", "what is computed", list(points)),
-            slider("n", "tokens or texts at once, a power of two", start, last),
+            slider("n", "tokens or texts at once, a power of two", start, last, shown=f"{2**start:,}"),
         ],
         said(beta, gamma, chosen, start, units[first]),
         script,
@@ -107,38 +112,43 @@ _STYLE = """.rope-roof .axis{fill:none;stroke:var(--faint)}
 .rope-roof text{fill:var(--ink);font-weight:normal;font-size:14px}
 """
 
-_SCRIPT = """  var given = __GIVEN__, notes = root.querySelectorAll("p"), svg = root.querySelector("svg");
-  var point = root.querySelector(".point"), drop = root.querySelector(".drop");
-  function grouped(text) { return text.replace(/\\B(?=(\\d{3})+(?!\\d))/g, ","); }
-  function short(x) { return x < 10 ? x.toFixed(3) : x < 100 ? x.toFixed(1) : grouped(x.toFixed(0)); }
-  function seconds(t) {
-    var units = [[1e9, "ns"], [1e6, "µs"], [1e3, "ms"]];
-    for (var i = 0; i < 3; i++) {
-      if (t * units[i][0] < 1000) { return short(t * units[i][0]) + " " + units[i][1]; }
-    }
-    return short(t) + " s";
+_SCRIPT = r"""const given = __GIVEN__;
+function grouped(text) { return text.replace(/\B(?=(\d{3})+(?!\d))/g, ","); }
+function short(x) { return x < 10 ? x.toFixed(3) : x < 100 ? x.toFixed(1) : grouped(x.toFixed(0)); }
+function seconds(t) {
+  for (const [factor, unit] of [[1e9, "ns"], [1e6, "µs"], [1e3, "ms"]]) {
+    if (t * factor < 1000) return short(t * factor) + " " + unit;
   }
-  function draw() {
-    var kind = input("kind").value, step = +input("n").value, n = Math.pow(2, step);
-    var both = given.points[kind][step], moved = both[0] / given.beta, computed = both[1] / given.gamma;
-    var intensity = both[1] / both[0], edge = given.gamma / given.beta, unit = given.units[kind];
-    var roof = Math.min(given.gamma, intensity * given.beta);
-    var x = (Math.log2(intensity) - __LOW__) / (__HIGH__ - __LOW__) * __W__;
-    var y = Math.log2(given.gamma / roof) / __DEPTH__ * __H__;
+  return short(t) + " s";
+}
+export function numbers({kind, n}) {
+  const [bytes, operations] = given.points[kind][n];
+  return {intensity: operations / bytes, edge: given.gamma / given.beta, moved: bytes / given.beta,
+    computed: operations / given.gamma};
+}
+function figure(root, input) {
+  const notes = root.querySelectorAll("p"), svg = root.querySelector("svg");
+  const point = root.querySelector(".point"), drop = root.querySelector(".drop");
+  return function (values) {
+    const at = numbers(values), count = grouped(String(Math.pow(2, values.n))), unit = given.units[values.kind];
+    const roof = Math.min(given.gamma, at.intensity * given.beta);
+    const x = (Math.log2(at.intensity) - __LOW__) / (__HIGH__ - __LOW__) * __W__;
+    const y = Math.log2(given.gamma / roof) / __DEPTH__ * __H__;
     point.setAttribute("cx", x.toFixed(1));
     point.setAttribute("cy", y.toFixed(1));
     drop.setAttribute("x1", x.toFixed(1));
     drop.setAttribute("x2", x.toFixed(1));
     drop.setAttribute("y1", y.toFixed(1));
-    var number = grouped(String(n)) + " " + (step ? unit : unit.slice(0, -1));
-    input("n").parentNode.querySelector("b").textContent = ": " + grouped(String(n));
+    const number = count + " " + (values.n ? unit : unit.slice(0, -1));
+    input("n").parentNode.querySelector("b").textContent = ": " + count;
     input("n").setAttribute("aria-valuetext", number);
-    notes[0].textContent = number + ": " + short(intensity) + " operations per byte; the edge is at " +
-      short(edge) + ".";
-    notes[1].textContent = "Bytes take " + seconds(moved) + ", operations " + seconds(computed) +
-      ": bound by " + (moved > computed ? "memory" : "arithmetic") + ".";
+    notes[0].textContent = number + ": " + short(at.intensity) + " operations per byte; the edge is at " +
+      short(at.edge) + ".";
+    notes[1].textContent = "Bytes take " + seconds(at.moved) + ", operations " + seconds(at.computed) +
+      ": bound by " + (at.moved > at.computed ? "memory" : "arithmetic") + ".";
     svg.setAttribute("aria-label", notes[0].textContent + " " + notes[1].textContent);
-  }
+  };
+}
 """
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from math import cos, exp
-from typing import TYPE_CHECKING
 
-from rope_lab.figures.moving import moving, slider
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from rope_lab.figures.moving import Moving, moving, slider
 
 FADE, TURN, SHEAR = 10, 20, 3  # the last value of each slider
 START = (3, 8, 0)  # of the sliders at first
@@ -31,6 +27,12 @@ def score(s: float, fade: int, turn: int, shear: int) -> float:
     return exp(-fade / 100 * s) * cos(turn / 20 * s) * (1 - shear / 100 * s)
 
 
+def numbers(fade: int, turn: int, shear: int) -> dict[str, float]:
+    """What the figure shows: the root, and the score at three distances."""
+    places = {f"score {s}": score(s, fade, turn, shear) for s in (1, 10, LAST)}
+    return {"real": -fade / 100, "imaginary": turn / 20, **places}
+
+
 def said(fade: int, turn: int, shear: int) -> list[str]:
     """The sentences below the sliders; the script writes the same ones."""
     root = "0" if not fade else f"−{fade / 100:.2f}"
@@ -38,7 +40,8 @@ def said(fade: int, turn: int, shear: int) -> list[str]:
         root = f"±{turn / 20:.2f}i" if not fade else f"{root} ± {turn / 20:.2f}i"
     kind = "double" if shear else "single"
     corner = CORNERS[bool(fade), bool(turn), bool(shear)]
-    values = [f"{score(s, fade, turn, shear):.2f}" for s in (1, 10, LAST)]
+    found = numbers(fade, turn, shear)
+    values = [f"{found[f'score {s}']:.2f}" for s in (1, 10, LAST)]
     near, middle, far = ("0.00" if value == "-0.00" else value.replace("-", "−") for value in values)
     return [
         f"Root {root}, {kind}: {corner}.",
@@ -46,7 +49,7 @@ def said(fade: int, turn: int, shear: int) -> list[str]:
     ]
 
 
-def roots() -> HTML:
+def roots() -> Moving:
     """A block whose root the reader moves: to the left it fades, up it turns, and a double root has a shear."""
     script = _SCRIPT
     for name, number in {"W": WIDTH, "H": HEIGHT, "P": PLANE, "LAST": LAST}.items():
@@ -108,32 +111,38 @@ _STYLE = """.rope-roots .axis{fill:none;stroke:var(--faint)}
 .rope-roots p:last-child{min-height:3em}
 """
 
-_SCRIPT = """  var W = __W__, H = __H__, P = __P__, LAST = __LAST__, names = [__NAMES__];
-  var notes = root.querySelectorAll("p"), line = root.querySelector(".curve"), svg = root.querySelector("svg");
-  var dots = root.querySelectorAll(".root");
-  function draw() {
-    var fade = +input("fade").value, turn = +input("turn").value, shear = +input("shear").value;
-    ["fade", "turn", "shear"].forEach(function (role) {
-      input(role).parentNode.querySelector("b").textContent = ": " + input(role).value;
-    });
-    function score(s) { return Math.exp(-fade / 100 * s) * Math.cos(turn / 20 * s) * (1 - shear / 100 * s); }
-    function shown(s) { return score(s).toFixed(2).replace(/^-0\\.00$/, "0.00").replace("-", "−"); }
-    dots.forEach(function (dot, i) {
-      var x = W - 60 - fade / 10 * (W - 100), y = P / 2 - (i ? -1 : 1) * turn / 20 * (P / 2 - 8);
+_SCRIPT = r"""const W = __W__, H = __H__, P = __P__, LAST = __LAST__, names = [__NAMES__];
+function score(s, {fade, turn, shear}) {
+  return Math.exp(-fade / 100 * s) * Math.cos(turn / 20 * s) * (1 - shear / 100 * s);
+}
+export function numbers(values) {
+  const found = {real: -values.fade / 100, imaginary: values.turn / 20};
+  for (const s of [1, 10, LAST]) found["score " + s] = score(s, values);
+  return found;
+}
+function figure(root) {
+  const notes = root.querySelectorAll("p"), line = root.querySelector(".curve"), svg = root.querySelector("svg");
+  const dots = root.querySelectorAll(".root");
+  return function (values) {
+    const {fade, turn, shear} = values, found = numbers(values);
+    function shown(s) { return found["score " + s].toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "−"); }
+    dots.forEach((dot, i) => {
+      const x = W - 60 - fade / 10 * (W - 100), y = P / 2 - (i ? -1 : 1) * turn / 20 * (P / 2 - 8);
       dot.setAttribute("transform", "translate(" + x.toFixed(1) + " " + y.toFixed(1) + ")");
       dot.setAttribute("class", shear ? "root double" : "root");
     });
-    var path = [];
-    for (var s = 0; s <= LAST; s++) {
-      path.push((s / LAST * W).toFixed(1) + " " + (P + 20 + H / 2 - score(s) * H / 2).toFixed(1));
+    const path = [];
+    for (let s = 0; s <= LAST; s++) {
+      path.push((s / LAST * W).toFixed(1) + " " + (P + 20 + H / 2 - score(s, values) * H / 2).toFixed(1));
     }
     line.setAttribute("d", "M" + path.join("L"));
-    var at = fade ? "−" + (fade / 100).toFixed(2) : "0", i = (turn / 20).toFixed(2) + "i";
-    at = turn ? (fade ? at + " ± " + i : "±" + i) : at;
+    const real = fade ? "−" + (-found.real).toFixed(2) : "0", i = found.imaginary.toFixed(2) + "i";
+    const at = turn ? (fade ? real + " ± " + i : "±" + i) : real;
     notes[0].textContent = "Root " + at + ", " + (shear ? "double" : "single") + ": " +
       names[(fade > 0) + 2 * (turn > 0) + 4 * (shear > 0)] + ".";
     notes[1].textContent = "Score at distance 1: " + shown(1) + ", at 10: " + shown(10) + ", at " + LAST + ": " +
       shown(LAST) + ".";
     svg.setAttribute("aria-label", notes[0].textContent + " " + notes[1].textContent);
-  }
+  };
+}
 """

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from rope_lab.figures.moving import choice, moving, slider
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from rope_lab.figures.moving import Moving, choice, moving, slider
 
 TYPES = {"bfloat16": 8, "float16": 11, "float32": 24}  # significant binary digits of each
 POSITIONS = (0, *(round(10 ** (k / 8)) | 1 for k in range(8, 57)))  # odd, from 11 to 10,000,001
@@ -18,13 +14,9 @@ START = 17  # the place in POSITIONS that is drawn before anything moves
 LENGTH = 88  # of a hand, in units of the drawing
 
 
-def rounding() -> HTML:
+def rounding() -> Moving:
     """A clock with an exact hand and a rounded one. Without JavaScript it shows bfloat16 at position 1,001."""
-    start = slider("m", "position", START, len(POSITIONS) - 1)
-    shown = f"{POSITIONS[START]:,}"
-    start = start.replace(f": {START}<", f": {shown}<").replace(
-        " data-role", f' aria-valuetext="{shown}" data-role'
-    )
+    start = slider("m", "position", START, len(POSITIONS) - 1, shown=f"{POSITIONS[START]:,}")
     script = _SCRIPT.replace("__POSITIONS__", str(list(POSITIONS))).replace("__PAIRS__", str(PAIRS))
     script = script.replace("__TYPES__", str(TYPES)).replace("__LARGEST__", str(LARGEST))
     return moving(
@@ -58,9 +50,17 @@ def off(position: int, pair: int, digits: int) -> float:
     return math.degrees(math.remainder(angle - position * theta, math.tau))
 
 
+def numbers(position: int, pair: int, name: str) -> dict[str, float]:
+    """What the figure shows: tokens per turn of a pair, the rounded position, and degrees off for each number type."""
+    errors = {f"off {each}": off(position, pair, digits) for each, digits in TYPES.items()}
+    wave = math.tau * 10_000.0 ** (pair / PAIRS)
+    return {"position": position, "wave": wave, "kept": rounded(position, TYPES[name]), **errors}
+
+
 def said(position: int, pair: int, name: str) -> list[str]:
     """What the figure says of a position, a pair and the number type that was chosen."""
-    wave, at = math.tau * 10_000.0 ** (pair / PAIRS), rounded(position, TYPES[name])
+    found = numbers(position, pair, name)
+    wave, at = found["wave"], found["kept"]
     kept = (
         "cannot hold it"
         if math.isinf(at)
@@ -69,7 +69,7 @@ def said(position: int, pair: int, name: str) -> list[str]:
         else "has it exactly"
     )
     turn = f"{wave:.1f}" if wave < 100 else f"{wave:,.0f}"
-    errors = ((each, off(position, pair, digits)) for each, digits in TYPES.items())
+    errors = ((each, found[f"off {each}"]) for each in TYPES)
     texts = (f"{each} {'overflows' if math.isnan(error) else f'{abs(error):.1f}°'}" for each, error in errors)
     return [
         f"Position {position:,}: {name} {kept}. Pair {pair} makes a full turn every {turn} tokens.",
@@ -103,44 +103,52 @@ _STYLE = """.rope-round{--wedge:#d55e0033}
 .rope-round .between{fill:var(--wedge)}
 """
 
-_SCRIPT = """  var positions = __POSITIONS__, pairs = __PAIRS__, types = __TYPES__, largest = __LARGEST__;
-  var reach = __LENGTH__, turn = 2 * Math.PI, notes = root.querySelectorAll("p");
-  function comma(n) { return String(n).replace(/\\B(?=(\\d{3})+$)/g, ","); }
-  function round(x, digits) {  // to the nearest, and of two to the even one
-    if (!x || x === Infinity) return x;
-    var e = Math.floor(Math.log2(x));
-    if (Math.pow(2, e) > x) e -= 1;
-    var unit = Math.pow(2, e - digits + 1), whole = Math.floor(x / unit), rest = x / unit - whole;
-    if (rest > 0.5 || (rest === 0.5 && whole % 2)) whole += 1;
-    return digits === types.float16 && whole * unit > largest ? Infinity : whole * unit;
-  }
-  function error(m, theta, digits) {  // radians, without whole turns; Infinity where the angle overflows
-    var angle = round(round(m, digits) * round(theta, digits), digits), off = (angle - m * theta) % turn;
-    return angle === Infinity ? angle : off > Math.PI ? off - turn : off < -Math.PI ? off + turn : off;
-  }
-  function draw() {
-    var m = positions[+input("m").value], i = +input("i").value, name = input("type").value;
-    var theta = Math.pow(10000, -i / pairs), wave = turn / theta, exact = m * theta % turn;
-    [["m", comma(m)], ["i", String(i)]].forEach(function (pair) {
-      input(pair[0]).parentNode.querySelector("b").textContent = ": " + pair[1];
-      input(pair[0]).setAttribute("aria-valuetext", pair[1]);
-    });
-    var off = error(m, theta, types[name]), lost = off === Infinity, at = round(m, types[name]);
-    var hand = root.querySelector(".hand"), r = 0.4 * reach, end = exact + off;
+_SCRIPT = r"""const positions = __POSITIONS__, pairs = __PAIRS__, types = __TYPES__, largest = __LARGEST__;
+const reach = __LENGTH__, turn = 2 * Math.PI;
+function comma(n) { return String(n).replace(/\B(?=(\d{3})+$)/g, ","); }
+function round(x, digits) {  // to the nearest, and of two to the even one
+  if (!x || x === Infinity) return x;
+  let e = Math.floor(Math.log2(x));
+  if (Math.pow(2, e) > x) e -= 1;
+  const unit = Math.pow(2, e - digits + 1), rest = x / unit - Math.floor(x / unit);
+  let whole = Math.floor(x / unit);
+  if (rest > 0.5 || (rest === 0.5 && whole % 2)) whole += 1;
+  return digits === types.float16 && whole * unit > largest ? Infinity : whole * unit;
+}
+function error(m, theta, digits) {  // radians, without whole turns; NaN where the angle overflows
+  const angle = round(round(m, digits) * round(theta, digits), digits), off = (angle - m * theta) % turn;
+  return off > Math.PI ? off - turn : off < -Math.PI ? off + turn : off;
+}
+export function numbers({m, i, type}) {
+  const at = positions[m], theta = Math.pow(10000, -i / pairs);
+  const found = {position: at, wave: turn / theta, kept: round(at, types[type])};
+  for (const each in types) found["off " + each] = error(at, theta, types[each]) * 360 / turn;
+  return found;
+}
+function figure(root, input) {
+  const notes = root.querySelectorAll("p");
+  return function (values) {
+    const name = values.type, i = values.i, at = numbers(values), m = at.position, wave = at.wave;
+    const exact = m * Math.pow(10000, -i / pairs) % turn, off = at["off " + name], lost = isNaN(off);
+    const hand = root.querySelector(".hand"), r = 0.4 * reach, end = exact + off * turn / 360;
+    input("m").parentNode.querySelector("b").textContent = ": " + comma(m);
+    input("m").setAttribute("aria-valuetext", comma(m));
     hand.style.display = lost ? "none" : "";
     if (!lost) hand.setAttribute("transform", "rotate(" + -end * 360 / turn + ")");
     root.querySelector(".true").setAttribute("transform", "rotate(" + -exact * 360 / turn + ")");
     root.querySelector(".between").setAttribute("d", lost ? "" : "M0 0L" + r * Math.cos(exact) + " " +
       -r * Math.sin(exact) + "A" + r + " " + r + " 0 0 " + (off > 0 ? 0 : 1) + " " + r * Math.cos(end) + " " +
       -r * Math.sin(end) + "z");
-    var kept = at === Infinity ? "cannot hold it" : at !== m ? "makes " + comma(at) + " of it" : "has it exactly";
+    const kept = at.kept === Infinity ? "cannot hold it" : at.kept !== m ? "makes " + comma(at.kept) + " of it" :
+      "has it exactly";
     notes[0].textContent = "Position " + comma(m) + ": " + name + " " + kept + ". Pair " + i +
       " makes a full turn every " + (wave < 100 ? wave.toFixed(1) : comma(Math.round(wave))) + " tokens.";
-    notes[1].textContent = "Off by: " + Object.keys(types).map(function (each) {
-      var off = error(m, theta, types[each]);
-      return each + " " + (off === Infinity ? "overflows" : Math.abs(off * 360 / turn).toFixed(1) + "°");
+    notes[1].textContent = "Off by: " + Object.keys(types).map((each) => {
+      const wrong = at["off " + each];
+      return each + " " + (isNaN(wrong) ? "overflows" : Math.abs(wrong).toFixed(1) + "°");
     }).join(", ") + ".";
     root.querySelector("svg").setAttribute("aria-label", "A clock with an exact hand and the one of " + name + ", " +
-      (lost ? "which overflows." : "off by " + Math.abs(off * 360 / turn).toFixed(1) + "°."));
-  }
+      (lost ? "which overflows." : "off by " + Math.abs(off).toFixed(1) + "°."));
+  };
+}
 """

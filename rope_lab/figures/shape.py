@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rope_lab.figures.moving import moving, slider
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from rope_lab.figures.moving import Moving, moving, slider
 
 SHIFTS = 6  # the largest shift on the slider
 WIDTH, HEIGHT = 300, 180  # of the drawing
@@ -24,11 +20,20 @@ def curve(at: Sequence[float], freqs: Sequence[float], shift: int, pairs: int) -
     return np.cos(np.outer(np.asarray(at, dtype=float) - shift, freqs[:pairs])).mean(1)
 
 
+def numbers(
+    at: Sequence[float], mean: Sequence[float], freqs: Sequence[float], shift: int, pairs: int
+) -> dict[str, float]:
+    """What the figure shows: the correlation r of curve and scores, and the slope and offset that fit the curve."""
+    x = curve(at, freqs, shift, pairs)
+    slope, offset = np.polyfit(x, mean, 1)
+    return {"r": float(np.corrcoef(x, mean)[0, 1]), "slope": float(slope), "offset": float(offset)}
+
+
 def said(
     at: Sequence[float], mean: Sequence[float], freqs: Sequence[float], shift: int, pairs: int
 ) -> list[str]:
     """What the figure says of a shift and a number of pairs: r with the scores, and where the curve is highest."""
-    r = float(np.corrcoef(curve(at, freqs, shift, pairs), mean)[0, 1])
+    r = numbers(at, mean, freqs, shift, pairs)["r"]
     which = f"all {pairs} pairs turn" if pairs == len(freqs) else f"the {pairs} fastest pairs turn"
     which = "only the fastest pair turns" if pairs == 1 < len(freqs) else which
     return [
@@ -37,7 +42,7 @@ def said(
     ]
 
 
-def score_shape(at: Sequence[float], mean: Sequence[float], freqs: Sequence[float]) -> HTML:
+def score_shape(at: Sequence[float], mean: Sequence[float], freqs: Sequence[float]) -> Moving:
     """Mean scores as dots, and a line whose shift and number of turning pairs the reader chooses.
 
     Args:
@@ -47,7 +52,7 @@ def score_shape(at: Sequence[float], mean: Sequence[float], freqs: Sequence[floa
     """
     count = len(freqs)
     script = _SCRIPT.replace("__AT__", json.dumps(list(at))).replace("__THETA__", json.dumps(list(freqs)))
-    script = script.replace("__MEAN__", json.dumps([round(y, 4) for y in mean]))
+    script = script.replace("__MEAN__", json.dumps(list(mean)))
     for name, number in {
         "WIDTH": WIDTH,
         "HEIGHT": HEIGHT,
@@ -73,11 +78,13 @@ def _drawing(at: Sequence[float], mean: Sequence[float], freqs: Sequence[float])
     def spot(s: float, y: float) -> str:
         return f"{s / last * WIDTH:.1f} {(high - y) / (high - low) * HEIGHT:.1f}"
 
-    slope, offset = np.polyfit(curve(at, freqs, 1, len(freqs)), mean, 1)
+    fit = numbers(at, mean, freqs, 1, len(freqs))
     steps = np.arange(last + 1)
     line = "L".join(
         spot(s, y)
-        for s, y in zip(steps, slope * curve(steps.tolist(), freqs, 1, len(freqs)) + offset, strict=True)
+        for s, y in zip(
+            steps, fit["slope"] * curve(steps.tolist(), freqs, 1, len(freqs)) + fit["offset"], strict=True
+        )
     )
     dots = "".join(
         f'<circle cx="{x}" cy="{y}" r="4"/>'
@@ -95,32 +102,34 @@ _STYLE = """.rope-shape .axis{fill:none;stroke:var(--faint);stroke-dasharray:4 4
 .rope-shape text{fill:var(--ink);font-weight:normal}
 """
 
-_SCRIPT = """  var at = __AT__, mean = __MEAN__, theta = __THETA__, low = __LOW__, high = __HIGH__;
-  var line = root.querySelector(".curve"), notes = root.querySelectorAll("p"), last = at[at.length - 1];
-  function value(s, shift, pairs) {
-    return theta.slice(0, pairs).reduce(function (sum, t) { return sum + Math.cos((s - shift) * t); }, 0) / pairs;
-  }
-  function average(list) { return list.reduce(function (a, b) { return a + b; }, 0) / list.length; }
-  function draw() {
-    var shift = +input("d").value, pairs = +input("p").value;
-    ["d", "p"].forEach(function (role) {
-      input(role).parentNode.querySelector("b").textContent = ": " + input(role).value;
-    });
-    var x = at.map(function (s) { return value(s, shift, pairs); }), mx = average(x), my = average(mean);
-    var xy = 0, xx = 0, yy = 0;
-    x.forEach(function (v, i) {
-      xy += (v - mx) * (mean[i] - my);
-      xx += (v - mx) * (v - mx);
-      yy += (mean[i] - my) * (mean[i] - my);
-    });
-    var slope = xy / xx, path = [];
-    for (var s = 0; s <= last; s++) {
-      var y = my + slope * (value(s, shift, pairs) - mx);
+_SCRIPT = """const at = __AT__, mean = __MEAN__, theta = __THETA__, low = __LOW__, high = __HIGH__;
+function value(s, shift, pairs) {
+  return theta.slice(0, pairs).reduce((sum, t) => sum + Math.cos((s - shift) * t), 0) / pairs;
+}
+function average(list) { return list.reduce((a, b) => a + b, 0) / list.length; }
+export function numbers({d, p}) {
+  const x = at.map((s) => value(s, d, p)), mx = average(x), my = average(mean);
+  let xy = 0, xx = 0, yy = 0;
+  x.forEach((v, i) => {
+    xy += (v - mx) * (mean[i] - my);
+    xx += (v - mx) * (v - mx);
+    yy += (mean[i] - my) * (mean[i] - my);
+  });
+  return {r: xy / Math.sqrt(xx * yy), slope: xy / xx, offset: my - xy / xx * mx};
+}
+function figure(root) {
+  const line = root.querySelector(".curve"), notes = root.querySelectorAll("p"), last = at[at.length - 1];
+  return function (values) {
+    const shift = values.d, pairs = values.p, fit = numbers(values), path = [];
+    for (let s = 0; s <= last; s++) {
+      const y = fit.offset + fit.slope * value(s, shift, pairs);
       path.push((s / last * __WIDTH__).toFixed(1) + " " + ((high - y) / (high - low) * __HEIGHT__).toFixed(1));
     }
     line.setAttribute("d", "M" + path.join("L"));
-    var which = pairs === theta.length ? "all " + pairs + " pairs turn" :
+    const which = pairs === theta.length ? "all " + pairs + " pairs turn" :
       pairs === 1 ? "only the fastest pair turns" : "the " + pairs + " fastest pairs turn";
-    notes[0].textContent = "δ = " + shift + ", " + which + ": r = " +
-      (xy / Math.sqrt(xx * yy)).toFixed(3).replace("-", "−") + " with the trained scores.";
-  }"""
+    notes[0].textContent = "δ = " + shift + ", " + which + ": r = " + fit.r.toFixed(3).replace("-", "−") +
+      " with the trained scores.";
+  };
+}
+"""

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import cmath
-from math import degrees
-from typing import TYPE_CHECKING
+from math import degrees, radians
 
-from rope_lab.figures.moving import moving, slider
+from rope_lab.figures.moving import Moving, moving, slider
 
-if TYPE_CHECKING:
-    from IPython.display import HTML
-
+START = {"m": 4, "n": 1, "t": 0}  # of the sliders
 CONTROLS = {"m": "position of q", "n": "position of k", "t": "shift both by"}
 STEP, LAST = 20, 12  # degrees per position; the largest position on a slider
 QUERY, KEY = cmath.rect(88, 1.9), cmath.rect(70, 0.7)  # the hands at position 0, in units of the drawing
 
 
-def turning() -> HTML:
-    """Hands q and k that the reader turns by their positions. Without JavaScript the drawing does not move."""
+def numbers(m: int, n: int, t: int) -> dict[str, float]:
+    """What the figure shows: both positions, their distance, the angle from k to q in degrees, and the score."""
+    turned = _turned(QUERY, m + t) * _turned(KEY, n + t).conjugate()
+    score = turned.real / 1e4
+    return {"q": m + t, "k": n + t, "distance": m - n, "angle": degrees(cmath.phase(turned)), "score": score}
+
+
+def said(m: int, n: int, t: int) -> list[str]:
+    """The sentences below the sliders before anything moves; the script writes the same ones."""
+    at = numbers(m, n, t)
+    first = (
+        f"q at {at['q']}, k at {at['k']}, distance {at['distance']}. Angle from k to q: {at['angle']:.0f}°. "
+    )
+    first = (first + f"Score: {at['score']:.2f}.").replace("-", "−")
+    return [first, "Tried: 1 pair of positions, 1 distance, one score for each."]
+
+
+def _turned(z: complex, position: int) -> complex:
+    return z * cmath.exp(1j * radians(STEP) * position)
+
+
+def turning() -> Moving:
+    """Hands q and k that the reader turns by their positions. Without JavaScript they are where they start."""
     return moving(
         "rope-turn",
         _drawing(),
-        [slider(role, text, 0, LAST) for role, text in CONTROLS.items()],
-        ["", ""],
+        [slider(role, text, START[role], LAST) for role, text in CONTROLS.items()],
+        said(**START),
         _script(),
         box="-135 -135 270 270",
         label="Two hands on a clock, q and k.",
@@ -33,9 +51,10 @@ def turning() -> HTML:
 
 def _drawing() -> str:
     def hand(name: str, z: complex) -> str:
-        tip, label = z.conjugate(), z.conjugate() * (1 + 16 / abs(z))  # y points down on a screen
+        turned = _turned(z, START["m" if name == "q" else "n"])
+        tip, label = z.conjugate(), turned.conjugate() * (1 + 16 / abs(z))  # y points down on a screen
         still = f'<line class="ghost" x2="{tip.real:.1f}" y2="{tip.imag:.1f}"/>'
-        angle = -degrees(cmath.phase(z))
+        angle = -degrees(cmath.phase(turned))
         arrow = f'<g class="hand {name}" transform="rotate({angle:.2f})"><line x2="{abs(z) - 9:.1f}"/>'
         arrow += f'<path d="M{abs(z):.1f} 0l-13 -6v12z"/></g>'
         return f'{still}{arrow}<text class="{name}" x="{label.real:.1f}" y="{label.imag:.1f}">{name}</text>'
@@ -43,7 +62,14 @@ def _drawing() -> str:
     ticks = "".join(
         f'<line class="tick" y1="-116" y2="-122" transform="rotate({a})"/>' for a in range(0, 360, STEP)
     )
-    return f'<circle r="122"/>{ticks}<path class="between"/>{hand("k", KEY)}{hand("q", QUERY)}'
+    return f'<circle r="122"/>{ticks}<path class="between" d="{_wedge()}"/>{hand("k", KEY)}{hand("q", QUERY)}'
+
+
+def _wedge() -> str:
+    """Between the hands where they start; k is less than half a turn behind q there."""
+    ends = [_turned(z, START[role]) / abs(z) * 40 for z, role in ((KEY, "n"), (QUERY, "m"))]
+    (x, y), (u, v) = ((end.real, -end.imag) for end in ends)
+    return f"M0 0L{x:.1f} {y:.1f}A40 40 0 0 0 {u:.1f} {v:.1f}z"
 
 
 def _script() -> str:
@@ -64,42 +90,44 @@ _STYLE = """.rope-turn{--wedge:#009e7333}
 .rope-turn p:last-child{min-height:1.5em}
 """
 
-_SCRIPT = """  var step = __STEP__ * Math.PI / 180, hands = {q: __Q__, k: __K__};
-  var pairs = {}, scores = {};
-  var svg = root.querySelector("svg"), notes = root.querySelectorAll("p");
+_SCRIPT = r"""const step = __STEP__ * Math.PI / 180, hands = {q: __Q__, k: __K__};
+export function numbers({m, n, t}) {
+  const open = hands.q[1] - hands.k[1] + (m - n) * step, turn = 2 * Math.PI;
+  const angle = (open - turn * Math.ceil(open / turn - 0.5)) * 180 / Math.PI;  // above −180, at most 180
+  return {q: m + t, k: n + t, distance: m - n, angle: angle, score: hands.q[0] * hands.k[0] * Math.cos(open) / 1e4};
+}
+function figure(root, input) {
+  const svg = root.querySelector("svg"), notes = root.querySelectorAll("p"), pairs = {}, scores = {};
   function place(name, angle) {
-    var r = hands[name][0];
+    const r = hands[name][0], label = root.querySelector("text." + name);
     root.querySelector(".hand." + name).setAttribute("transform", "rotate(" + -angle * 180 / Math.PI + ")");
-    var label = root.querySelector("text." + name);
     label.setAttribute("x", (r + 16) * Math.cos(angle));
     label.setAttribute("y", -(r + 16) * Math.sin(angle));
   }
-  function draw() {
-    var t = +input("t").value;
-    ["m", "n", "t"].forEach(function (role) {
-      var value = +input(role).value, moved = role === "t" || !t ? value : value + " + " + t + " = " + (value + t);
-      input(role).parentNode.querySelector("b").textContent = ": " + moved;
+  return function (values) {
+    const at = numbers(values), t = values.t;
+    if (t) ["m", "n"].forEach((role) => {
+      input(role).parentNode.querySelector("b").textContent =
+        ": " + values[role] + " + " + t + " = " + (values[role] + t);
     });
-    var m = +input("m").value + t, n = +input("n").value + t;
-    var a = hands.q[1] + m * step, b = hands.k[1] + n * step;
-    place("q", a);
+    const b = hands.k[1] + at.k * step, open = Math.round(at.angle), end = b + at.angle * Math.PI / 180;
+    place("q", hands.q[1] + at.q * step);
     place("k", b);
-    var open = Math.round((a - b) * 180 / Math.PI) % 360;
-    open = open > 180 ? open - 360 : open <= -180 ? open + 360 : open;
-    var end = b + open * Math.PI / 180;
     root.querySelector(".between").setAttribute("d", "M0 0L" + 40 * Math.cos(b) + " " + -40 * Math.sin(b) +
       "A40 40 0 0 " + (open > 0 ? 0 : 1) + " " + 40 * Math.cos(end) + " " + -40 * Math.sin(end) + "z");
-    var score = (hands.q[0] * hands.k[0] * Math.cos(a - b) / 1e4).toFixed(2).replace(/^-0\\.00$/, "0.00");
-    var text = "q at " + m + ", k at " + n + ", distance " + (m - n) + ". Angle from k to q: " + open +
+    const score = at.score.toFixed(2).replace(/^-0\.00$/, "0.00");
+    let text = "q at " + at.q + ", k at " + at.k + ", distance " + at.distance + ". Angle from k to q: " + open +
       "°. Score: " + score + ".";
-    text = text.replace(/-(?=\\d)/g, "−");
+    text = text.replace(/-(?=\d)/g, "−");
     notes[0].textContent = text;
     svg.setAttribute("aria-label", "Two hands on a clock. " + text);
-    pairs[m + " " + n] = 1;
-    scores[m - n + " " + score] = 1;
-    var tried = Object.keys(pairs).length, found = Object.keys(scores);
-    var distances = new Set(found.map(function (key) { return key.split(" ")[0]; })).size;
+    pairs[at.q + " " + at.k] = 1;
+    scores[at.distance + " " + score] = 1;
+    const tried = Object.keys(pairs).length, found = Object.keys(scores);
+    const distances = new Set(found.map((key) => key.split(" ")[0])).size;
     notes[1].textContent = "Tried: " + tried + (tried > 1 ? " pairs of positions, " : " pair of positions, ") +
       distances + (distances > 1 ? " distances, " : " distance, ") +
       (found.length === distances ? "one score for each." : found.length + " scores.");
-  }"""
+  };
+}
+"""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,10 +21,7 @@ from rope_lab.encodings import (
     frequencies,
     starting_factors,
 )
-from rope_lab.figures.moving import choice, moving, slider
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from rope_lab.figures.moving import Moving, choice, moving, slider
 
 PAIRS, BASE, TRAINED = 64, 10_000.0, 4096  # of Llama 2
 STEPS, START = (
@@ -69,27 +66,34 @@ def leaving(freqs: Tensor, factor: float) -> Tensor:
     return (torch.arange(PAIRS) >= _CRITICAL) & (factor * freqs > _THETA * (1 + 1e-9))
 
 
-def said(name: str, step: int) -> list[str]:
-    """The sentences below the controls; the script writes the same ones."""
+def numbers(name: str, step: int) -> dict[str, float]:
+    """What the figure shows: tokens, pairs with new angles, unchanged pairs, and how far neighbours still differ."""
     factor = 2 ** (step / 4)
     freqs = scaled(name, factor)
-    kept = int(((freqs - _THETA).abs() < 1e-9 * _THETA).sum())
-    near = math.sqrt(float((freqs / 2).sin().square().sum()) / float((_THETA / 2).sin().square().sum()))
-    out = int(leaving(freqs, factor).sum())
+    near, before = (float((theta / 2).sin().square().sum()) for theta in (freqs, _THETA))
+    return {
+        "tokens": TRAINED * factor,
+        "out": int(leaving(freqs, factor).sum()),
+        "kept": int(((freqs - _THETA).abs() < 1e-9 * _THETA).sum()),
+        "near": math.sqrt(near / before),
+        **{f"theta {i}": float(freqs[i]) for i in range(PAIRS)},
+    }
+
+
+def said(name: str, step: int) -> list[str]:
+    """The sentences below the controls; the script writes the same ones."""
+    found = numbers(name, step)
+    out, kept = found["out"], found["kept"]
     return [
-        f"{round(TRAINED * factor):,} tokens, {name}: {out} of {PAIRS - _CRITICAL} unfinished pairs meet new angles.",
+        f"{round(found['tokens']):,} tokens, {name}: {out} of {PAIRS - _CRITICAL} unfinished pairs meet new angles.",
         f"{kept} of {PAIRS} pairs keep their wavelength. Scores of neighbouring distances differ by "
-        f"{100 * near:.0f}% of what they did.",
+        f"{100 * found['near']:.0f}% of what they did.",
     ]
 
 
-def wavelengths() -> HTML:
+def wavelengths() -> Moving:
     """Wavelengths by pair, before and after a scaling. Without JavaScript: nothing scaled, 8 times the length."""
-    menu = slider("n", "tokens in the text", START, STEPS)
-    shown = f"{round(TRAINED * 2 ** (START / 4)):,}"
-    menu = menu.replace(f": {START}<", f": {shown}<").replace(
-        " data-role", f' aria-valuetext="{shown}" data-role'
-    )
+    length = f"{round(TRAINED * 2 ** (START / 4)):,}"
     low, high = (f(x) for f, x in ((math.floor, _turning(32)), (math.ceil, _turning(1))))
     script = _SCRIPT
     numbers = {
@@ -97,11 +101,15 @@ def wavelengths() -> HTML:
         "HIGHEST": HIGH, "CRITICAL": _CRITICAL, "FIRST": low, "LAST": high,
     }  # fmt: skip
     for key, number in numbers.items():
-        script = script.replace(f"__{key}__", f"{number:.12g}")
+        script = script.replace(f"__{key}__", f"{number:.17g}")
+    script = script.replace("__NAMES__", json.dumps(NAMES))
     return moving(
         "rope-waves",
         _drawing(NAMES[0], START),
-        [choice("scaling", "scaling", NAMES), menu],
+        [
+            choice("scaling", "scaling", NAMES),
+            slider("n", "tokens in the text", START, STEPS, shown=length),
+        ],
         said(NAMES[0], START),
         script,
         box=f"-30 -12 {WIDTH + 48} {HEIGHT + 46}",
@@ -162,46 +170,59 @@ _STYLE = """.rope-waves .before{fill:var(--faint)}
 .rope-waves .mark{font-weight:normal}
 """
 
-_SCRIPT = """  var pairs = __PAIRS__, base = __BASE__, trained = __TRAINED__, critical = __CRITICAL__;
-  var turn = 2 * Math.PI, first = __FIRST__, last = __LAST__, high = __HIGHEST__, low = __LOWEST__, tall = __HEIGHT__;
-  var notes = root.querySelectorAll("p"), dots = root.querySelectorAll(".after"), theta = [];
-  for (var j = 0; j < pairs; j++) theta.push(Math.pow(base, -j / pairs));
-  function comma(n) { return String(n).replace(/\\B(?=(\\d{3})+$)/g, ","); }
-  function held(x) { return Math.max(0, Math.min(1, x)); }
-  function share(choice, i, rho) {
-    var keep = 1;
-    if (choice === 1) return 1 / rho;
-    if (choice === 2) return Math.pow(rho, -i / (pairs - 1));
-    if (choice === 3) return Math.pow(rho * rho - rho + 1, -i / (pairs - 1));
-    if (choice === 4) keep = 1 - held((i - first) / (last - first));
-    if (choice === 5) keep = held((trained * theta[i] / turn - 1) / 3);
-    if (choice === 6) return Math.pow(rho, -Math.min(1, i / critical));
-    if (choice === 7) return i < pairs / 4 ? 1 : 0;
-    return keep + (1 - keep) / rho;
-  }
-  function height(wave) { return (high - Math.min(Math.log10(wave), high)) / (high - low) * tall; }
-  function draw() {
-    var menu = input("scaling"), step = +input("n").value, rho = Math.pow(2, step / 4);
-    var shown = comma(Math.round(trained * rho)), out = 0, kept = 0, before = 0, after = 0;
+_SCRIPT = r"""const pairs = __PAIRS__, base = __BASE__, trained = __TRAINED__, critical = __CRITICAL__;
+const names = __NAMES__;
+const turn = 2 * Math.PI, first = __FIRST__, last = __LAST__, high = __HIGHEST__, low = __LOWEST__, tall = __HEIGHT__;
+const theta = Array.from({length: pairs}, (_, j) => Math.pow(base, -j / pairs));
+function comma(n) { return String(n).replace(/\B(?=(\d{3})+$)/g, ","); }
+function held(x) { return Math.max(0, Math.min(1, x)); }
+function share(choice, i, rho) {
+  let keep = 1;
+  if (choice === 1) return 1 / rho;
+  if (choice === 2) return Math.pow(rho, -i / (pairs - 1));
+  if (choice === 3) return Math.pow(rho * rho - rho + 1, -i / (pairs - 1));
+  if (choice === 4) keep = 1 - held((i - first) / (last - first));
+  if (choice === 5) keep = held((trained * theta[i] / turn - 1) / 3);
+  if (choice === 6) return Math.pow(rho, -Math.min(1, i / critical));
+  if (choice === 7) return i < pairs / 4 ? 1 : 0;
+  return keep + (1 - keep) / rho;
+}
+function leaves(i, part, rho) { return i >= critical && rho * part > 1 + 1e-9; }
+export function numbers({scaling, n}) {
+  const rho = Math.pow(2, n / 4), found = {tokens: trained * rho, out: 0, kept: 0};
+  let before = 0, after = 0;
+  theta.forEach((t, i) => {
+    const part = share(names.indexOf(scaling), i, rho);
+    found["theta " + i] = t * part;
+    found.out += leaves(i, part, rho);
+    found.kept += Math.abs(part - 1) < 1e-9;
+    before += Math.pow(Math.sin(t / 2), 2);
+    after += Math.pow(Math.sin(t * part / 2), 2);
+  });
+  found.near = Math.sqrt(after / before);
+  return found;
+}
+function height(wave) { return (high - Math.min(Math.log10(wave), high)) / (high - low) * tall; }
+function figure(root, input) {
+  const notes = root.querySelectorAll("p"), dots = root.querySelectorAll(".after");
+  return function (values) {
+    const rho = Math.pow(2, values.n / 4), at = numbers(values), shown = comma(Math.round(at.tokens));
     input("n").parentNode.querySelector("b").textContent = ": " + shown;
     input("n").setAttribute("aria-valuetext", shown);
-    theta.forEach(function (t, i) {
-      var part = share(menu.selectedIndex, i, rho), leaves = i >= critical && rho * part > 1 + 1e-9;
-      out += leaves;
-      kept += Math.abs(part - 1) < 1e-9;
-      before += Math.pow(Math.sin(t / 2), 2);
-      after += Math.pow(Math.sin(t * part / 2), 2);
-      dots[i].setAttribute("class", "after" + (leaves ? " out" : ""));
-      dots[i].setAttribute("cy", height(part ? turn / (t * part) : Infinity).toFixed(1));
+    theta.forEach((t, i) => {
+      const now = at["theta " + i];
+      dots[i].setAttribute("class", "after" + (leaves(i, now / t, rho) ? " out" : ""));
+      dots[i].setAttribute("cy", height(now ? turn / now : Infinity).toFixed(1));
     });
-    var now = root.querySelector(".now"), y = height(trained * rho).toFixed(1);
+    const now = root.querySelector(".now"), y = height(trained * rho).toFixed(1);
     now.setAttribute("y1", y);
     now.setAttribute("y2", y);
     root.querySelector(".new").setAttribute("y", (height(trained * rho) - 10).toFixed(1));
-    notes[0].textContent = shown + " tokens, " + menu.value + ": " + out + " of " + (pairs - critical) +
+    notes[0].textContent = shown + " tokens, " + values.scaling + ": " + at.out + " of " + (pairs - critical) +
       " unfinished pairs meet new angles.";
-    notes[1].textContent = kept + " of " + pairs + " pairs keep their wavelength. Scores of neighbouring distances " +
-      "differ by " + (100 * Math.sqrt(after / before)).toFixed(0) + "% of what they did.";
+    notes[1].textContent = at.kept + " of " + pairs + " pairs keep their wavelength. Scores of neighbouring " +
+      "distances differ by " + (100 * at.near).toFixed(0) + "% of what they did.";
     root.querySelector("svg").setAttribute("aria-label", "Wavelength by pair. " + notes[0].textContent);
-  }
+  };
+}
 """

@@ -54,7 +54,7 @@ def test_a_forgotten_offset_is_wrong_for_each_cached_key(cached: int) -> None:
 
 
 def test_without_javascript_the_figure_is_complete() -> None:
-    html = pieces().data.split("<script>")[0]
+    html = pieces().data.split("<script")[0]
     assert html.count("<rect") == COUNT * (COUNT + 1) // 2
-    assert all(sentence in html for sentence in said(8, again=False))
+    assert all(sentence in html for sentence in said(8, again=True))
     assert all(rule in html for rule in RULES)
