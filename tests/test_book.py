@@ -143,9 +143,14 @@ def test_numbers_by_chapter(built):
 
 def test_the_page_asks_no_other_host_for_its_mathematics(built):
     page = (built / "_build/html/notebooks/03_chapter.html").read_text(encoding="utf-8")
-    assert 'src="../_static/mathjax/tex-chtml.js"' in page
-    assert (built / "_build/html/_static/mathjax/tex-chtml.js").stat().st_size > 1_000_000
-    assert list((built / "_build/html/_static/mathjax/output/chtml/fonts/woff-v2").glob("*.woff"))
+    assert '<span class="katex-display"><span class="katex"><span class="katex-mathml"><math ' in page
+    assert 'encoding="application/x-tex">|e^{i \\theta} x| = |x|<' in page
+    served = built / "_build/html/_static/katex"
+    assert 'href="../_static/katex/katex.min.css"' in page
+    fonts = re.findall(r"url\((fonts/[^)]+)\)", (served / "katex.min.css").read_text(encoding="utf-8"))
+    assert len(fonts) == 20
+    assert all((served / name).is_file() for name in fonts)
+    assert "mathjax" not in "".join(re.findall(r"<script[^>]*>", page)).lower()
     assert 'src="http' not in page
 
 

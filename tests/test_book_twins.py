@@ -6,12 +6,15 @@ from rope_book.twins import markdown
 
 BODY = """
 <section id="a"><h1>A page<a class="headerlink" href="#a">#</a></h1>
-<p>Let <span class="math notranslate nohighlight">\\(a_1 &lt; b_1^*\\)</span>, see
+<p>Let <span class="math notranslate nohighlight"><math>
+<annotation encoding="application/x-tex">a_1 &lt; b_1^*</annotation></math>a*b</span>, see
 <a class="reference internal" href="02_b.html#equation-c" title="all of it">(2.1)</a> and
 <a class="reference external" href="https://example.org/x.html">x</a>.</p>
 <div class="math notranslate nohighlight" id="equation-eq-1">
 <span class="eqno">(3.4)<a class="headerlink" href="#equation-eq-1">#</a></span>
-\\[\\begin{split} a_i &amp;= b \\\\ c &amp;= d \\end{split}\\]</div>
+<math>
+<annotation encoding="application/x-tex">\\begin{split} a_i &amp;= b \\\\ c &amp;= d \\end{split}</annotation></math>
+<span>a*b</span></div>
 <div class="highlight-ipython3 notranslate"><div class="highlight"><pre><span></span>x_1 <b>*</b> y
 </pre></div></div>
 <div class="output text_html"><div class="rope-moving"><style>.a{}</style>

@@ -1,13 +1,13 @@
 // What scrolls inside the page can be reached and scrolled with the keyboard.
 {
-  const wide = ".bd-article :is(pre, table, div.math, mjx-container[display='true'])";
+  const wide = ".bd-article :is(pre, table, .katex-display)";
   const mark = () => {
     for (const box of document.querySelectorAll(wide)) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
   };
-  addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(mark));
+  addEventListener("load", mark);
   addEventListener("resize", mark);
   document.addEventListener("toggle", mark, true);
 }
@@ -27,7 +27,7 @@ if (typeof Search !== "undefined") {
   Search.htmlToText = (html, anchor) => {
     const page = new DOMParser().parseFromString(html, "text/html");
     for (const fold of page.querySelectorAll("div.math")) fold.remove();
-    for (const formula of page.querySelectorAll("span.math")) formula.textContent = plain(formula.textContent);
+    for (const formula of page.querySelectorAll("span.math")) formula.textContent = plain(formula.querySelector("annotation")?.textContent ?? "");
     return read(page.documentElement.outerHTML, anchor).replace(/\s+/g, " ");
   };
 }

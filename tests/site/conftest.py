@@ -56,7 +56,7 @@ def screens(browser: Browser) -> dict[str, BrowserContext]:
 
 @pytest.fixture
 def visit(address: str, screens: dict[str, BrowserContext]) -> Iterator[Callable[[str, str], Visit]]:
-    """Opens a page on a screen and waits for its mathematics."""
+    """Opens a page on a screen and waits for its fonts."""
     opened = []
 
     def go(name: str, screen: str = "desktop") -> Visit:

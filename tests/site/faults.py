@@ -9,20 +9,21 @@ from PIL import Image, ImageChops
 from playwright.sync_api import Page
 
 # A scrollbar takes its height from the box it is in.
-BARS = """() => [...document.querySelectorAll('.bd-article mjx-container:not([display="true"])')]
-  .filter(box => getComputedStyle(box).display !== 'inline' && box.offsetHeight - box.clientHeight > 4)
+BARS = """() => [...document.querySelectorAll('.bd-article :is(span.math, span.math *)')]
+  .filter(box => ['auto', 'scroll'].includes(getComputedStyle(box).overflowX))
+  .filter(box => box.offsetHeight - box.clientHeight > 4)
   .map(box => box.parentElement.textContent.slice(0, 60))"""
 SIDEWAYS = """() => {
   const page = document.documentElement, room = page.clientWidth;
   if (page.scrollWidth <= room) return [];
-  const inside = box => box.closest('pre, table, .math, mjx-container[display], .bd-sidebar, .output');
+  const inside = box => box.closest('pre, table, .math, .bd-sidebar, .output');
   return [...document.querySelectorAll('main *')]
     .filter(box => box.getBoundingClientRect().right > room + 1 && !inside(box.parentElement))
     .slice(0, 3).map(box => `${box.tagName} ${box.className}: ${box.textContent.slice(0, 60)}`)
     .concat(`${page.scrollWidth} px wide`);
 }"""
 # The boxes of equations that fit their column.
-EQUATIONS = """() => [...document.querySelectorAll('.bd-article mjx-container[display="true"]')]
+EQUATIONS = """() => [...document.querySelectorAll('.bd-article .katex-display')]
   .filter(box => box.scrollWidth <= box.clientWidth && box.checkVisibility())
   .map(box => { box.dataset.fits = ''; return box.getBoundingClientRect(); })
   .map(box => [box.left, box.top + scrollY, box.right, box.bottom + scrollY])"""
@@ -30,7 +31,7 @@ EQUATIONS = """() => [...document.querySelectorAll('.bd-article mjx-container[di
 LOADED = """() => Promise.all([...document.images].map(
   image => { image.loading = 'eager'; return image.decode().catch(() => null); })).then(() => null)"""
 # Of those alone: one that scrolls would lose its bar, and with it move what is below.
-SHOWN = ".bd-article mjx-container[data-fits] { overflow: visible !important; }"
+SHOWN = ".bd-article .katex-display[data-fits] { overflow: visible !important; }"
 # A chapter named in prose: a link, or said to be planned. A page does not link to itself.
 BARE = r"""() => {
   const here = Number(location.pathname.match(/notebooks\/(\d+)_/)?.[1]);
@@ -48,7 +49,7 @@ BARE = r"""() => {
 LABELS = """() => [...document.querySelectorAll('.bd-article :is(svg, .text_html)')].flatMap(drawing => {
   const plain = box => [...box.children].every(child => ['SUP', 'SUB', 'tspan'].includes(child.tagName));
   const shown = [...drawing.querySelectorAll('text, span, em, b')]
-    .filter(box => !box.closest('table, pre, mjx-container') && plain(box) && box.textContent.trim())
+    .filter(box => !box.closest('table, pre, .katex') && plain(box) && box.textContent.trim())
     .filter(box => box.tagName === 'text' || getComputedStyle(box).position === 'absolute')
     .filter(box => box.checkVisibility({opacityProperty: true, visibilityProperty: true}))
     .map(box => [box.textContent.trim(), box.getBoundingClientRect()]);
@@ -63,7 +64,7 @@ UNNAMED_FOLDS = """() => [...document.querySelectorAll('.bd-article summary')]
 BROKEN_WORDS = """() => [...document.querySelectorAll('.bd-article :is(td, th) p')].flatMap(cell => {
   const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
   for (let text; (text = texts.nextNode()); ) {
-    if (text.parentElement.closest('code, mjx-container')) continue;
+    if (text.parentElement.closest('code, .katex')) continue;
     for (const word of text.data.matchAll(/[A-Za-z]{2,}/g)) {
       const range = document.createRange();
       range.setStart(text, word.index);

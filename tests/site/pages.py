@@ -52,7 +52,6 @@ def open_page(context: BrowserContext, address: str, name: str) -> Visit:
     ours = (address, "file:", "data:", "blob:")
     page.on("request", lambda sent: _note(visit, not sent.url.startswith(ours), f"elsewhere: {sent.url}"))
     page.goto(address + name, wait_until="load")
-    page.evaluate("() => window.MathJax?.startup?.promise")
     page.evaluate("() => document.fonts.ready.then(() => null)")
     return visit
 

@@ -5,7 +5,8 @@ publish    puts each executed notebook beside its page, for download and for Col
 citing     turns its citations into names and years
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
-assets     MathJax served from the book itself, and no image without words for those who cannot see it
+assets     no image without words for those who cannot see it
+maths      sets the formulas while the book is built
 weights    puts the weights of a model that runs in a page into a file of their own
 figures    makes each figure a link to itself in full size, and lets none be heavy
 docstrings turns what reads well in an editor into what Sphinx reads
@@ -44,6 +45,7 @@ from rope_book import (
     figures,
     folds,
     ledger,
+    maths,
     mentions,
     numbering,
     pages,
@@ -69,6 +71,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         numbering,
         ledger,
         assets,
+        maths,
         figures,
         docstrings,
         chapter_map,

@@ -48,7 +48,7 @@ def _formulas(soup: BeautifulSoup) -> None:
         said = number.get_text().strip("()# ") if number else ""
         if number:
             number.extract()
-        tex = re.sub(r"^\\[(\[]|\\[)\]]$", "", box.get_text().strip()).strip()
+        tex = box.select_one("annotation").get_text().strip()
         tag = rf" \tag{{{said}}}" if said else ""
         shown = f"${tex}$" if box.name == "span" else f"\n\n$$\n{tex}{tag}\n$$\n\n"
         new = soup.new_tag("tex")
