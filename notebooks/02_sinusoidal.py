@@ -89,6 +89,19 @@ table(rows, ["from", "to", "digits that change"])
 # a point on a circle, the tip of the hand of a clock. A hand also cures the second fault, because it turns by the same
 # angle at every step.
 #
+# The next figure shows a position as digits, as the waves of {eq}`eq-2-2` and as hands. A digit is 1 in the stripes. There
+# its wave is below the middle, and the hand, which has the height of the wave, points down. Move the position from 31 to
+# 32: all six digits change, whereas every hand turns by its usual angle. Then choose what to show:
+
+# %% tags=["hide-input"]
+from rope_lab.figures.counting import digits_to_hands
+
+digits_to_hands()
+
+# %% [markdown]
+# These hands turn $\pi$ times as fast as the pairs of {numref}`fig-counter`, so that each completes a turn when its digit
+# completes a period.
+#
 # ## The formula
 #
 # Let $C$ be the width of the embeddings, an even number. The **sinusoidal encoding** gives position $m$ the vector $p_m$

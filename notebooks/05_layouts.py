@@ -191,6 +191,19 @@ check(
 )
 
 # %% [markdown]
+# Now do it by hand, with the eight coordinates of a query and of a key. Boxes of one colour are an interleaved pair, and an
+# arc joins two *places* that turn together. Start with all coordinates in the old order, where the half rotation below
+# joins different colours, and move them to the half order:
+
+# %% tags=["hide-input"]
+from rope_lab.figures.crossing import crossing
+
+crossing()
+
+# %% [markdown]
+# At distance 0 no layout can be wrong, because the query and the key are rotated by the same angles. At each of the
+# distances from 1 to 20 the old order gives this query and this key another score.
+#
 # Nothing in this argument used what $p$ is. List the coordinates of *any* pairing as
 # $\pi = (a_0, b_0, a_1, b_1, \dots)$ and let $P_\pi$ reorder by it: that brings the two of each pair side by side.
 # Rotate them there, put every coordinate back, and you have the rotation $R^{\pi}_m$ of that pairing:

@@ -23,6 +23,8 @@ from rope_lab.bench.examples import STEPS as ROOF_STEPS
 from rope_lab.bench.examples import UNITS, examples
 from rope_lab.figures import (
     broadcast,
+    counting,
+    crossing,
     fingerprints,
     pieces,
     plane,
@@ -108,6 +110,16 @@ CASES = {
         {"batch": range(1, 7), "tokens": range(1, 7), "index": broadcast.INDICES},
         broadcast.numbers,
     ),
+    "counting": Case(
+        counting.digits_to_hands(),
+        {"m": range(counting.LAST + 1), "stage": range(3)},
+        counting.numbers,
+    ),
+    "crossing": Case(
+        crossing.crossing(),
+        {"moved": range(crossing.STEPS + 1), "d": range(crossing.FARTHEST + 1)},
+        lambda moved, d: crossing.numbers(moved, d),
+    ),
     "roofline": Case(
         roofline.roofline(*ROOF, examples(), UNITS),
         {"kind": list(UNITS), "n": range(ROOF_STEPS)},
@@ -139,6 +151,24 @@ def test_the_numbers_of_the_page_are_those_of_the_package(
         assert found.keys() == expected.keys()
         for key, number in expected.items():
             assert float(found[key]) == pytest.approx(number, rel=1e-6, abs=1e-6, nan_ok=True), (values, key)
+
+
+def test_a_digit_is_one_where_its_hand_points_down() -> None:
+    for m in range(counting.LAST + 1):
+        at = counting.numbers(m, 2)
+        assert [at[f"sine {j}"] < 0 for j in range(6)] == [bool(m >> j & 1) for j in range(6)]
+        turns = [(counting.numbers(m + 1, 2)[f"angle {j}"] - at[f"angle {j}"]) % 360 for j in range(6)]
+        assert turns == pytest.approx([180, 90, 45, 22.5, 11.25, 5.625])
+        assert at["slow step"] <= 0.0982
+    assert counting.numbers(31, 0)["changed"] == 6
+
+
+def test_the_half_rotation_needs_reordered_coordinates() -> None:
+    for distance in range(crossing.FARTHEST + 1):
+        at = crossing.numbers(crossing.STEPS, distance)
+        assert at["reordered"] == pytest.approx(at["interleaved"])
+        assert (abs(at["as it was"] - at["interleaved"]) > 0.1) == (distance > 0)
+        assert at["crossing"] == 6
 
 
 @pytest.mark.parametrize("name", CASES)

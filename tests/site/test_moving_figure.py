@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
@@ -12,6 +13,10 @@ from rope_lab.bench.examples import UNITS, examples
 from rope_lab.figures.broadcast import INDICES, broadcast, turns
 from rope_lab.figures.broadcast import START as FIVE
 from rope_lab.figures.broadcast import said as said_of_broadcast
+from rope_lab.figures.counting import digits_to_hands
+from rope_lab.figures.counting import said as said_of_counting
+from rope_lab.figures.crossing import crossing
+from rope_lab.figures.crossing import said as said_of_crossing
 from rope_lab.figures.fingerprints import BUGS, fingerprint
 from rope_lab.figures.fingerprints import said as fingerprint_said
 from rope_lab.figures.pieces import COUNT, RULES, distance, pieces, said
@@ -283,4 +288,52 @@ def test_the_map_without_javascript_is_the_one_that_the_script_draws(browser: Br
     still = re.findall(r'class="shade" fill="[^"]*" d="([^"]*)"', plane().data.split("<script")[0])
     drawn = page.locator(".rope-plane .shade").evaluate_all("all => all.map(path => path.getAttribute('d'))")
     assert drawn == still
+    page.close()
+
+
+@pytest.mark.parametrize("stage", range(3))
+@pytest.mark.parametrize("m", [0, 22, 31, 62])
+def test_a_counter_that_becomes_hands(browser: Browser, m: int, stage: int) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{digits_to_hands().data}</article>")
+    shown = page.locator(".rope-counting p")
+    assert shown.all_inner_texts() == said_of_counting(22, 2)
+    page.evaluate(MOVE, ["m", m])
+    page.evaluate(MOVE, ["stage", stage])
+    assert shown.all_inner_texts() == said_of_counting(m, stage)
+    assert page.locator(".rope-counting .wave").first.is_visible() == (stage > 0)
+    assert page.locator(".rope-counting .clock").first.is_visible() == (stage > 1)
+    page.close()
+
+
+@pytest.mark.parametrize(("moved", "d"), [(0, 3), (4, 1), (10, 0), (10, 20)])
+def test_a_layout_that_becomes_the_other(browser: Browser, moved: int, d: int) -> None:
+    page = browser.new_page()
+    page.set_content(f"<article>{crossing().data}</article>")
+    shown = page.locator(".rope-crossing p")
+    assert shown.all_inner_texts() == said_of_crossing(10, 3)
+    page.evaluate(MOVE, ["moved", moved])
+    page.evaluate(MOVE, ["d", d])
+    assert shown.all_inner_texts() == said_of_crossing(moved, d)
+    page.close()
+
+
+@pytest.mark.parametrize("make", [digits_to_hands, crossing])
+def test_what_is_drawn_without_javascript_is_what_the_script_draws(browser: Browser, make: Any) -> None:
+    page = browser.new_page()
+    drawing = """() => Array.from(document.querySelectorAll("svg *"), e => [e.tagName, ...Array.from(
+        e.attributes, a => [a.name, a.name === "class" ? a.value :
+          (a.value.match(/-?[0-9.]+/g) || []).map(Number)])])"""
+    page.set_content(make().still)
+    still = page.evaluate(drawing)
+    page.set_content(make().data)
+    drawn = page.evaluate(drawing)
+    for before, after in zip(still, drawn, strict=True):
+        for (name, values), (_, moved) in zip(
+            before[1:], [a for a in after[1:] if a[0] != "style"], strict=True
+        ):
+            assert moved == (pytest.approx(values, abs=0.02) if isinstance(values, list) else values), (
+                before[0],
+                name,
+            )
     page.close()
