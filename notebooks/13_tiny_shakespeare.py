@@ -682,7 +682,7 @@ in_the_page(run.model, corpus.vocab, corpus.val[first : first + 2 * context])
 # does not depend on the distance at all. With the keys in the other layout it depends on both positions: move the whole
 # verse on, and it changes. A forgotten offset keeps the rule and hands it wrong distances. Turned values leave the scores
 # of the first layer as they are, and change what is added up. No shape and no weight changes in any of these cases, so
-# nothing fails, and only the loss can tell.
+# nothing fails: only a loss or a comparison can tell.
 #
 # What runs in the browser is a second implementation of the model in plain JavaScript, for one token at a time with a
 # cache. Read `step` first: it is a block of this chapter, four times. `attend` turns the query and the key of the new
