@@ -2,7 +2,7 @@
 
 Each figure brings a drawing that is complete without JavaScript and a script that redraws it when a control moves.
 The script becomes an ES module with the interface of anywidget, `render({model, el})`. The page runs it on the drawing
-that is already there, with a model of a dozen lines; in a notebook the same text can be the `_esm` of a widget::
+that is already there, with a model of a dozen lines; in a notebook the same text can be the `_esm` of a widget:
 
     import anywidget, traitlets
 

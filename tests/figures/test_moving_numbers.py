@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from traitlets import HasTraits
 
 import rope_lab.figures
 from rope_lab import rotate
@@ -26,6 +29,7 @@ from rope_lab.figures import (
     counting,
     crossing,
     fingerprints,
+    moving,
     pieces,
     plane,
     roofline,
@@ -184,6 +188,19 @@ def test_a_figure_is_small_fully_filled_in_and_needs_no_network(name: str) -> No
     assert 'aria-live="polite"' in figure.still
     assert "<p></p>" not in figure.still  # it speaks without JavaScript
     assert "@media print{.rope-moving label{display:none}}" in figure.still
+
+
+def test_the_widget_of_the_documentation_is_made_of_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for anywidget, which is not among what the book needs."""
+    stand_in = ModuleType("anywidget")
+    vars(stand_in)["AnyWidget"] = HasTraits
+    monkeypatch.setitem(sys.modules, "anywidget", stand_in)
+    code = [line[4:] for line in (moving.__doc__ or "").splitlines() if line.startswith("    ") or not line]
+    given: dict[str, Any] = {"turning": turning.turning}
+    exec("\n".join(code), given)
+    clock = given["clock"]
+    assert clock._esm == turning.turning().module
+    assert {name: getattr(clock, name) for name in clock.trait_names(sync=True)} == turning.turning().state
 
 
 def test_every_moving_figure_is_listed_here() -> None:
