@@ -188,6 +188,21 @@ def test_the_executed_notebook_is_published_and_linked(built):
     assert (
         "https://colab.research.google.com/github/owner/name/blob/gh-pages/notebooks/03_chapter.ipynb" in page
     )
+    binder = (
+        "https://mybinder.org/v2/gh/owner/name/gh-pages?urlpath=lab%2Ftree%2Fnotebooks%2F03_chapter.ipynb"
+    )
+    assert f'href="{binder}"' in page
+
+
+def test_binder_finds_what_to_install(built):
+    folder = built / "_build/html/binder"
+    needs = (folder / "requirements.txt").read_text().splitlines()
+    torch = importlib.metadata.version("torch").partition("+")[0]
+    assert needs[1:] == [
+        f"torch=={torch}+cpu",
+        "rope-lab[book,keras] @ git+https://github.com/owner/name@abc123",
+    ]
+    assert (folder / "runtime.txt").read_text() == "python-3.11\n"
 
 
 @pytest.fixture
@@ -310,6 +325,7 @@ def test_a_change_of_prose_runs_nothing_and_loses_nothing(built, tmp_path):
     assert "It still rises" in page
     assert 'href="03_chapter.ipynb"' in page
     assert "colab" not in page.lower()
+    assert "binder" not in page.lower()
     assert "eq. 3.1" in (folder / "_build/html/book/ledger.html").read_text(encoding="utf-8")
     notebook = nbformat.read(folder / "_build/html/notebooks/03_chapter.ipynb", as_version=4)
     setup, text, check, *_ = notebook.cells

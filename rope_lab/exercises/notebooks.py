@@ -27,15 +27,15 @@ import sys
 import tempfile
 
 if importlib.util.find_spec("rope_lab") is None:
+    held = importlib.util.find_spec("torch") and f"torch=={{importlib.metadata.version('torch')}}"
     kept = pathlib.Path(tempfile.mkdtemp()) / "kept.txt"
-    kept.write_text("")
-    if importlib.util.find_spec("torch") is not None:
-        kept.write_text(f"torch=={{importlib.metadata.version('torch')}}\\n")
+    kept.write_text(f"{{held or ''}}\\n")
     package = {package!r}
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(kept), package]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"pip could not install {{package}}:\\n{{done.stdout}}{{done.stderr}}")
+        beside = f" and keep {{held}}" if held else ""
+        raise RuntimeError(f"pip could not install {{package}}{{beside}}:\\n{{done.stdout}}{{done.stderr}}")
     importlib.invalidate_caches()
 """
 LOCAL_CELL = """\

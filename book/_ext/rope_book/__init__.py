@@ -1,7 +1,7 @@
 """The book's own Sphinx extension, part by part.
 
 chapters   reads py:percent files and keys the execution cache on the package
-publish    puts each executed notebook beside its page, for download and for Colab
+publish    puts each executed notebook beside its page, for download, Colab and Binder
 citing     turns its citations into names and years
 numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none

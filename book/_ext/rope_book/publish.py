@@ -1,4 +1,4 @@
-"""Each chapter's executed notebook beside its page, for the download and the Colab button.
+"""Each chapter's executed notebook beside its page, for the download and the buttons that open it in Colab or Binder.
 
 A notebook must stand alone: captions, numbers and alt texts of its figures, its citations and its links are
 text in it; what the page folds is folded; its first cell finds or installs the package.
@@ -7,8 +7,10 @@ text in it; what the page folds is folded; its first cell finds or installs the 
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 from sphinx.application import Sphinx
@@ -21,6 +23,13 @@ from rope_book.numbering import number_of
 from rope_lab.exercises.notebooks import LOCAL_CELL, extras, new, setup_cell, standalone
 from rope_lab.exercises.pages import open_after
 from rope_lab.exercises.plain import Book
+
+# What Binder installs: the CPU build of the torch that ran the book, so that the image stays small, and the package.
+BINDER = """\
+--extra-index-url https://download.pytorch.org/whl/cpu
+torch=={torch}+cpu
+{package}
+"""
 
 
 def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
@@ -45,11 +54,15 @@ def _book(app: Sphinx, docname: str, citations: Citations) -> Book:
     return Book(lambda label: number_of(env, label), citations, page, chapters)
 
 
-def _setup_cell(app: Sphinx, needs: str) -> str:
-    if not (owner_name := repository(app.config)):
-        return LOCAL_CELL
+def _package(owner_name: str, needs: str) -> str:
+    """What pip installs: the package with these extras, at the commit that the book was built from."""
     commit = os.environ.get("GITHUB_SHA", "")
-    return setup_cell(f"rope-lab[{needs}] @ git+https://github.com/{owner_name}{commit and f'@{commit}'}")
+    return f"rope-lab[{needs}] @ git+https://github.com/{owner_name}{commit and f'@{commit}'}"
+
+
+def _setup_cell(app: Sphinx, needs: str) -> str:
+    owner_name = repository(app.config)
+    return setup_cell(_package(owner_name, needs)) if owner_name else LOCAL_CELL
 
 
 def _notebook(app: Sphinx, docname: str) -> nbformat.NotebookNode:
@@ -89,10 +102,37 @@ def _publish(app: Sphinx, pagename: str, templatename: str, context: dict[str, A
         if group.get("label") == "download-buttons":
             group["buttons"].insert(0, download)
     if owner_name := repository(app.config):
-        url = f"https://colab.research.google.com/github/{owner_name}/blob/gh-pages/{pagename}.ipynb"
-        tooltip = "Open this chapter in Colab"
-        context["header_buttons"].insert(0, _button("colab-button", "Colab", url, "fas fa-rocket", tooltip))
+        context["header_buttons"].insert(0, _live(owner_name, f"{pagename}.ipynb"))
+
+
+def _live(owner_name: str, notebook: str) -> dict[str, Any]:
+    """A button whose menu opens the published notebook on a machine of Colab's or of Binder's."""
+    colab = f"https://colab.research.google.com/github/{owner_name}/blob/gh-pages/{notebook}"
+    binder = (
+        f"https://mybinder.org/v2/gh/{owner_name}/gh-pages?urlpath={quote(f'lab/tree/{notebook}', safe='')}"
+    )
+    icon, tooltip = "fas fa-rocket", "Open this chapter in"
+    buttons = [
+        _button("colab-button", "Colab", colab, icon, f"{tooltip} Colab"),
+        _button("binder-button", "Binder", binder, icon, f"{tooltip} Binder"),
+    ]
+    said = {"icon": icon, "tooltip": "Run this chapter", "label": "launch-buttons"}
+    return {"type": "group", "buttons": buttons, **said}
+
+
+def _write_environment(app: Sphinx, exception: Exception | None) -> None:
+    """The folder in which Binder, which reads the branch of the published book, finds what to install."""
+    owner_name = repository(app.config)
+    if exception is not None or app.builder.name != "html" or not owner_name:
+        return
+    folder = Path(app.outdir) / "binder"
+    folder.mkdir(exist_ok=True)
+    torch = metadata.version("torch").partition("+")[0]
+    needs = BINDER.format(torch=torch, package=_package(owner_name, "book,keras"))
+    (folder / "requirements.txt").write_text(needs, encoding="utf-8")
+    (folder / "runtime.txt").write_text("python-3.11\n", encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:
     app.connect("html-page-context", _publish, priority=900)  # after the theme has laid out its buttons
+    app.connect("build-finished", _write_environment)
