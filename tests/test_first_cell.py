@@ -33,9 +33,9 @@ def kernel(tmp_path: Path) -> Path:
     """The Python of an environment that has pip and nothing else."""
     folder = tmp_path / "kernel"
     venv.create(folder, symlinks=os.name != "nt")
-    (packages,) = (folder / "Lib" / "site-packages", *folder.glob("lib/python*/site-packages"))[-1:]
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     # Not by importing pip: that changes which distutils the tests after this one see.
-    (packages / "pip").symlink_to(Path(str(metadata.distribution("pip").locate_file("pip"))))
+    (packages_of(python) / "pip").symlink_to(Path(str(metadata.distribution("pip").locate_file("pip"))))
     return python
 
 
