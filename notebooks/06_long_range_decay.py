@@ -114,6 +114,36 @@ by_hand = torch.tensor([(math.cos(10) + math.cos(0.1)) / 2])
 check("eq. 6.2, D = 4", mean_cosine(torch.tensor([10]), frequencies(4)), by_hand)
 
 # %% [markdown]
+# The next figure draws both sides of equation {eq}`eq-6-1` for arrows of equal length. On the left they are laid head to
+# tail, in units of their total length, and point straight up at distance 0. The height of the last tip is the score,
+# drawn on the right by distance. The head is small at first, so that you can see its 16 arrows. Move the distance, change
+# the base and the size of the head, and put the content into the faster or the slower half of the pairs:
+
+# %% tags=["hide-input"]
+from rope_lab.figures.summing import summing
+
+summing()
+
+# %% [markdown]
+# In the faster half the score drops to one half within a few tokens; in the slower half it does so much later, and the
+# larger the base, the later. The two curves are even the same, apart from their place on the axis: from the first half
+# to the second each frequency shrinks by the same factor, $\theta_{i+D/4} = \theta_i / \sqrt{b}$, so the slower half does
+# at distance $\sqrt{b}\, s$ what the faster half does at $s$.
+
+# %%
+tokens = torch.arange(20_000)
+for b in (10_000.0, 1_000_000.0):
+    faster, slower = frequencies(dim, b).chunk(2)
+    check(
+        f"two halves, b = {b:,.0f}",
+        mean_cosine(tokens * math.sqrt(b), slower),
+        mean_cosine(tokens, faster),
+    )
+    for name, part in (("faster", faster), ("slower", slower)):
+        below = int((mean_cosine(tokens, part) < 0.5).nonzero().min())
+        print(f"b = {b:,.0f}, {name} half: first below one half at distance {below:,}")
+
+# %% [markdown]
 # ### Why the line is straight
 #
 # From each pair to the next the frequency shrinks by the same factor, $\theta_{i+1} = \theta_i\, b^{-2/D}$. So the

@@ -532,6 +532,15 @@ from rope_lab.figures.images import owners
 owners(waves, owned)
 
 # %% [markdown]
+# Here are the 64 pairs as hands, the fast ones first; the shape around a hand says which axis owns it. Move the three
+# coordinates in either arrangement, and then make them equal:
+
+# %% tags=["hide-input"]
+from rope_lab.figures.sections import sections as mrope_sections
+
+mrope_sections()
+
+# %% [markdown]
 # In contiguous sections no pair of time is slow and no pair of the columns is fast, so in this respect the three axes
 # are not treated alike. The authors of the interleaved form give that as its reason {cite:p}`huang2025`. A scaling such
 # as YaRN acts on the spectrum: compute it first, then deal it out (`spectrum=`), and pass its attention factor on.

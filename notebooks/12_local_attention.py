@@ -512,6 +512,17 @@ table(
 # for the $W + 1$ keys of its text, the leading term for the $W$ of its caption. Longformer's $\ell \times w$ is the
 # width of both sides.
 #
+# In this picture every row is a layer, row 0 the embeddings. Filled squares are what the state of one token can depend
+# on, and the line is the path that goes furthest back. Move the token, and change the window, its rule and the depth:
+
+# %% tags=["hide-input"]
+from rope_lab.figures.hearing import hearing
+
+hearing()
+
+# %% [markdown]
+# With a block window all tokens of a block reach back to the same one, because $r$ grows as fast as $m$.
+#
 # A gradient can check that. Take a real transformer with random weights, and differentiate the state of one token after
 # every layer by the embeddings of all tokens. Where there is no path, the gradient is exactly zero. (The converse needs
 # the random weights: a path through a ReLU that is off has the gradient zero as well.)

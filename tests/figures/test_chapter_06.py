@@ -1,10 +1,14 @@
 """Figures of chapter 6."""
 
+import re
+
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from rope_lab import angles, frequencies, rotate
 from rope_lab.figures.decay import (
     bases,
     bound,
@@ -14,6 +18,18 @@ from rope_lab.figures.decay import (
     random_scores,
     retrieval,
     worst_cases,
+)
+from rope_lab.figures.summing import (
+    BASES,
+    CONTENT,
+    DIMS,
+    DISTANCES,
+    DRAWN,
+    RADIUS,
+    START,
+    numbers,
+    said,
+    summing,
 )
 
 near, far = np.arange(1, 6.0), np.logspace(0, 4, 9)
@@ -59,3 +75,32 @@ def test_heads_of_slow_pairs_have_open_dots() -> None:
     assert to_rgba(dots["b = 100"].get_markerfacecolor()) == to_rgba(dots["b = 100"].get_color())
     slow = dots["slowest 2 pairs"]
     assert to_rgba(slow.get_markerfacecolor()) == panel.get_facecolor() != to_rgba(slow.get_color())
+
+
+@pytest.mark.parametrize("content", CONTENT)
+@pytest.mark.parametrize(
+    ("base", "dim", "place"), [(0, 0, 3), (2, 4, 16), (6, 5, len(DISTANCES) - 1), (3, 2, 0)]
+)
+def test_the_score_of_the_moving_figure_is_that_of_rotated_vectors(
+    content: str, base: int, dim: int, place: int
+) -> None:
+    x = torch.zeros(DIMS[dim], dtype=torch.float64)
+    first, second = x.chunk(2)
+    first += float(content != CONTENT[2])
+    second += float(content != CONTENT[1])
+    positions = torch.tensor([DISTANCES[place] + 5, 5])
+    table = angles(positions, frequencies(DIMS[dim], BASES[base]), dtype=torch.float64)
+    q, k = rotate(x.expand(2, -1), table)
+    assert numbers(base, dim, content, place)["score"] == pytest.approx(float(q @ k / (x @ x)), abs=1e-9)
+
+
+def test_without_a_script_the_arrows_end_at_the_height_of_the_curve() -> None:
+    still, x = summing().still, DISTANCES[START[-1]]
+    curve = re.search(r'class="curve" d="M([^"]*)"', still)
+    way = re.search(r'class="arrows" d="M([^"]*)"', still)
+    assert curve is not None
+    assert way is not None
+    height = curve[1].split("L")[DRAWN.index(x)].split()[1]
+    assert way[1].split("L")[-1].split()[1] == height == f"{-RADIUS * numbers(*START)['score']:.1f}"
+    assert way[1].count("L") == DIMS[START[1]] // 2
+    assert all(sentence in still for sentence in said(*START))

@@ -9,11 +9,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from rope_lab.encodings import golden_frequencies, mixed_frequencies
+from rope_lab.encodings import angles_nd, golden_frequencies, mixed_frequencies
 from rope_lab.experiments import images
 from rope_lab.experiments.store import Results
 from rope_lab.figures.images import owners, resolutions, same_digit
 from rope_lab.figures.plane import BASE, MOST, NAMES, matrix, mean_cosine, plane, said
+from rope_lab.figures.sections import AXES, KINDS, SECTIONS, START, numbers, sections
+from rope_lab.figures.sections import matrix as owned
+from rope_lab.figures.sections import said as said_of_sections
 
 
 def record(variant: str, seed: int) -> dict[str, object]:
@@ -91,3 +94,29 @@ def test_it_is_small_and_complete_without_javascript() -> None:
     assert page.count('class="shade"') == 13
     before = page.split("<script")[0]
     assert before.count("h10v10h-10z") == 25 * 25
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("at", [(0, 0, 0), (4, 12, 20), (31, 1, 7), (9, 9, 9)])
+def test_the_hands_of_the_sections_turn_as_the_package_turns_them(
+    kind: str, at: tuple[int, int, int]
+) -> None:
+    there = angles_nd(torch.tensor([at]), owned(kind), dtype=torch.float64)[0]
+    found = numbers(kind, *at)
+    here = torch.tensor([found[f"angle {i}"] for i in range(sum(SECTIONS))], dtype=torch.float64)
+    torch.testing.assert_close(torch.exp(1j * here), torch.exp(1j * there), rtol=0, atol=1e-9)
+    assert (owned(kind) > 0).sum(-1).tolist() == list(SECTIONS)
+    equal = len(set(at)) == 1
+    assert (" as in a text " in said_of_sections(kind, *at)[0]) == equal
+    if equal:  # then it is RoPE of a line, whoever owns what
+        other = numbers(KINDS[kind == KINDS[0]], *at)
+        assert all(found[f"angle {i}"] == pytest.approx(other[f"angle {i}"]) for i in range(sum(SECTIONS)))
+
+
+def test_without_a_script_the_columns_of_contiguous_sections_do_not_seem_to_move() -> None:
+    still, at = sections().still, numbers(*START)
+    assert [at[f"past 1°, {axis}"] for axis in AXES] == [23, 4, 0]
+    turned = [float(x) for x in re.findall(r'class="hand" d="M0 0h12" transform="rotate\(([^)]*)\)"', still)]
+    assert len(turned) == sum(SECTIONS)
+    assert max(abs(x) for x in turned[-SECTIONS[2] :]) < 0.1
+    assert all(sentence in still for sentence in said_of_sections(*START))

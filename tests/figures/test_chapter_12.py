@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from rope_lab.figures.hearing import RULES, TOKENS, formula, heard, hearing, numbers, said, window
 from rope_lab.figures.local import costs, decoding_errors, formed, light_cones, losses_by_window, masks, ring
 from rope_lab.figures.style import COLORS, READABLE, contrast
+from rope_lab.local import local_attention
 
 band = np.tril(np.ones((6, 6), dtype=bool)) & ~np.tril(np.ones((6, 6), dtype=bool), -3)
 lower = np.tril(np.ones((6, 6), dtype=bool))
@@ -58,3 +61,34 @@ def test_a_ring_marks_what_was_written_and_leaves_empty_slots_blank() -> None:
     grounds = [color for color in colors if color != empty]
     words = [to_hex(text.get_color()) for text in axes.texts]
     assert min(contrast(*pair) for pair in zip(words, grounds, strict=True)) >= READABLE
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("size", "layers", "token"), [(1, 2, 5), (4, 4, 27), (3, 6, 20), (8, 2, 31), (2, 1, 0)]
+)
+def test_the_cone_of_the_moving_figure_is_that_of_stacked_attention(
+    rule: str, size: int, layers: int, token: int
+) -> None:
+    shape, x = window(rule, size), torch.eye(TOKENS, dtype=torch.float64)
+    nothing = torch.zeros(1, 1, TOKENS, 1, dtype=torch.float64)
+    for row in heard(rule, size, layers, token)[1:]:
+        x = local_attention(
+            nothing, nothing, x[None, None], window=size, exact=shape.exact, inclusive=shape.inclusive
+        )[0, 0]
+        assert x[token].nonzero().flatten().tolist() == row
+    limit = formula(rule, size, layers, token)[1]
+    assert numbers(rule, size, layers, token)[f"back {layers}"] == min(limit, token)
+
+
+def test_the_moving_figure_counts_as_the_chapter_does() -> None:
+    assert said("exact", 4, 4, 27) == [
+        "After 4 layers the state of token 27 can depend on tokens 15 to 27.",
+        "In one layer token 27 sees 4 keys. The reach of 4 layers is 4·(4 − 1) = 12 tokens.",
+    ]
+    assert said("block", 4, 2, 6)[1].endswith("2·4 + 2 = 10 tokens, of which the text has 6.")
+    assert said("exact", 1, 1, 3) == [
+        "After 1 layer the state of token 3 can depend on token 3 only.",
+        "In one layer token 3 sees 1 key. The reach of 1 layer is 1·(1 − 1) = 0 tokens.",
+    ]
+    assert all(sentence in hearing().still for sentence in said("exact", 4, 4, 27))

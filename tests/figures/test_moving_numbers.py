@@ -29,13 +29,16 @@ from rope_lab.figures import (
     counting,
     crossing,
     fingerprints,
+    hearing,
     moving,
     pieces,
     plane,
     roofline,
     roots,
     rounding,
+    sections,
     shape,
+    summing,
     turning,
     wavelengths,
 )
@@ -128,6 +131,26 @@ CASES = {
         roofline.roofline(*ROOF, examples(), UNITS),
         {"kind": list(UNITS), "n": range(ROOF_STEPS)},
         lambda kind, n: roofline.numbers(*ROOF, examples()[kind][n]),
+    ),
+    "summing": Case(
+        summing.summing(),
+        {
+            "content": summing.CONTENT,
+            "s": range(0, len(summing.DISTANCES), 3),
+            "b": range(len(summing.BASES)),
+            "d": range(len(summing.DIMS)),
+        },
+        lambda content, s, b, d: summing.numbers(b, d, content, s),
+    ),
+    "hearing": Case(
+        hearing.hearing(),
+        {"rule": hearing.RULES, "w": (1, 2, 5, 8), "depth": (1, 3, 6), "m": (0, 1, 14, 31)},
+        lambda rule, w, depth, m: hearing.numbers(rule, w, depth, m),
+    ),
+    "sections": Case(
+        sections.sections(),
+        {"kind": sections.KINDS, "t": (0, 4, 31), "h": (0, 31), "w": (0, 7, 31)},
+        lambda kind, t, h, w: sections.numbers(kind, t, h, w),
     ),
 }
 
