@@ -192,8 +192,8 @@ check(
 
 # %% [markdown]
 # Now do it by hand, with the eight coordinates of a query and of a key. Boxes of one colour are an interleaved pair, and an
-# arc joins two *places* that turn together. Start with all coordinates in the old order, where the half rotation below
-# joins different colours, and move them to the half order:
+# arc joins two *places* that turn together. Move the coordinates back to the interleaved order, where the half rotation
+# below joins different colours, and then to the half order again:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.crossing import crossing
@@ -202,9 +202,10 @@ crossing()
 
 # %% [markdown]
 # At distance 0 no layout can be wrong, because the query and the key are rotated by the same angles. At each of the
-# distances from 1 to 20 the old order gives this query and this key another score.
+# distances from 1 to 20 the half rotation gives this query and this key a different score if they stay in the interleaved
+# order.
 #
-# Nothing in this argument used what $p$ is. List the coordinates of *any* pairing as
+# Nothing in the argument for {eq}`eq-5-3` used what $p$ is. List the coordinates of *any* pairing as
 # $\pi = (a_0, b_0, a_1, b_1, \dots)$ and let $P_\pi$ reorder by it: that brings the two of each pair side by side.
 # Rotate them there, put every coordinate back, and you have the rotation $R^{\pi}_m$ of that pairing:
 #

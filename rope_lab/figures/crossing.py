@@ -53,9 +53,7 @@ def said(moved: int, distance: int) -> list[str]:
     lines = "1 pair of lines crosses" if at["crossing"] == 1 else f"{at['crossing']} pairs of lines cross"
     state = {0: "No coordinate has moved", STEPS: "All coordinates have moved"}.get(moved, "On the way")
     first = f"{state}: {lines}. Score at distance {distance}: {interleaved} with the interleaved rotation."
-    second = (
-        f"Half rotation: {reordered} with reordered coordinates, {before} with coordinates in the old order."
-    )
+    second = f"Half rotation: {reordered} with reordered coordinates, {before} with those in the interleaved order."
     return [text.replace("-", "−") for text in (first, second)]
 
 
@@ -146,7 +144,7 @@ function figure(root) {
     notes[0].textContent = (state + ": " + lines + ". Score at distance " + d + ": " + at.interleaved.toFixed(3) +
       " with the interleaved rotation.").replace(/-/g, "−");
     notes[1].textContent = ("Half rotation: " + at.reordered.toFixed(3) + " with reordered coordinates, " +
-      at["as it was"].toFixed(3) + " with coordinates in the old order.").replace(/-/g, "−");
+      at["as it was"].toFixed(3) + " with those in the interleaved order.").replace(/-/g, "−");
     svg.setAttribute("aria-label", "Two rows of eight coordinates, joined by lines. " + notes[0].textContent + " " +
       notes[1].textContent);
   };
