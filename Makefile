@@ -1,5 +1,5 @@
-# make book | test | site-test | lint | lab | bench | gpu: each sets up .venv automatically when requirements.txt or
-# pyproject.toml has changed.
+# make book | pdf | stick | test | site-test | lint | lab | bench | gpu: each sets up .venv automatically when
+# requirements.txt or pyproject.toml has changed.
 # Needs Python 3.11, make and a package registry. Another interpreter: make PYTHON=/path/to/python3.11 book
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) $(shell command -v python))
@@ -18,11 +18,13 @@ TESTS ?=
 GPU_PYTHON ?=
 GPU := $(or $(GPU_PYTHON),$(BIN)/python) -m rope_lab.bench.gpu
 
-.PHONY: book test site-test lint lab bench gpu format lock clean help
+.PHONY: book pdf stick test site-test lint lab bench gpu format lock clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book   build the book into _build/html"
+	@echo "make pdf    the book as one PDF, printed by Chromium, which must be installed"
+	@echo "make stick  the site as a zip that opens without a network"
 	@echo "make test   run the tests (TESTS=tests/test_verify.py for some of them)"
 	@echo "make site-test  look at the built book in Chromium, which must be installed"
 	@echo "make lint   ruff, mypy and the import contract"
@@ -49,6 +51,10 @@ book lab test gpu: export OMP_WAIT_POLICY := passive
 book: $(READY)
 	@$(BIN)/jupyter-book build --warningiserror --nitpick --keep-going . \
 	  || { rm -rf _build/.doctrees; exit 1; } # the next build reads every page again, so a warning remains an error
+
+# Written into _build/html, where the welcome page finds them; each checks what it wrote.
+pdf stick: book
+	@PYTHONPATH=book/_ext $(BIN)/python -m rope_forms $@
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)

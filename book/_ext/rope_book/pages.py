@@ -170,5 +170,14 @@ def _finish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         context["last_updated"] = changed(app, pagename)
 
 
+def _with_source(app: Sphinx) -> list[Any]:
+    """viewcode's list of modules has a link for each that it met, also for one that it shows no source of."""
+    known = app.env.__dict__.get("_viewcode_modules", {})
+    for name in [name for name, source in known.items() if not source]:
+        del known[name]
+    return []
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("html-collect-pages", _with_source, priority=400)  # before viewcode
     app.connect("html-page-context", _finish, priority=950)  # when the theme and others have added theirs
