@@ -1,4 +1,4 @@
-# make book | pdf | stick | test | site-test | lint | lab | bench | gpu: each sets up .venv automatically when
+# make book | pdf | epub | stick | test | site-test | lint | lab | bench | gpu: each sets up .venv automatically when
 # requirements.txt or pyproject.toml has changed.
 # Needs Python 3.11, make and a package registry. Another interpreter: make PYTHON=/path/to/python3.11 book
 
@@ -18,12 +18,13 @@ TESTS ?=
 GPU_PYTHON ?=
 GPU := $(or $(GPU_PYTHON),$(BIN)/python) -m rope_lab.bench.gpu
 
-.PHONY: book pdf stick test site-test lint lab bench gpu format lock clean help
+.PHONY: book pdf epub stick test site-test lint lab bench gpu format lock clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book   build the book into _build/html"
-	@echo "make pdf    the book as one PDF, printed by Chromium, which must be installed"
+	@echo "make pdf    the book as one PDF, printed by Chromium, which must be installed; so for make epub"
+	@echo "make epub   the book for e-readers; epubcheck, which reads it, needs Java"
 	@echo "make stick  the site as a zip that opens without a network"
 	@echo "make test   run the tests (TESTS=tests/test_verify.py for some of them)"
 	@echo "make site-test  look at the built book in Chromium, which must be installed"
@@ -53,7 +54,7 @@ book: $(READY)
 	  || { rm -rf _build/.doctrees; exit 1; } # the next build reads every page again, so a warning remains an error
 
 # Written into _build/html, where the welcome page finds them; each checks what it wrote.
-pdf stick: book
+pdf epub stick: book
 	@PYTHONPATH=book/_ext $(BIN)/python -m rope_forms $@
 
 test: $(READY)

@@ -1,14 +1,15 @@
-"""The PDF and the zip of the book: what they are made of, and that their own checks find faults. No browser here."""
+"""The PDF, the EPUB and the zip of the book: what they hold, and that their own checks find faults. No browser here."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pikepdf
 import pytest
 
-from rope_forms import pdf, stick
+from rope_forms import epub, pdf, stick
 from rope_forms.__main__ import main
 from rope_forms.taking import Entry, Piece, contents, with_solutions
 
@@ -127,4 +128,34 @@ def test_a_page_that_asks_for_what_is_not_on_the_stick_stops_it(tmp_path):
 
 def test_the_command_says_what_it_can_make(capsys):
     assert main(["docx"]) == 2
-    assert "pdf | stick" in capsys.readouterr().err
+    assert "pdf | epub | stick" in capsys.readouterr().err
+
+
+def test_an_epub_has_a_file_for_each_page_and_links_between_them(tmp_path):
+    picture = tmp_path / "a b.png"
+    picture.write_bytes(b"x")
+    body = f'<p><a href="#02-b--three">to</a><a href="#02-b">2</a><img alt="A." src="{picture.as_uri()}"/><math/></p>'
+    pieces = [Piece(PIECES[1].entry, "A & B", body, "", PIECES[1].sections, styles=["a > b {}"]), *PIECES[2:]]
+    epub.write(
+        tmp_path / "b.epub",
+        pieces,
+        {"title": "T & t", "author": "x", "checks": "7"},
+        "",
+        "2026-01-01T00:00:00Z",
+    )
+    with zipfile.ZipFile(tmp_path / "b.epub") as book:
+        assert book.namelist()[0] == "mimetype"
+        assert book.getinfo("mimetype").compress_type == zipfile.ZIP_STORED
+        assert book.read("book/pictures/a b.png") == b"x"
+        text = {
+            name: book.read(name).decode()
+            for name in book.namelist()
+            if name.endswith(("xhtml", "opf", "xml"))
+        }
+    for name in text:
+        ElementTree.fromstring(text[name])  # well-formed
+    assert 'href="02-b.xhtml#02-b--three"' in text["book/01-a.xhtml"]
+    assert 'src="pictures/a b.png"' in text["book/01-a.xhtml"]
+    assert 'href="01-a.xhtml" media-type="application/xhtml+xml" properties="mathml"' in text["book/book.opf"]
+    assert text["book/book.opf"].count("<itemref") == 2 + len(pieces)
+    assert '<a href="01-a.xhtml#01-a--two">two</a>' in text["book/nav.xhtml"]

@@ -1,1 +1,1 @@
-"""Other forms of the built book, made from its pages: a PDF, and a zip for a memory stick."""
+"""Other forms of the built book, made from its pages: a PDF, an EPUB, and a zip for a memory stick."""

@@ -1,4 +1,4 @@
-"""python -m rope_forms pdf | stick: another form of the book that `make book` has built."""
+"""python -m rope_forms pdf | epub | stick: another form of the book that `make book` has built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 SITE = ROOT / "_build" / "html"
-FORMS = ("pdf", "stick")
+FORMS = ("pdf", "epub", "stick")
 
 
 def main(arguments: list[str]) -> int:

@@ -24,7 +24,7 @@ FILL = """(pages) => document.querySelectorAll(".rope-contents a").forEach((line
 })"""
 WIDE = """(width) => document.documentElement.scrollWidth <= width ? [] :
   [...document.querySelectorAll("body *")].filter((box) =>
-    box.getBoundingClientRect().right > width + 1 && !box.closest("mjx-assistive-mml, .katex-mathml")
+    box.getBoundingClientRect().right > width + 1 && !box.closest(".katex-mathml")
   ).map((box) => `${box.closest("[id]")?.id}: ${box.textContent.slice(0, 60)}`)"""
 
 
@@ -48,7 +48,6 @@ def document(pieces: list[Piece], said: dict[str, str]) -> str:
     links = "\n".join(
         f'<link rel="stylesheet" href="{href}" media="{media}">' for href, media in sheets.items()
     )
-    rules = "\n".join(dict.fromkeys(rule for p in pieces for sheet in p.sheets for rule in sheet.split("\n")))
     running = "\n".join(
         f"@page of-{piece.entry.slug} {{ @top-right {{ content: {json.dumps(piece.title, ensure_ascii=False)} }} }}\n"
         f'[id="{piece.entry.slug}"] {{ page: of-{piece.entry.slug} }}'
@@ -60,7 +59,6 @@ def document(pieces: list[Piece], said: dict[str, str]) -> str:
     return f"""<!doctype html>
 <html lang="en" data-theme="light" data-mode="light">
 <head><meta charset="utf-8"><title>{escape(said["title"])}</title>{links}
-<style>{rules}</style>
 <style>:root {{ --book: {json.dumps(said["title"])} }}
 {OWN}{running}</style></head>
 <body><header class="rope-title"><p class="title">{escape(said["title"])}</p>

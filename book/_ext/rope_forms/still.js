@@ -1,5 +1,5 @@
 // A page as one piece of a longer document: a still, whose names begin with the name of its page.
-({ slugs, slug }) => {
+({ slugs, slug, xml }) => {
   const article = document.querySelector("article.bd-article");
   const drop = (selector) => article.querySelectorAll(selector).forEach((box) => box.remove());
   const title = article.querySelector("h1").firstChild.textContent.trim();
@@ -32,7 +32,7 @@
     const [page, place] = link.href.split("#");
     const there = slugs[page];
     if (there) link.setAttribute("href", place ? `#${there}--${decodeURIComponent(place)}` : `#${there}`);
-    else link.removeAttribute("href");
+    else link.replaceWith(...link.childNodes);
     link.removeAttribute("title");
   });
   article.querySelectorAll("svg a").forEach((link) => {
@@ -55,7 +55,7 @@
   // The words of a formula are in what it says to those who hear it.
   const words = (heading) => {
     const copy = heading.cloneNode(true);
-    copy.querySelectorAll("mjx-math, .katex-html, annotation").forEach((box) => box.remove());
+    copy.querySelectorAll(".katex-html, annotation").forEach((box) => box.remove());
     return copy.textContent.replace(/\s+/g, " ").trim();
   };
   const shown = (heading) => {
@@ -69,13 +69,27 @@
   }));
 
   // Solutions go to the end of the book.
-  const solutions = [...article.querySelectorAll("details.solution")].map((box) => {
-    box.remove();
-    return box.outerHTML;
-  });
+  const folded = [...article.querySelectorAll("details.solution")];
+  folded.forEach((box) => box.remove());
+  const written = (box) => (xml ? new XMLSerializer().serializeToString(box) : box.outerHTML);
+  const styles = [];
+  if (xml) {
+    // An e-reader sets MathML itself, and has no rules in the middle of a text.
+    for (const box of [article, ...folded]) {
+      box.querySelectorAll(".katex").forEach((formula) => formula.replaceWith(formula.querySelector("math")));
+      // What KaTeX writes and MathML does not know: an empty width, marks within letters, a third part of an index.
+      box.querySelectorAll('[columnspacing=""]').forEach((table) => table.removeAttribute("columnspacing"));
+      box.querySelectorAll("math :is(mi, mn, mo, mtext)").forEach((letters) => {
+        if (letters.firstElementChild) letters.textContent = letters.textContent;
+      });
+      box.querySelectorAll("math :is(msub, msup, munder, mover) > mo:last-child:nth-child(3)").forEach((mark) => mark.remove());
+      box.querySelectorAll("style").forEach((sheet) => { styles.push(sheet.textContent); sheet.remove(); });
+    }
+  }
   const links = [...document.querySelectorAll("link[rel=stylesheet]")].map(({ href, media }) => ({ href, media }));
-  // What set the formulas wrote its own rules, for the letters that this page needs.
-  const sheets = [...document.querySelectorAll("style[id*=MJX]")].map((sheet) =>
-    [...sheet.sheet.cssRules].map((rule) => rule.cssText.replace(/url\("([^"]+)"\)/g, (_, file) => `url("${new URL(file, location.href)}")`)).join("\n"));
-  return { title, body: article.innerHTML, solutions: solutions.join("\n"), sections, links, sheets };
+  return {
+    title, sections, links, styles,
+    body: [...article.childNodes].filter((node) => node.nodeType === Node.ELEMENT_NODE).map(written).join("\n"),
+    solutions: folded.map(written).join("\n"),
+  };
 }

@@ -43,7 +43,7 @@ class Piece:
     solutions: str  # HTML of its solutions, "" where it has none
     sections: list[dict[str, str]] = field(default_factory=list)  # place, words, and HTML as shown
     links: list[dict[str, str]] = field(default_factory=list)  # style sheets of the site: href, media
-    sheets: list[str] = field(default_factory=list)  # style sheets that its formulas brought along
+    styles: list[str] = field(default_factory=list)  # rules from the middle of the page, of XML alone
 
 
 def contents(root: Path) -> list[Entry]:
@@ -65,14 +65,13 @@ def chromium() -> Iterator[Browser]:
 
 
 def wait(page: Page) -> None:
-    """Until formulas, fonts and pictures are there."""
-    page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")
+    """Until fonts and pictures are there."""
     page.evaluate("() => document.fonts.ready.then(() => null)")
     page.wait_for_function("() => [...document.images].every((image) => image.complete)", timeout=60_000)
 
 
-def take(browser: Browser, site: Path, entries: list[Entry]) -> list[Piece]:
-    """The pages, in order, each with its links to the others as #page--place."""
+def take(browser: Browser, site: Path, entries: list[Entry], *, xml: bool = False) -> list[Piece]:
+    """The pages, in order, each with its links to the others as #page--place; as XML with MathML in it for an EPUB."""
     slugs = {(site / f"{entry.name}.html").resolve().as_uri(): entry.slug for entry in entries}
     context = browser.new_context(viewport={"width": 900, "height": 1200}, color_scheme="light")
     page = context.new_page()
@@ -83,7 +82,7 @@ def take(browser: Browser, site: Path, entries: list[Entry]) -> list[Piece]:
             "() => document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })"
         )
         wait(page)
-        pieces.append(Piece(entry, **page.evaluate(STILL, {"slugs": slugs, "slug": entry.slug})))
+        pieces.append(Piece(entry, **page.evaluate(STILL, {"slugs": slugs, "slug": entry.slug, "xml": xml})))
     context.close()
     return pieces
 
