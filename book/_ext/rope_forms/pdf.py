@@ -27,6 +27,11 @@ WIDE = """(width) => document.documentElement.scrollWidth <= width ? [] :
     box.getBoundingClientRect().right > width + 1 && !box.closest(".katex-mathml")
   ).map((box) => `${box.closest("[id]")?.id}: ${box.textContent.slice(0, 60)}`)"""
 
+# The signs that KaTeX draws: a root, a bar, a brace. A rule for figures once made them flat.
+FLAT = """() => [...document.querySelectorAll(".katex svg")].filter((sign) =>
+  sign.getBoundingClientRect().height < 2
+).map((sign) => sign.closest(".katex").querySelector("annotation").textContent)"""
+
 
 def _lines(pieces: list[Piece]) -> Iterator[str]:
     part = ""
@@ -124,7 +129,9 @@ def build(root: Path, site: Path) -> Path:
         wait(page)
         if wide := page.evaluate(WIDE, WIDTH):  # Chromium would print the whole book smaller
             raise SystemExit("rope-book.pdf: wider than the paper\n" + "\n".join(wide[:20]))
-        page.set_default_timeout(300_000)
+        if flat := page.evaluate(FLAT):
+            raise SystemExit("rope-book.pdf: a sign is missing in\n" + "\n".join(flat[:20]))
+        page.set_default_timeout(600_000)
         with pikepdf.open(io.BytesIO(print_book(page))) as first:
             pages = places(first)
         page.evaluate(FILL, pages)
