@@ -83,7 +83,7 @@ def summing() -> Moving:
         ],
         said(*START),
         script,
-        box=f"{-RADIUS - 5} {-RADIUS - 8} {LEFT + WIDTH + RADIUS + 20} {2 * RADIUS + 50}",
+        box=f"{-RADIUS - 5} {-RADIUS - 8} {LEFT + WIDTH + RADIUS + 20} {2 * RADIUS + 60}",
         label=f"Arrows head to tail and the curve of the score by distance. {said(*START)[0]}",
         style=_STYLE,
     )
@@ -106,11 +106,11 @@ def _drawing() -> str:
     turn = -math.degrees(math.atan2(path[-1].imag, path[-1].real)) - 90
     grid = "".join(f"M{LEFT} {y}h{WIDTH}" for y in (-RADIUS, 0, RADIUS))
     marks = "".join(
-        f'<text class="mark" x="{LEFT - 13}" y="{y}">{text}</text>'
+        f'<text class="mark" x="{LEFT - 17}" y="{y}">{text}</text>'
         for text, y in (("1", -RADIUS), ("0", 0), ("−1", RADIUS))
     )
     marks += "".join(
-        f'<text class="mark" x="{_across(s):.1f}" y="{RADIUS + 15}">{text}</text>'
+        f'<text class="mark" x="{_across(s):.1f}" y="{RADIUS + 19}">{text}</text>'
         for s, text in (
             (0, "0"),
             (1, "1"),
@@ -121,8 +121,8 @@ def _drawing() -> str:
             (1e5, "10⁵"),
         )
     )
-    marks += f'<text class="mark" x="{LEFT + WIDTH / 2}" y="{RADIUS + 33}">distance s</text>'
-    marks += f'<text class="mark" y="{RADIUS + 15}">arrows</text>'
+    marks += f'<text class="mark" x="{LEFT + WIDTH / 2}" y="{RADIUS + 40}">distance s</text>'
+    marks += f'<text class="mark" y="{RADIUS + 19}">arrows</text>'
     return (
         f'<circle class="rim" r="{RADIUS}"/><path class="grid" d="M0 {-RADIUS}v{2 * RADIUS}M{-RADIUS} 0h{2 * RADIUS}'
         f'{grid}"/>{marks}<path class="curve" d="M{curve}"/><path class="level" d="M{tip[0]} {tip[1]}H{x}"/>'
