@@ -161,7 +161,7 @@ def build(root: Path, site: Path) -> Path:
     )
     write(target, pieces, facts(root, site), light, changed(root))
     if faults := check(target):
-        target.rename(target.with_suffix(".refused"))
+        target.replace(site.parent / "refused.epub")
         raise SystemExit("rope-book.epub: epubcheck refuses it\n" + "\n".join(faults[:40]))
     return target
 
