@@ -7,6 +7,7 @@ numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     no image without words for those who cannot see it
 maths      sets the formulas while the book is built
+previews   what a link leads to, as data for the card beside it
 weights    puts the weights of a model that runs in a page into a file of their own
 figures    makes each figure a link to itself in full size, and lets none be heavy
 docstrings turns what reads well in an editor into what Sphinx reads
@@ -49,6 +50,7 @@ from rope_book import (
     mentions,
     numbering,
     pages,
+    previews,
     publish,
     twins,
     weights,
@@ -85,6 +87,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         address,
         publish,
         twins,
+        previews,
         weights,
     ]
     for part in parts:
