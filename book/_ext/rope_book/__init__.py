@@ -7,6 +7,8 @@ numbering  numbers equations and figures by chapter: (3.4), Figure 3.2
 ledger     lists every check of the build, and fails the build where a chapter has none
 assets     no image without words for those who cannot see it
 maths      sets the formulas while the book is built
+code_links code of a chapter leads to the API page, and that page back to the chapters
+finding    what the search finds besides words: numbers of equations and figures, symbols, other libraries' names
 previews   what a link leads to, as data for the card beside it
 weights    puts the weights of a model that runs in a page into a file of their own
 figures    makes each figure a link to itself in full size, and lets none be heavy
@@ -39,11 +41,13 @@ from rope_book import (
     cards,
     chapter_map,
     chapters,
+    code_links,
     colophon,
     conformance,
     docstrings,
     exercises,
     figures,
+    finding,
     folds,
     ledger,
     maths,
@@ -78,6 +82,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         docstrings,
         chapter_map,
         mentions,
+        code_links,
         folds,
         exercises,
         conformance,
@@ -88,6 +93,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         publish,
         twins,
         previews,
+        finding,
         weights,
     ]
     for part in parts:
