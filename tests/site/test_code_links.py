@@ -44,6 +44,8 @@ def test_copied_code_is_the_code(visit: Callable[[str, str], Visit]) -> None:
     assert "import" in copied
     assert unescape(copied).strip() in source
     link = cell.locator("a.rope-code").first
-    inside, outside = (link.evaluate(f"(e) => getComputedStyle({what}).color") for what in ("e", "e.firstChild"))
+    inside, outside = (
+        link.evaluate(f"(e) => getComputedStyle({what}).color") for what in ("e", "e.firstChild")
+    )
     around = cell.locator("span.n:not(a *)").first.evaluate("(e) => getComputedStyle(e).color")
     assert outside == around, (inside, around)
