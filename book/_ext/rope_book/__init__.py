@@ -22,6 +22,7 @@ conformance the table of properties that the installed libraries have
 twins      Markdown beside each page, llms.txt and claims.json: the book for programs
 colophon   what built a page, how to cite it, and links to say that something is wrong
 cards      the picture that a link to a page shows where it is shared
+lean       style sheets and icons without what no page uses
 address    the repository's buttons, canonical addresses, the sitemap and the page for wrong addresses
 """
 
@@ -49,6 +50,7 @@ from rope_book import (
     figures,
     finding,
     folds,
+    lean,
     ledger,
     maths,
     mentions,
@@ -95,6 +97,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         previews,
         finding,
         weights,
+        lean,
     ]
     for part in parts:
         part.setup(app)

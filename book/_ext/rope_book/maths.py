@@ -7,6 +7,7 @@ warning, and so stops the build.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from functools import cache
@@ -25,6 +26,10 @@ SERVED = "_static/katex"
 # Those of the first formulas; others are fetched where a page has their letters.
 FIRST = ("KaTeX_Main-Regular", "KaTeX_Math-Italic")
 USED = 'class="katex'
+# Not for a page that was opened as a file: Chromium refuses to fetch a font ahead there.
+EARLY = """if (location.protocol !== "file:") for (const href of %s)
+      document.head.append(Object.assign(document.createElement("link"),
+        {rel: "preload", as: "font", type: "font/woff2", crossOrigin: "", href}));"""
 
 
 class Setter:
@@ -85,9 +90,7 @@ def _head(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any]
     if USED in (context.get("body") or ""):
         path = context["pathto"]
         fonts = [path(f"{SERVED}/fonts/{name}.woff2", 1) for name in FIRST]
-        lines = [
-            f'<link rel="preload" as="font" type="font/woff2" crossorigin href="{font}" />' for font in fonts
-        ]
+        lines = [f"<script>{EARLY % json.dumps(fonts)}</script>"]
         lines.append(f'<link rel="stylesheet" href="{path(f"{SERVED}/katex.min.css", 1)}" />')
         context["metatags"] = "\n    ".join([context.get("metatags") or "", *lines])
 
