@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-TARGETS = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.M)) | {".venv/.ready"}
+NAMED = re.findall(r"^([\w./ -]+):", (ROOT / "Makefile").read_text(), re.M)  # a rule may have several targets
+TARGETS = {name for names in NAMED for name in names.split()} | {".venv/.ready"}
 
 
 def jobs() -> Iterator[tuple[str, str, dict[str, Any]]]:
