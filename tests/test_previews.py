@@ -9,7 +9,8 @@ ROOM = (
     "<p>First <a href='b.html'>words</a>.</p><p>Second.</p>"
     '<div class="math" id="equation-e"><span class="eqno">(1.1)</span><div>x</div></div>'
     '<span id="early"></span><section id="two"><h2>Two</h2><p>Of two.</p></section>'
-    '<dl><dt id="term-a">term</dt><dd><p>Meaning.</p><p>More.</p></dd></dl>'
+    '<dl><dt id="term-a">term</dt><dd><p class="rope-used">Used.</p><p>Bases: x</p><p>Meaning.</p><p>More.</p>'
+    "</dd></dl>"
     '<figure id="fig"><img src="../_images/a.svg" id="inner"/><figcaption>Caption</figcaption></figure>'
     '<script id="s">1</script></section></article>'
 )

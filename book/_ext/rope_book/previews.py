@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 FOLDER = "_static/previews"
 LINK = re.compile(r'<a class="reference internal" href="(?P<page>[^"#:]*)(?:#(?P<id>[^"]*))?"')
 HEADING = r"<h[1-6]\b.*?</h[1-6]>"
-PARAGRAPH = r"<p(?! class=\"rope-used)(?: [^>]*)?>.*?</p>"
+PARAGRAPH = r"<p(?! class=\"rope-used)(?: [^>]*)?>(?!Bases: ).*?</p>"
 # What a card does without: names of places, links (it is read, not used), controls and scripts.
 DROPPED = re.compile(
     r'<a class="headerlink[^>]*>.*?</a>|<script\b.*?</script>|<style\b.*?</style>|</?a\b[^>]*>'
