@@ -113,6 +113,8 @@ def book(
     rows = "\n".join(f"| {name[:2]} | Titled |" for name in chapters)
     table = f"| Part I | The idea |\n|---|---|\n{rows}\n| 20 | Planned |"
     welcome = f"# Welcome\n\n```{{checked}} {quoted}\n```\n\n```{{chapter-map}}\n{table}\n```\n"
+    welcome += "\n```{moving-figure} turning\n```\n\n```{offers}\n"
+    welcome += "".join(f":{name}: book/ledger\n" for name in ("read", "colab", "package")) + "```\n"
     (folder / "book" / "index.md").write_text(welcome, encoding="utf-8")
     (folder / "book" / "ledger.md").write_text(
         "# Ledger\n\n```{ledger}\n```\n\n```{bibliography}\n```\n", encoding="utf-8"

@@ -23,6 +23,7 @@ twins      Markdown beside each page, llms.txt and claims.json: the book for pro
 colophon   what built a page, how to cite it, and links to say that something is wrong
 cards      the picture that a link to a page shows where it is shared
 lean       style sheets and icons without what no page uses
+welcome    the figure and the buttons of the first page
 address    the repository's buttons, canonical addresses, the sitemap and the page for wrong addresses
 """
 
@@ -60,6 +61,7 @@ from rope_book import (
     publish,
     twins,
     weights,
+    welcome,
 )
 
 
@@ -91,6 +93,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         pages,
         colophon,
         cards,
+        welcome,
         address,
         publish,
         twins,

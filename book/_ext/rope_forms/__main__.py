@@ -6,6 +6,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from rope_book.welcome import offer
+
 ROOT = Path(__file__).resolve().parents[3]
 SITE = ROOT / "_build" / "html"
 FORMS = ("pdf", "epub", "stick")
@@ -19,6 +21,7 @@ def main(arguments: list[str]) -> int:
         print(f"there is no site in {SITE}: run `make book` first", file=sys.stderr)
         return 2
     made = importlib.import_module(f"rope_forms.{arguments[0]}").build(ROOT, SITE)
+    offer(SITE)
     print(f"{made.relative_to(ROOT)}  {made.stat().st_size / 1e6:.1f} MB")
     return 0
 

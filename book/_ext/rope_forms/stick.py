@@ -9,6 +9,8 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 from urllib.parse import unquote, urldefrag
 
+from rope_book.welcome import ROOT, offered
+
 FOLDER = "rope-book"
 WHEN = (1980, 1, 1, 0, 0, 0)  # equal sites give equal zips
 LEFT_OUT = re.compile(
@@ -34,11 +36,14 @@ def files(site: Path) -> list[str]:
 
 def pack(root: Path, site: Path, target: Path) -> Path:
     title = re.findall(r"(?m)^title: (.*)$", (root / "_config.yml").read_text(encoding="utf-8"))[0]
-    start = START.format(folder=FOLDER, page="book/index.html", title=title)
+    start = START.format(folder=FOLDER, page=ROOT, title=title)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as stick:
         _add(stick, "index.html", start.encode())
         for name in files(site):
-            _add(stick, f"{FOLDER}/{name}", (site / name).read_bytes())
+            content = (site / name).read_bytes()
+            if name == ROOT:  # the other forms are not on the stick
+                content = offered(content.decode("utf-8"), lambda address: False).encode()
+            _add(stick, f"{FOLDER}/{name}", content)
     return target
 
 
@@ -65,7 +70,8 @@ def check(target: Path) -> list[str]:
         if bad := stick.testzip():
             faults.append(f"{bad} is damaged")
         for name in sorted(name for name in names if name.endswith(".html")):
-            for asked in set(ASKED.findall(stick.read(name).decode("utf-8"))):
+            page = re.sub(r"<a [^>]* hidden>", "", stick.read(name).decode("utf-8"))
+            for asked in set(ASKED.findall(page)):
                 address = urldefrag(unescape(asked)).url
                 if not address or re.match(r"(https?|mailto|data|javascript):", address):
                     continue

@@ -10,7 +10,7 @@
   article.querySelectorAll("label").forEach((box) => {
     if (box.querySelector("input, select, textarea")) box.remove();
   });
-  drop("script, noscript, button, input, select, textarea, .headerlink, .rope-wrong, .viewcode-link, .rope-links");
+  drop("script, noscript, button, input, select, textarea, .headerlink, .rope-wrong, .viewcode-link, .rope-links, .rope-buttons");
   article.querySelectorAll("a.rope-enlarge").forEach((box) => box.replaceWith(...box.childNodes));
 
   // Folds: code is left away, a check keeps its one line, notes are open.
