@@ -45,7 +45,7 @@ def test_the_buttons_lead_somewhere(browser, address) -> None:
         if button.is_visible():
             shown[button.inner_text()] = button.get_attribute("href") or ""
     page.close()
-    assert list(shown)[0] == "Read"
+    assert next(iter(shown)) == "Read"
     assert "Package" in shown
     assert ("Colab" in shown) == ('rel="canonical"' in (SITE / "book/index.html").read_text("utf-8"))
     for text, file in {
