@@ -61,7 +61,8 @@ def names(env: BuildEnvironment, docname: str) -> dict[str, str]:
     """Of a chapter, the imported names that the API page has."""
     source = Path(env.doc2path(docname)).read_text(encoding="utf-8")
     documented = env.domains["py"].objects  # type: ignore[attr-defined]
-    return {name: full for name, full in imported(source).items() if full in documented}
+    things = {full for full, entry in documented.items() if entry.objtype != "module"}
+    return {name: full for name, full in imported(source).items() if full in things}
 
 
 def linked(body: str, known: dict[str, str], api: str) -> str:
