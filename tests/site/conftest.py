@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from pages import PAGES, SCREENS, SITE, Visit, open_page
+from pages import FROM_DISK, PAGES, SCREENS, SITE, Visit, open_page
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -60,7 +60,8 @@ def visit(address: str, screens: dict[str, BrowserContext]) -> Iterator[Callable
     opened = []
 
     def go(name: str, screen: str = "desktop") -> Visit:
-        opened.append(open_page(screens[screen], address, name))
+        where = f"{SITE.resolve().as_uri()}/" if screen == FROM_DISK else address
+        opened.append(open_page(screens[screen], where, name))
         return opened[-1]
 
     yield go

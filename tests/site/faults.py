@@ -75,6 +75,31 @@ BROKEN_WORDS = """() => [...document.querySelectorAll('.bd-article :is(td, th) p
   return found;
 })"""
 
+# Each control takes the focus when Tab comes to it, and something of it changes then or it has an outline.
+OUT_OF_REACH = """() => {
+  for (const fold of document.querySelectorAll('details')) fold.open = true;
+  const still = document.head.appendChild(document.createElement('style'));
+  still.textContent = '*, *::before, *::after { transition: none !important; }';
+  const looks = box => {
+    const style = getComputedStyle(box);
+    return [style.boxShadow, style.backgroundColor, style.borderColor, style.opacity, style.color].join();
+  };
+  const found = [];
+  const controls = 'button, input, select, textarea, summary, [role=slider], [role=button]';
+  for (const box of document.querySelectorAll(controls)) {
+    if (box.disabled || box.type === 'hidden' || !box.checkVisibility({visibilityProperty: true})) continue;
+    const before = looks(box), said = box.outerHTML.slice(0, 100);
+    if (box.tabIndex < 0) { found.push(`no Tab reaches ${said}`); continue; }
+    box.focus({preventScroll: true});
+    const unseen = getComputedStyle(box).outlineStyle === 'none' && looks(box) === before;
+    if (document.activeElement !== box) found.push(`takes no focus: ${said}`);
+    else if (unseen) found.push(`focus is not seen: ${said}`);
+    box.blur();
+  }
+  still.remove();
+  return found;
+}"""
+
 
 def bars(page: Page) -> list[str]:
     return [f"a scrollbar in the line: {text}" for text in page.evaluate(BARS)]
@@ -90,6 +115,14 @@ def bare(page: Page) -> list[str]:
 
 def unnamed_folds(page: Page) -> list[str]:
     return [f"a fold without a name of its own: {fold}" for fold in page.evaluate(UNNAMED_FOLDS)]
+
+
+def out_of_reach(page: Page) -> list[str]:
+    """Controls that the keyboard does not reach, or that do not show it."""
+    page.keyboard.press(
+        "Tab"
+    )  # from now on, the browser shows the focus as for a reader who uses the keyboard
+    return [*dict.fromkeys(page.evaluate(OUT_OF_REACH))][:8]
 
 
 def broken_words(page: Page) -> list[str]:

@@ -33,6 +33,8 @@ SCREENS = {
     "small": _screen(360, 740, 2, "dark"),
 }
 
+FROM_DISK = "small"  # this screen reads each page as a file, as from a folder that was downloaded
+
 
 @dataclass
 class Visit:

@@ -17,7 +17,7 @@ CHECKS = {
         faults.inaccessible,
         faults.cut_equations,
     ),
-    "dark": (faults.inaccessible,),
+    "dark": (faults.inaccessible, faults.out_of_reach),
     "phone": (
         faults.bars,
         faults.sideways,
