@@ -40,7 +40,9 @@ def test_a_still_keeps_formulas_figures_and_solutions(pieces):
     chapter = pieces[1]
     assert chapter.title == "03 · Deriving RoPE from complex numbers"
     assert chapter.body.count("<math") > 100
-    assert "Angle from k to q: 69°" in chapter.body  # what the moving figure says as it stands
+    assert (
+        "Angle from k to q: 129°" in chapter.body
+    )  # what the moving figure says as it stands, 69° + 3 · 20°
     assert "Code of Figure 3.1" not in chapter.body
     assert chapter.solutions.count("<details") == 7
     assert "Solution 3.1" not in chapter.body
