@@ -611,8 +611,8 @@ if budget != "smoke":
 
 # %% [markdown]
 # You may have expected the opposite. A model with a window of 128 *can* come close to what one with a window of 4 does,
-# by giving little weight to what is far, but it may first have to learn that, whereas a window does it from the start.
-# No control here tests this. The figure shows an order, on one text, with one seed and a budget of seconds. It does not
+# by giving little weight to what is far; why it lags here, these runs do not tell.
+# The figure shows an order, on one text, with one seed and a budget of seconds. It does not
 # show that far tokens do not help: the lead shrinks, and these runs are too short to show which window wins in the end.
 # To find out, give the cell above `steps=1_000` and some minutes.
 #

@@ -958,9 +958,7 @@ table(
 # $L - 1$, which one query in 128 has met, the far keys do more harm than where they were. (All of this but the last came
 # out in the same way with another seed; there, without QK-norm, $L - 1$ made no difference.)
 #
-# The shares are not the same in every model. In one of the deeper ones of the next section, without QK-norm, measured in
-# the same way but not on this page, 96 such keys already cost half of the rise, and as if at $L/2$ nearly all of it came
-# back.
+# These are two small models and one text. In others the shares may differ.
 #
 # :::{admonition} Who else saw the second cause
 # :class: note dropdown
