@@ -1,6 +1,7 @@
 """rope-book.pdf: the whole book as one document, printed by Chromium, so that links and page numbers are its own.
 
-It is printed twice: the first print says on which page each section is, which the contents of the second print.
+A print says on which page each section is, and the contents of the next one say it. Now and then Chromium breaks a page
+elsewhere than the time before: then it is printed again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from playwright.sync_api import Page
 from rope_forms.taking import Piece, chromium, contents, facts, take, wait, with_solutions
 
 OWN = (Path(__file__).parent / "pdf.css").read_text(encoding="utf-8")
+PRINTS = 5  # at most
 WIDTH = 627  # of the text on A4 in CSS pixels: 210 mm less the margins in pdf.css
 FILL = """(pages) => document.querySelectorAll(".rope-contents a").forEach((line) => {
   line.querySelector(".page").textContent = pages[line.hash.slice(1)];
@@ -132,10 +134,14 @@ def build(root: Path, site: Path) -> Path:
         if flat := page.evaluate(FLAT):
             raise SystemExit("rope-book.pdf: a sign is missing in\n" + "\n".join(flat[:20]))
         page.set_default_timeout(600_000)
-        with pikepdf.open(io.BytesIO(print_book(page))) as first:
-            pages = places(first)
-        page.evaluate(FILL, pages)
-        printed = print_book(page)
+        printed, pages = print_book(page), dict[str, int]()
+        for _ in range(PRINTS - 1):
+            with pikepdf.open(io.BytesIO(printed)) as last:
+                if (found := places(last)) == pages:
+                    break
+            pages = found
+            page.evaluate(FILL, pages)
+            printed = print_book(page)
     with pikepdf.open(io.BytesIO(printed)) as pdf:
         bookmark(pdf, pieces, pages)
         pdf.docinfo["/Title"], pdf.docinfo["/Author"] = said["title"], said["author"]
