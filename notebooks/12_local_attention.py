@@ -147,7 +147,7 @@ table(
 # | `LocalAttention` of local-attention, `exact_windowsize=True`; its `LocalMHA` by default | inclusive | $W + 1$ |
 # | `LocalAttention` of local-attention by default ([local-attention#11](https://github.com/lucidrains/local-attention/issues/11)) | block | $W + 1$ to $2W$ |
 #
-# (The last two rows are for `look_backward=1`.) The tests of this book compare the rows for local-attention with the
+# (The last two rows are for `causal=True` and `look_backward=1`.) The tests of this book compare the rows for local-attention with the
 # library itself; the other rows were taken from the code and documentation of the libraries. One library can even count
 # in two ways: so does local-attention, and transformers is inclusive without a causal mask. And the report on Mistral
 # 7B has two readings: its text lets position $i$ attend to the positions from $i - W$ to $i$, which are $W + 1$, and
@@ -268,9 +268,9 @@ for block in (1, 2, 8, 32, 64):
 check("eq. 12.5", torch.stack(wasted), torch.tensor(formula), tolerance=1e-12)
 
 # %% [markdown]
-# Where the window is exact and hides all that is hidden (no padding, no other texts in the row), the package computes
-# the output on a CPU in blocks of $W/8$ queries, but not under 32 nor over 256. The queries near both ends of the text
-# have blocks of other sizes. The rule for what a query sees is short:
+# Where nothing but an exact window hides keys (no padding, no other texts in the row), the package computes the output on
+# a CPU in blocks of $W/8$ queries, but not under 32 nor over 256. The first queries, and a remainder at the end, are apart.
+# The rule for what a query sees is short:
 
 # %% tags=["hide-input"]
 from rope_lab.figures.source import source
@@ -441,9 +441,8 @@ check_at_most(
 
 # %% [markdown]
 # The times were measured on one machine while this page was built; yours will differ. In long texts local attention is
-# many times as fast. In the first line of the table it gains less than the scores promise, perhaps nothing. Is it that
-# making masks and calling the kernel several times takes a while, however little there is to compute? Then that must
-# weigh less with more heads and everything else the same:
+# many times as fast. In every line of the table it gains less than the scores promise, and in the first it may lose. With
+# more heads, and everything else the same, the factor is another one:
 
 # %%
 N = lengths[0]
@@ -459,7 +458,9 @@ for heads in (2, 32):
     print(f"{heads} heads, N = {N}: local attention is {times:.1f} times as fast.")
 
 # %% [markdown]
-# So with more heads the factor comes nearer to that of the scores in the table.
+# The number of scores does not tell that: both factors are for the same scores per head. Making masks and calling the kernel
+# several times takes a while however little there is to compute, but these two lines do not tell how much of the
+# difference that is.
 #
 # Local attention saves no memory over **fused** full attention, which keeps no scores either: both make the output, and
 # with gradients those of queries, keys and values. Besides, local attention holds the pieces that are in the kernel at
@@ -958,7 +959,7 @@ print(f"Of {N} queries, {len(which)} see the padding, namely {which}.")
 # the cache holds it rotated, and each step rotates it back by one place. In the same library a cached step returns the
 # keys it has just rotated, and the next step rotates them by their whole new place again. The first token after the
 # prompt is correct and the second is not. Here are the errors of a cache that does the same, and of one that keeps the
-# keys unrotated; the check below the figure takes the third way, back by one place:
+# keys unrotated; the check below the figure takes the other way, back by one place:
 
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Relative error of each of the first twelve tokens decoded after a prompt. Keys kept unrotated: zero throughout. Keys kept rotated and rotated again: zero for the first token, and a large part of the output's size from the second on."}, "figure": {"caption": "Decoding with a window of 8 after a prompt of 20. A test of one step passes for both, so test two.", "name": "fig-turned-twice"}}
@@ -1084,15 +1085,15 @@ check("eq. 12.12, finite gradients", gradients.isfinite(), finite)
 # of 512, on batches that mix short and long texts
 # ([transformers#45491](https://github.com/huggingface/transformers/issues/45491)). The lowest number instead of
 # infinity gives no NaN but an average over all values, hidden ones among them, which is harmless as long as nothing
-# reads it. Zeros are what `scaled_dot_product_attention` returns, and what the ONNX standard asks for
+# reads it. Zeros are what `scaled_dot_product_attention` returns on a CPU, and what the ONNX standard asks for
 # ([onnx#8068](https://github.com/onnx/onnx/pull/8068)). In a decoder with padding on the left the same happens to every
 # padding query, with a window or without.
 #
 # ## Summary
 #
 # - A window is a mask that leaves $W$ keys per query; in blocks of $u$ queries it costs about $N(W + u)$ scores instead of $N^2/2$,
-#   and a cache of $W$ keys. It saves time in long texts, little or none in short ones, and no memory compared with a
-#   fused kernel.
+#   and a cache of $W$ keys. It saves time in long texts, may lose some in short ones, and saves no memory compared
+#   with a fused kernel.
 # - $L$ layers see $L(W - 1)$ tokens back, but in the models here most of what moves a token is much nearer, trained
 #   or not.
 # - RoPE needs only the places in the window; what goes wrong is counting, padding, and rotating keys twice.

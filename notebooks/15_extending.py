@@ -859,11 +859,11 @@ table(
 # ### Angles and keys, one at a time
 #
 # That is still an argument by elimination, since a longer text brings new angles and more keys together. They can be had
-# apart. *Angles without number:* let a query see as many keys as the last one of a trained segment, 128: the 32 nearest,
-# and 96 that are *all* at distances of $L$ or more, which training never showed. *Number without angles:* let it see every
-# key, but turn those from distance $L$ on as if all were at one trained distance: at a quarter, half or three quarters of
+# apart. *Angles without number:* let a query see about as many keys as the last one of a trained segment, 128: the 32
+# nearest, and 96 that are *all* at distances of $L$ or more, which training never showed. *Number at a trained angle:* let it
+# see every key, but turn those from distance $L$ on as if all were at one trained distance: at a quarter, half or three quarters of
 # $L$, or at $L - 1$, which only the last query of a segment has met. The other rows of the table are controls: the 32
-# nearest keys by themselves, and the same few far keys, or five times as many, at a trained distance.
+# nearest keys by themselves, and the same few far keys, or five times as many, at trained distances.
 
 
 # %%
@@ -909,8 +909,10 @@ choices = {
     "the 32 nearest": {"kept": lambda distance: distance < 32},
     "32 nearest, 96 from distance L on": {"kept": drawn(96, L)},
     "the same, the 96 as if at L/2": {"kept": drawn(96, L), "far_as": L // 2},
+    "the same, the 96 as if at L − 1": {"kept": drawn(96, L), "far_as": L - 1},
     "32 nearest, 480 from distance L on": {"kept": drawn(480, L)},
     "the same, the 480 as if at L/2": {"kept": drawn(480, L), "far_as": L // 2},
+    "the same, the 480 as if at L/4": {"kept": drawn(480, L), "far_as": L // 4},
 }
 few_segments = segments // 2
 far_ids = ids[: factor * L * few_segments + 1]
@@ -928,16 +930,31 @@ chosen = {
     for name, choice in choices.items()
 }
 if not smoke:
-    whole, as_last, *as_one, near, nearest, new_angles, turned, more, more_turned = map(
-        Tensor, chosen.values()
-    )
+    by_choice = map(Tensor, chosen.values())
+    (
+        whole,
+        as_last,
+        *as_one,
+        near,
+        nearest,
+        new_angles,
+        turned,
+        last,
+        more,
+        turned_more,
+        at_quarter,
+    ) = by_choice
     rise = whole - near
     back = (whole - torch.stack(as_one)) / rise  # (distances, models): share regained
     check_at_most("the 32 nearest suffice", nearest, near + 0.02)
     check_at_most("few keys at new angles", new_angles - near, rise / 3)
     check_at_most("few keys at a trained angle", turned - nearest, rise / 20)
     check_at_most("new angles, more keys", (new_angles + whole) / 2, more)
-    check_at_most("more keys at a trained angle", more_turned - near, (more - near) / 3)
+    check_at_most("more keys at a trained angle", turned_more - near, (more - near) / 3)
+    check_at_most("few keys as if at L − 1", new_angles + rise / 10, last)
+    with_norm = slice(0, 1)
+    dear = (at_quarter - near)[with_norm]
+    check_at_most("480 keys as if at L/4, QK-norm", (more - near)[with_norm] / 2, dear)
     check_at_most("all keys as if at L − 1", whole, as_last)
     check_at_most("all as if at one distance, no QK-norm", [0.5] * 3, back[:, 1])
     check_at_most("all as if at one distance, QK-norm", back[:, 0], [0.2, 0.7, 0.7])
@@ -948,15 +965,15 @@ table(
 )
 
 # %% [markdown]
-# **It takes both, in these two models: many keys, and angles at which they were not trained.** The 32 nearest keys by
-# themselves do as well as 128. Beside them, 96 keys at distances that nobody trained cost little, and as if at $L/2$ they
-# cost nothing. Five times as many cost most of the rise where they are, and little of it as if at $L/2$.
+# **Both matter in these two models: how many keys, and at which angles.** The 32 nearest keys by themselves do as well as
+# 128. Beside them, 96 keys at distances that nobody trained cost little, and five times as many cost most of the rise. As if
+# at $L/2$, the best of the trained distances tried, the 96 cost nothing and the 480 little. But with QK-norm the 480
+# cost most of that as if at $L/4$, too, and as if at $L - 1$ the 96 alone cost both models more than at new angles.
 #
-# With *all* far keys at one trained distance the two models differ. Without QK-norm more than half of the loss comes back
-# at each of the three distances: there the angles are the larger part. With QK-norm it is between a seventh and two thirds,
-# so hundreds of keys cost something at every angle tried. That an angle occurs in training is not enough, either: as if at
-# $L - 1$, which one query in 128 has met, the far keys do more harm than where they were. (All of this but the last came
-# out in the same way with another seed; there, without QK-norm, $L - 1$ made no difference.)
+# With *all* far keys at one trained distance the two models differ. Without QK-norm more than half of the rise comes back
+# at $L/4$, $L/2$ and $3L/4$: there the angles are the larger part. With QK-norm it is between a seventh and two thirds. So
+# a trained angle is not by itself a harmless one. (And none of these rows is number alone: no segment of the training had
+# hundreds of keys at one distance.)
 #
 # These are two small models and one text. In others the shares may differ.
 #
@@ -1011,7 +1028,7 @@ table(
     provenance=recorded.provenance(),
 )
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for QK-norm with a gain, without a gain, and no QK-norm: one row for each of eight methods, with an open dot for the loss at 1,024 characters before fine-tuning and a filled one after it, with bars, and a dotted line near 1.55. With a gain the open dots are between 1.67 and 1.83. Without a gain those of YaRN, the attention factor alone and log-n are near 1.7, the others near 2.3. Without QK-norm those of YaRN and NTK-by-parts are near 1.8, dynamic NTK at 1.9, NTK-aware at 2.2, the others near 2.6. The filled dots are between 1.56 and 1.72. Position interpolation is far to the right in all panels."}, "figure": {"caption": "Loss at 1,024 characters, mean and 95% confidence interval over three seeds, before and after fine-tuning; values far above the rest are written as numbers. In models with QK-norm and no gain, sharper scores do what frequencies alone do not; in models without QK-norm it is the other way round. Fine-tuning brings the methods closer together and leaves interpolation behind. The bars contain what differs from seed to seed for all methods alike: compare methods by the paired differences below. Dotted line: the loss at the trained length, before.", "name": "fig-tuning"}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three panels, for QK-norm with a gain, without a gain, and no QK-norm: one row for each of eight methods, with an open dot for the loss at 1,024 characters before fine-tuning and a filled one after it, with bars, and a dotted line near 1.55. With a gain the open dots are between 1.67 and 1.83. Without a gain those of YaRN, the attention factor alone and log-n are near 1.7, the others near 2.3. Without QK-norm those of YaRN and NTK-by-parts are near 1.8, dynamic NTK at 1.9, NTK-aware at 2.2, the others near 2.6. The filled dots are between 1.56 and 1.72, except those of interpolation. Position interpolation is far to the right in all panels."}, "figure": {"caption": "Loss at 1,024 characters, mean and 95% confidence interval over three seeds, before and after fine-tuning; values far above the rest are written as numbers. In models with QK-norm and no gain, sharper scores do what frequencies alone do not; in models without QK-norm it is the other way round. Fine-tuning brings the methods closer together and leaves interpolation behind. The bars contain what differs from seed to seed for all methods alike: compare methods by the paired differences below. Dotted line: the loss at the trained length, before.", "name": "fig-tuning"}}
 from rope_lab.figures.extending import tuning
 
 kinds = {  # title → how the variants end
@@ -1307,8 +1324,8 @@ table(
 # ## Summary
 #
 # - Beyond its length a head meets two new things: angles that it has not seen, in the pairs that never completed a
-#   turn, and more keys that share its attention. In our two models it took both: few keys at new angles cost little, and
-#   many keys less at a trained angle, at most of those tried.
+#   turn, and more keys that share its attention. In our two models few keys at new angles cost little, and many cost
+#   less at three of the four trained angles tried.
 # - Interpolation and YaRN's frequencies bring all angles back, NTK-aware scaling almost none. In our models without
 #   QK-norm YaRN's frequencies did nearly all that YaRN did for the mean loss; in those with QK-norm its attention factor
 #   did. A short fine-tuning took back most of what was lost, with nothing scaled as well. Ask for the control.
@@ -1507,7 +1524,7 @@ check_restamp(restamp)
 # {eq}`eq-15-2`: with the larger base all slow pairs have seen shorter arcs.
 #
 # It does not contradict the section on the two parts of YaRN. There the question was why *one* model fails at a
-# longer length, and most of that comes only when keys are many, as they are for both bases; here the question is
+# longer length, and keys are many there for both bases; here the question is
 # what differs *between* the bases. Three seeds of one small model, with QK-norm
 # and no gain, on one text are the evidence, no more.
 # ```
