@@ -140,6 +140,8 @@ def build(root: Path, site: Path) -> Path:
                 if (found := places(last)) == pages:
                     break
             pages = found
+            page.reload()  # a page that was printed once may break elsewhere
+            wait(page)
             page.evaluate(FILL, pages)
             printed = print_book(page)
     with pikepdf.open(io.BytesIO(printed)) as pdf:
