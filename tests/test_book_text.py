@@ -12,7 +12,7 @@ from sphinx.ext.viewcode import collect_pages
 
 from rope_book.address import base_url
 from rope_book.docstrings import _to_rst
-from rope_book.pages import describe, nested, size
+from rope_book.pages import describe, nested, size, untitled
 from rope_lab.exercises.plain import pieces
 
 CHAPTERS = {3: "three", 5: "five", 10: "ten", 13: "thirteen", 15: "fifteen"}
@@ -103,3 +103,9 @@ def test_blocks_of_a_docstring_are_code_or_text():
         "One.\n\n.. code-block:: python\n\n    f(x)    # a call\n\n    g(x)\n\n"
         "\\|x\\| is:\n\n.. code-block:: text\n\n    θ = b^(−2i/d)\n"
     )
+
+
+def test_a_link_within_the_book_has_no_tooltip_beside_its_card():
+    link = '<a class="reference internal" href="a.html#b" title="b">b</a>'
+    away = '<a class="reference external" href="https://example.org" title="c">c</a>'
+    assert untitled(link + away) == '<a class="reference internal" href="a.html#b">b</a>' + away

@@ -137,6 +137,11 @@ def _roles(body: str) -> str:
     )
 
 
+def untitled(body: str) -> str:
+    """Links within the book without their tooltips: a card shows what they lead to, and the API page has 1,700."""
+    return re.sub(r'(<a class="reference internal" href="[^"]*") title="[^"]*"', r"\1", body)
+
+
 def nested(body: str) -> str:
     """A list of modules in which a list of parts stands in the entry of its whole, as HTML wants it.
 
@@ -166,7 +171,7 @@ def _finish(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         context["body"] = nested(context["body"])
     if doctree is not None:
         context["metatags"] = _meta(app, pagename, context, doctree)
-        context["body"] = _roles(_images(app, THEBE.sub("", context["body"])))
+        context["body"] = untitled(_roles(_images(app, THEBE.sub("", context["body"]))))
         context["last_updated"] = changed(app, pagename)
 
 
