@@ -159,3 +159,10 @@ def test_an_epub_has_a_file_for_each_page_and_links_between_them(tmp_path):
     assert 'href="01-a.xhtml" media-type="application/xhtml+xml" properties="mathml"' in text["book/book.opf"]
     assert text["book/book.opf"].count("<itemref") == 2 + len(pieces)
     assert '<a href="01-a.xhtml#01-a--two">two</a>' in text["book/nav.xhtml"]
+
+
+def test_a_link_to_what_was_folded_away_leads_to_its_page():
+    body = '<a href="#03-a--b">b</a><a href="#03-a--gone">c</a>'
+    assert epub.linked(body, {"03-a"}, {"03-a--b"}) == (
+        '<a href="03-a.xhtml#03-a--b">b</a><a href="03-a.xhtml">c</a>'
+    )

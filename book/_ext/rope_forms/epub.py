@@ -53,13 +53,14 @@ def page(title: str, body: str, id: str = "", styles: str = "") -> str:
     return PAGE.format(title=escape(title), body=body, id=id and f' id="{id}"', styles=rules)
 
 
-def linked(body: str, slugs: set[str]) -> str:
-    """Links between places of one document as links between files."""
+def linked(body: str, slugs: set[str], places: set[str]) -> str:
+    """Links between places of one document as links between files; to a place that was folded away, to its page."""
 
     def there(found: re.Match[str]) -> str:
         slug, between, place = found[1].partition("--")
         file = f"{slug}.xhtml" if slug in slugs else ""
-        return f'href="{file}#{slug}{between}{place}"'
+        whole = f"{slug}{between}{place}"
+        return f'href="{file}#{whole}"' if whole in places or not file else f'href="{file}"'
 
     return re.sub(r'href="#([^"]+)"', there, body)
 
@@ -102,8 +103,10 @@ def write(target: Path, pieces: list[Piece], said: dict[str, str], colours: str,
     slugs, pictures = {piece.entry.slug for piece in pieces}, dict[str, Path]()
     files = {"style.css": f"{OWN}\n{colours}", "nav.xhtml": _navigation(pieces), "front.xhtml": _front(said)}
     items = []
+    places = slugs | {section["place"] for piece in pieces for section in piece.sections}
+    places |= {name for piece in pieces for name in re.findall(r' id="([^"]+)"', piece.body)}
     for piece in pieces:
-        body = pictured(linked(piece.body, slugs), pictures)
+        body = pictured(linked(piece.body, slugs, places), pictures)
         name = f"{piece.entry.slug}.xhtml"
         files[name] = page(piece.title, body, piece.entry.slug, "\n".join(dict.fromkeys(piece.styles)))
         used = " ".join(kind for kind, tag in (("mathml", "<math"), ("svg", "<svg")) if tag in body)
